@@ -1,0 +1,229 @@
+//! The command line: global options, the list of commands, and how wrong usage is reported.
+//!
+//! Each command's own arguments stand beside its code in `commands`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::commands::{
+    bench, cas, check, completions, counter, create, demo, dump, get, info, keys, load, ls, man,
+    mget, put, rm, scan, stats,
+};
+use crate::duration;
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Format};
+
+const AFTER_HELP: &str = "\
+Examples:
+  kv-cli create --size 1GiB                        make the store posix:default
+  kv-cli put greeting hello && kv-cli get greeting
+  tar c photos | kv-cli put backup -               a value from standard input
+  kv-cli load users.jsonl && kv-cli scan --prefix user:
+  kv-cli --store file:/var/lib/app/cache.kv stats  another store
+  kv-cli demo                                      see it work, nothing needed
+
+Stores (--store, or the variable KV_STORE):
+  posix:NAME               shared memory, until a reboot or `kv-cli rm`
+  file:PATH                a mapped file, survives reboots
+  sysv:NAME, sysv:0xKEY    System V shared memory
+  fd:N                     a descriptor that this process inherited
+
+Exit codes:
+  0 done                          5 full
+  1 key absent, condition false   6 corrupt, not a store, other format version
+  2 wrong usage                   7 timed out, or stuck behind a stopped process
+  3 store absent                  8 key, value, number or line refused
+  4 no permission                 9 system error";
+
+/// A key-value store in shared memory for the processes of one host.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kv-cli",
+    version,
+    about = "A key-value store in shared memory for the processes of one host",
+    after_help = AFTER_HELP,
+    arg_required_else_help = true,
+    // The last one wins, so that a script's options can be overridden behind them.
+    args_override_self = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command, before or after its name.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The store: posix:NAME, sysv:NAME, sysv:0xKEY, file:PATH or fd:N
+    #[arg(
+        long,
+        global = true,
+        value_name = "SPEC",
+        env = "KV_STORE",
+        hide_env_values = true,
+        default_value = "posix:default",
+        help_heading = "Global options"
+    )]
+    pub(crate) store: String,
+
+    /// Shape of the output; each command has a sensible one of its own
+    #[arg(long, global = true, value_enum, help_heading = "Global options")]
+    pub(crate) format: Option<Format>,
+
+    /// How long a write waits for a guard that a living process holds [default: 5s]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        value_parser = duration::parse,
+        help_heading = "Global options"
+    )]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Create(create::CreateArgs),
+    Rm(rm::RmArgs),
+    Ls(ls::LsArgs),
+    Info(info::InfoArgs),
+    Get(get::GetArgs),
+    Put(put::PutArgs),
+    Add(put::AddArgs),
+    Replace(put::ReplaceArgs),
+    Cas(cas::CasArgs),
+    Del(keys::DelArgs),
+    Exists(keys::ExistsArgs),
+    Incr(counter::IncrArgs),
+    Decr(counter::DecrArgs),
+    Ttl(keys::TtlArgs),
+    Mget(mget::MgetArgs),
+    Scan(scan::ScanArgs),
+    Load(load::LoadArgs),
+    Dump(dump::DumpArgs),
+    Stats(stats::StatsArgs),
+    Check(check::CheckArgs),
+    Bench(bench::BenchArgs),
+    Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+    #[command(hide = true)]
+    BenchWorker(bench::BenchWorkerArgs),
+    #[command(hide = true)]
+    DemoWorker(demo::DemoWorkerArgs),
+}
+
+/// The whole definition, for the manual and the completions.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// Parses the command line. Help and version are printed; wrong usage is one line and code 2.
+pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Exit> {
+    let error = match Cli::try_parse_from(args) {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // clap writes through anstream; a closed pipe is no error.
+            let _ = error.print();
+            Err(Exit::Done)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Err(Exit::Usage)
+        }
+        _ => {
+            output::complain(&Failure::usage(one_line(&error)));
+            Err(Exit::Usage)
+        }
+    }
+}
+
+/// clap's message with its hint in one line, without the usage text, which `--help` shows.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let mut parts = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("Usage:") || line.starts_with("For more information") {
+            break;
+        }
+        if !line.is_empty() {
+            parts.push(line);
+        }
+    }
+    let mut message = parts.join(" ").replace(" tip: ", "; ").replace(" [possible", "; [possible");
+    message.push_str("; see --help");
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["kv-cli"], args].concat())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn the_store_may_stand_before_or_after_the_command() {
+        for args in [["--store", "posix:x", "get", "k"], ["get", "k", "--store", "posix:x"]] {
+            let cli = parsed(&args).expect("parses");
+            assert_eq!(cli.global.store, "posix:x");
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_negative() {
+        for args in [&["incr", "k", "-5"][..], &["decr", "k", "-5"], &["put", "k", "-5"]] {
+            assert!(parsed(args).is_ok(), "{args:?}");
+        }
+        assert!(parsed(&["incr", "k", "five"]).is_err());
+        assert!(parsed(&["incr", "k", "9223372036854775808"]).is_err());
+    }
+
+    #[test]
+    fn times_to_live_exclude_each_other() {
+        assert!(parsed(&["put", "k", "v", "--ttl", "10s"]).is_ok());
+        assert!(parsed(&["put", "k", "v", "--ttl-ms", "10"]).is_ok());
+        assert!(parsed(&["put", "k", "v", "--ttl-ms", "10", "--ttl", "1s"]).is_err());
+        assert!(parsed(&["put", "k", "v", "--ttl", "10"]).is_err());
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line() {
+        for args in [
+            &["get"][..],
+            &["gett", "k"],
+            &["put", "k", "v", "--tttl", "5s"],
+            &["--format", "xml", "get", "k"],
+            &["create", "--size", "many"],
+            &["bench", "--work", "sleep"],
+        ] {
+            let line = one_line(&parsed(args).expect_err("refused"));
+            assert!(!line.contains('\n') && !line.contains("Usage"), "{line}");
+            assert!(line.len() > 20, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_visible_command_says_what_it_does() {
+        for command in definition().get_subcommands().filter(|command| !command.is_hide_set()) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+}

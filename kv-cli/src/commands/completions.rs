@@ -1,0 +1,29 @@
+//! `completions`: scripts that complete this command line in a shell.
+
+use clap_complete::Shell;
+
+use super::Context;
+use crate::cli;
+use crate::exit::{Exit, Failure};
+
+const AFTER_HELP: &str = "\
+Examples:
+  kv-cli completions bash > ~/.local/share/bash-completion/completions/kv-cli
+  kv-cli completions zsh > ~/.zfunc/_kv-cli
+  kv-cli completions fish > ~/.config/fish/completions/kv-cli.fish";
+
+/// Print a completion script for a shell
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+pub(crate) fn run(args: CompletionsArgs, context: &mut Context) -> Result<Exit, Failure> {
+    // Into memory first: the generator panics when its writer fails.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut cli::definition(), "kv-cli", &mut script);
+    context.output.raw(&script)?;
+    Ok(Exit::Done)
+}

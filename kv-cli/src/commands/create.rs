@@ -1,0 +1,169 @@
+//! `create`: makes a store and says what came of the sizes that were asked for.
+
+use nix::unistd::Group;
+use serde::Serialize;
+use store_client::{CreateOptions, Mode};
+
+use super::Context;
+use crate::exit::{Exit, Failure};
+use crate::human;
+use crate::output::Format;
+
+const AFTER_HELP: &str = "\
+Examples:
+  kv-cli create                                          posix:default of 256 MiB
+  kv-cli create --store posix:cache --size 4GiB --items 20000000
+  kv-cli create --store posix:shared --permissions 0640 --group www-data
+  kv-cli create --store file:/var/lib/app/data.kv --size 1GiB --max-size 16GiB
+
+Exits 1 when the store exists already.";
+
+/// Make a store
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct CreateArgs {
+    /// Size of the whole store: 256MiB, 4GiB, …
+    #[arg(long, default_value = "256MiB", value_parser = human::parse_size)]
+    size: u64,
+
+    /// Size up to which it may grow [default: it does not grow]
+    #[arg(long, value_name = "SIZE", value_parser = human::parse_size)]
+    max_size: Option<u64>,
+
+    /// Size of an extent, the unit in which space is given to writers [default: by size]
+    #[arg(long, value_name = "SIZE", value_parser = human::parse_size)]
+    extent_size: Option<u64>,
+
+    /// How many items the index is laid out for [default: by size]
+    #[arg(long, value_name = "N")]
+    items: Option<u64>,
+
+    /// `store` refuses when it is full, `cache` evicts
+    #[arg(long, default_value = "store", value_parser = ["store", "cache"])]
+    mode: String,
+
+    /// Unix permissions, in octal; other users who may read need only the read bit
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = permissions)]
+    permissions: u32,
+
+    /// Group that owns it, by name or number
+    #[arg(long, value_name = "NAME|GID")]
+    group: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    store: &'a str,
+    name: &'a str,
+    uuid: &'a str,
+    mode: String,
+    permissions: String,
+    size: u64,
+    max_size: u64,
+    extents: u32,
+    extents_max: u32,
+    extent_size: u64,
+    buckets: u64,
+    planned_items: u64,
+    key_bytes_max: u64,
+    value_bytes_max: u64,
+}
+
+pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
+    let spec = context.spec()?;
+    let mode: Mode = args.mode.parse().map_err(Failure::usage)?;
+    let mut options = CreateOptions::new(args.size).mode(mode).permissions(args.permissions);
+    if let Some(max_size) = args.max_size {
+        options = options.max_size(max_size);
+    }
+    if let Some(extent_size) = args.extent_size {
+        options = options.extent_size(extent_size);
+    }
+    if let Some(items) = args.items {
+        options = options.items(items);
+    }
+    if let Some(group) = &args.group {
+        options = options.group(gid_of(group)?);
+    }
+    let info = store_client::create(&spec, &options)?.info()?;
+
+    let created = Created {
+        store: &context.store,
+        name: &info.name,
+        uuid: &info.uuid,
+        mode: info.mode.to_string(),
+        permissions: format!("{:04o}", args.permissions),
+        size: info.segment_bytes,
+        max_size: info.max_segment_bytes,
+        extents: info.extents,
+        extents_max: info.extents_max,
+        extent_size: info.extent_bytes,
+        buckets: info.buckets,
+        planned_items: info.planned_items,
+        key_bytes_max: info.key_bytes_max,
+        value_bytes_max: info.value_bytes_max,
+    };
+    if format.is_json() {
+        context.output.json(&created)?;
+    } else {
+        let extents = u64::from(created.extents);
+        context.output.pairs(&[
+            ("made", created.store.to_owned()),
+            ("name", created.name.to_owned()),
+            ("mode", created.mode),
+            ("permissions", created.permissions),
+            ("size", human::size(created.size)),
+            ("largest size", human::size(created.max_size)),
+            ("extents", format!("{} of {}", human::count(extents), human::size(info.extent_bytes))),
+            ("buckets", human::count(created.buckets)),
+            ("planned items", human::count(created.planned_items)),
+            ("longest key", human::size(created.key_bytes_max)),
+            ("largest value", human::size(created.value_bytes_max)),
+        ])?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Permission bits in octal, with or without a leading `0` or `0o`.
+fn permissions(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(bits) if bits <= 0o777 && !digits.starts_with('+') => Ok(bits),
+        _ => Err("write the permissions in octal, from 0000 to 0777, such as 0640".to_owned()),
+    }
+}
+
+fn gid_of(group: &str) -> Result<u32, Failure> {
+    if let Ok(gid) = group.parse() {
+        return Ok(gid);
+    }
+    match Group::from_name(group) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(Failure::usage(format!("there is no group {group:?} on this machine"))),
+        Err(error) => Err(Failure::system(&format!("looking up group {group:?}"), &error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions_are_octal() {
+        assert_eq!(permissions("0640"), Ok(0o640));
+        assert_eq!(permissions("600"), Ok(0o600));
+        assert_eq!(permissions("0o644"), Ok(0o644));
+        for text in ["", "0888", "rw-r--r--", "1777", "-1", "+640"] {
+            assert!(permissions(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn groups_by_number_and_name() {
+        assert_eq!(gid_of("12").ok(), Some(12));
+        assert_eq!(gid_of("root").ok(), Some(0));
+        let failure = gid_of("no-such-group-here").expect_err("refused");
+        assert_eq!(failure.exit, Exit::Usage);
+    }
+}

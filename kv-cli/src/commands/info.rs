@@ -1,0 +1,210 @@
+//! `info`: how a store is laid out, who is attached for writing, which guards are held.
+
+use serde::Serialize;
+use store_client::{ClientInfo, ClientState, HeldGuard, Info};
+
+use super::Context;
+use crate::exit::{Exit, Failure};
+use crate::human;
+use crate::output::{Format, Output};
+
+/// Show how a store is laid out and who writes to it
+#[derive(Debug, clap::Args)]
+pub(crate) struct InfoArgs {}
+
+#[derive(Serialize)]
+struct JsonInfo<'a> {
+    store: &'a str,
+    name: &'a str,
+    uuid: &'a str,
+    format_version: u32,
+    mode: String,
+    created: String,
+    created_unix_ms: u64,
+    segment_bytes: u64,
+    max_segment_bytes: u64,
+    resident_bytes: u64,
+    arena_bytes: u64,
+    extent_bytes: u64,
+    extents: u32,
+    extents_max: u32,
+    buckets: u64,
+    overflow_lines: u64,
+    planned_items: u64,
+    stripes: u32,
+    clients_max: u32,
+    key_bytes_max: u64,
+    value_bytes_max: u64,
+    hash: &'a str,
+    guard: &'a str,
+    checksums: bool,
+    address: String,
+    huge_page_bytes: u64,
+    writable: bool,
+    clients: Vec<JsonClient>,
+    held: Vec<JsonGuard>,
+}
+
+#[derive(Serialize)]
+struct JsonClient {
+    index: u32,
+    generation: u32,
+    pid: u32,
+    state: &'static str,
+    attached: String,
+    attached_unix_ms: u64,
+    open_extents: u32,
+}
+
+#[derive(Serialize)]
+struct JsonGuard {
+    stripe: u32,
+    client: u32,
+    pid: u32,
+    waiters: bool,
+}
+
+pub(crate) fn run(_: InfoArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
+    let info = context.reader()?.info()?;
+    match format.is_json() {
+        true => context.output.json(&json(&info, &context.store))?,
+        false => show(&info, &context.store, &mut context.output)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
+    let extents = format!(
+        "{} of {}, {} at most",
+        human::count(info.extents.into()),
+        human::size(info.extent_bytes),
+        human::count(info.extents_max.into())
+    );
+    let huge_pages = match info.huge_page_bytes {
+        0 => "none".to_owned(),
+        bytes => human::size(bytes),
+    };
+    output.pairs(&[
+        ("store", store.to_owned()),
+        ("name", info.name.clone()),
+        ("uuid", info.uuid.clone()),
+        ("format version", info.format_version.to_string()),
+        ("mode", info.mode.to_string()),
+        ("created", human::date(info.created_unix_ms)),
+        ("size", human::size(info.segment_bytes)),
+        ("largest size", human::size(info.max_segment_bytes)),
+        ("resident", human::size(info.resident_bytes)),
+        ("arena", human::size(info.arena_bytes)),
+        ("extents", extents),
+        ("buckets", human::count(info.buckets)),
+        ("overflow lines", human::count(info.overflow_lines)),
+        ("planned items", human::count(info.planned_items)),
+        ("longest key", human::size(info.key_bytes_max)),
+        ("largest value", human::size(info.value_bytes_max)),
+        ("hash", info.hash.to_owned()),
+        ("guards", format!("{}, {} stripes", info.guard, human::count(info.stripes.into()))),
+        ("checksums", if info.checksums { "on" } else { "off" }.to_owned()),
+        ("mapped at", format!("{:#x}", info.address)),
+        ("huge pages", huge_pages),
+        (
+            "writing clients",
+            format!("{} of {}", info.clients.len(), human::count(info.clients_max.into())),
+        ),
+        ("guards held", info.held.len().to_string()),
+    ])?;
+    if !info.clients.is_empty() {
+        let rows: Vec<Vec<String>> = info.clients.iter().map(client_row).collect();
+        output.line("")?;
+        let header = ["client", "generation", "pid", "state", "attached", "open extents"];
+        output.table(&header, &rows, &[0, 1, 2, 5])?;
+    }
+    if !info.held.is_empty() {
+        let rows: Vec<Vec<String>> = info.held.iter().map(guard_row).collect();
+        output.line("")?;
+        output.table(&["stripe", "client", "pid", "waiters"], &rows, &[0, 1, 2])?;
+    }
+    Ok(())
+}
+
+fn client_row(client: &ClientInfo) -> Vec<String> {
+    vec![
+        client.index.to_string(),
+        client.generation.to_string(),
+        client.pid.to_string(),
+        state(client.state).to_owned(),
+        human::date(client.attached_unix_ms),
+        client.open_extents.to_string(),
+    ]
+}
+
+fn guard_row(guard: &HeldGuard) -> Vec<String> {
+    let waiters = if guard.waiters { "yes" } else { "no" };
+    vec![
+        guard.stripe.to_string(),
+        guard.client.to_string(),
+        guard.pid.to_string(),
+        waiters.to_owned(),
+    ]
+}
+
+fn state(state: ClientState) -> &'static str {
+    match state {
+        ClientState::Alive => "alive",
+        ClientState::Dead => "dead",
+        ClientState::Unknown => "unknown",
+        _ => "other",
+    }
+}
+
+fn json<'a>(info: &'a Info, store: &'a str) -> JsonInfo<'a> {
+    JsonInfo {
+        store,
+        name: &info.name,
+        uuid: &info.uuid,
+        format_version: info.format_version,
+        mode: info.mode.to_string(),
+        created: human::date(info.created_unix_ms),
+        created_unix_ms: info.created_unix_ms,
+        segment_bytes: info.segment_bytes,
+        max_segment_bytes: info.max_segment_bytes,
+        resident_bytes: info.resident_bytes,
+        arena_bytes: info.arena_bytes,
+        extent_bytes: info.extent_bytes,
+        extents: info.extents,
+        extents_max: info.extents_max,
+        buckets: info.buckets,
+        overflow_lines: info.overflow_lines,
+        planned_items: info.planned_items,
+        stripes: info.stripes,
+        clients_max: info.clients_max,
+        key_bytes_max: info.key_bytes_max,
+        value_bytes_max: info.value_bytes_max,
+        hash: info.hash,
+        guard: info.guard,
+        checksums: info.checksums,
+        // As text: a JSON number holds 53 bits for most readers.
+        address: format!("{:#x}", info.address),
+        huge_page_bytes: info.huge_page_bytes,
+        writable: info.writable,
+        clients: info.clients.iter().map(json_client).collect(),
+        held: info.held.iter().map(json_guard).collect(),
+    }
+}
+
+fn json_client(client: &ClientInfo) -> JsonClient {
+    JsonClient {
+        index: client.index,
+        generation: client.generation,
+        pid: client.pid,
+        state: state(client.state),
+        attached: human::date(client.attached_unix_ms),
+        attached_unix_ms: client.attached_unix_ms,
+        open_extents: client.open_extents,
+    }
+}
+
+fn json_guard(guard: &HeldGuard) -> JsonGuard {
+    let HeldGuard { stripe, client, pid, waiters, .. } = *guard;
+    JsonGuard { stripe, client, pid, waiters }
+}

@@ -1,0 +1,101 @@
+//! The commands, one file each: its arguments, what it does, and how it shows the result.
+
+pub(crate) mod bench;
+pub(crate) mod cas;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod counter;
+pub(crate) mod create;
+pub(crate) mod demo;
+pub(crate) mod dump;
+pub(crate) mod get;
+pub(crate) mod info;
+pub(crate) mod keys;
+pub(crate) mod load;
+pub(crate) mod ls;
+pub(crate) mod man;
+pub(crate) mod mget;
+pub(crate) mod put;
+pub(crate) mod rm;
+pub(crate) mod scan;
+pub(crate) mod stats;
+
+use std::time::Duration;
+
+use store_client::{Reader, Spec, Writer};
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+/// What a command works with: the store it names and the way out.
+pub(crate) struct Context {
+    /// The store as it was written on the command line, for workers and messages.
+    pub(crate) store: String,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) output: Output,
+}
+
+impl Context {
+    /// The store. Parsed only by commands that need one, so that `ls` works whatever KV_STORE says.
+    pub(crate) fn spec(&self) -> Result<Spec, Failure> {
+        Ok(self.store.parse()?)
+    }
+
+    /// Attaches read-only: read permission is enough.
+    pub(crate) fn reader(&self) -> Result<Reader, Failure> {
+        Ok(Reader::attach(&self.spec()?)?)
+    }
+
+    /// Attaches for reading and writing.
+    pub(crate) fn writer(&self) -> Result<Writer, Failure> {
+        let writer = Writer::attach(&self.spec()?)?;
+        if let Some(timeout) = self.timeout {
+            writer.set_guard_deadline(timeout)?;
+        }
+        Ok(writer)
+    }
+}
+
+/// Runs the command and writes out what is still buffered, also when it fails half way.
+pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
+    let output = Output::new(cli.global.format);
+    let store = cli.global.store;
+    let mut context = Context { store, timeout: cli.global.timeout, output };
+    let result = dispatch(cli.command, &mut context);
+    let flushed = context.output.flush();
+    let exit = result?;
+    flushed?;
+    Ok(exit)
+}
+
+fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Create(args) => create::run(args, context),
+        Command::Rm(args) => rm::run(args, context),
+        Command::Ls(args) => ls::run(args, context),
+        Command::Info(args) => info::run(args, context),
+        Command::Get(args) => get::run(args, context),
+        Command::Put(args) => put::run_put(args, context),
+        Command::Add(args) => put::run_add(args, context),
+        Command::Replace(args) => put::run_replace(args, context),
+        Command::Cas(args) => cas::run(args, context),
+        Command::Del(args) => keys::run_del(args, context),
+        Command::Exists(args) => keys::run_exists(args, context),
+        Command::Ttl(args) => keys::run_ttl(args, context),
+        Command::Incr(args) => counter::run_incr(args, context),
+        Command::Decr(args) => counter::run_decr(args, context),
+        Command::Mget(args) => mget::run(args, context),
+        Command::Scan(args) => scan::run(args, context),
+        Command::Load(args) => load::run(args, context),
+        Command::Dump(args) => dump::run(args, context),
+        Command::Stats(args) => stats::run(args, context),
+        Command::Check(args) => check::run(args, context),
+        Command::Bench(args) => bench::run(args, context),
+        Command::Demo(args) => demo::run(args, context),
+        Command::Completions(args) => completions::run(args, context),
+        Command::Man(args) => man::run(args, context),
+        Command::BenchWorker(args) => bench::run_worker(args, context),
+        Command::DemoWorker(args) => demo::run_worker(args, context),
+    }
+}

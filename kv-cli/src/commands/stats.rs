@@ -1,0 +1,173 @@
+//! `stats`: how full a store is, of what, and how much more it takes.
+
+use serde::Serialize;
+use store_client::Stats;
+
+use super::Context;
+use crate::exit::{Exit, Failure};
+use crate::human;
+use crate::output::Format;
+
+/// From this many items for each hundred lanes on, buckets overflow and lookups take longer.
+const INDEX_CROWDED_PERCENT: f64 = 90.0;
+
+/// Cells of the bar that shows a share of the arena.
+const BAR_CELLS: u32 = 24;
+
+/// Show how full a store is
+///
+/// `live` are items that can be read, headers and padding included; `dead` are overwritten and
+/// deleted ones, and unused ends, in extents that still hold live items; `free` takes new items.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatsArgs {}
+
+#[derive(Serialize)]
+struct JsonStats {
+    items: u64,
+    live_bytes: u64,
+    dead_bytes: u64,
+    free_bytes: u64,
+    arena_bytes: u64,
+    structure_bytes: u64,
+    extents_free: u32,
+    extents_open: u32,
+    extents_sealed: u32,
+    extents_run: u32,
+    extents_suspect: u32,
+    extents_uncommissioned: u32,
+    buckets: u64,
+    overflow_lines: u64,
+    overflow_lines_used: u64,
+    index_load_percent: f64,
+}
+
+pub(crate) fn run(_: StatsArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
+    let stats = context.reader()?.stats()?;
+    match format.is_json() {
+        true => context.output.json(&json(&stats))?,
+        false => show(&stats, context)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
+    let share = |bytes: u64| share(bytes, stats.arena_bytes);
+    let index = format!(
+        "{:.1} items for 100 lanes, {} of {} overflow lines used",
+        stats.index_load_percent,
+        human::count(stats.overflow_lines_used),
+        human::count(stats.overflow_lines)
+    );
+    context.output.pairs(&[
+        ("items", items(stats)),
+        ("arena", human::size(stats.arena_bytes)),
+        ("  live", share(stats.live_bytes)),
+        ("  dead", share(stats.dead_bytes)),
+        ("  free", share(stats.free_bytes)),
+        ("extents", extents(stats)),
+        ("index", index),
+        ("index and tables", human::size(stats.structure_bytes)),
+    ])?;
+    for remark in remarks(stats) {
+        context.output.line(&format!("note: {remark}"))?;
+    }
+    Ok(())
+}
+
+/// How many, how large, and how many more of that size.
+fn items(stats: &Stats) -> String {
+    let count = human::count(stats.items);
+    let Some(each) = stats.live_bytes.checked_div(stats.items).filter(|each| *each > 0) else {
+        return count;
+    };
+    let more = human::rounded(stats.free_bytes / each);
+    let each = human::size(each);
+    format!("{count} of {each} on average; free memory takes about {more} more of them")
+}
+
+/// Bytes, their share of the arena in percent, and the same as a bar.
+fn share(bytes: u64, whole: u64) -> String {
+    let percent = 100.0 * bytes as f64 / whole.max(1) as f64;
+    let cells = (percent.min(100.0) / 100.0 * f64::from(BAR_CELLS)).round() as usize;
+    let text = format!("{:>10} {percent:>6.1}%  {}", human::size(bytes), "■".repeat(cells));
+    text.trim_end().to_owned()
+}
+
+/// Extents by state; states that no extent is in are left out.
+fn extents(stats: &Stats) -> String {
+    let states = [
+        (stats.extents_free, "free"),
+        (stats.extents_open, "open"),
+        (stats.extents_sealed, "sealed"),
+        (stats.extents_run, "in large values"),
+        (stats.extents_uncommissioned, "without memory yet"),
+    ];
+    let some = states.iter().filter(|(number, _)| *number > 0);
+    let parts: Vec<String> =
+        some.map(|(number, name)| format!("{} {name}", human::count((*number).into()))).collect();
+    parts.join(", ")
+}
+
+/// What its owner should know.
+fn remarks(stats: &Stats) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if stats.index_load_percent >= INDEX_CROWDED_PERCENT {
+        remarks.push(
+            "the index is crowded and slower for it: make the next store with more --items"
+                .to_owned(),
+        );
+    }
+    if stats.dead_bytes > stats.live_bytes && stats.dead_bytes > stats.free_bytes {
+        remarks.push(
+            "most memory is dead: an extent is used anew once everything in it was overwritten or \
+             deleted; dump and load into a new store packs it"
+                .to_owned(),
+        );
+    }
+    if stats.extents_suspect > 0 {
+        let extents = human::plural(
+            stats.extents_suspect.into(),
+            "extent may count more live bytes than it holds",
+            "extents may count more live bytes than they hold",
+        );
+        remarks.push(format!("{extents}: a writer died in a write"));
+    }
+    remarks
+}
+
+fn json(stats: &Stats) -> JsonStats {
+    JsonStats {
+        items: stats.items,
+        live_bytes: stats.live_bytes,
+        dead_bytes: stats.dead_bytes,
+        free_bytes: stats.free_bytes,
+        arena_bytes: stats.arena_bytes,
+        structure_bytes: stats.structure_bytes,
+        extents_free: stats.extents_free,
+        extents_open: stats.extents_open,
+        extents_sealed: stats.extents_sealed,
+        extents_run: stats.extents_run,
+        extents_suspect: stats.extents_suspect,
+        extents_uncommissioned: stats.extents_uncommissioned,
+        buckets: stats.buckets,
+        overflow_lines: stats.overflow_lines,
+        overflow_lines_used: stats.overflow_lines_used,
+        index_load_percent: stats.index_load_percent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_bars() {
+        assert_eq!(share(0, 1 << 20), "       0 B    0.0%");
+        assert_eq!(share(1 << 20, 1 << 20), format!("   1.0 MiB  100.0%  {}", "■".repeat(24)));
+        assert_eq!(share(1, 1 << 20), "       1 B    0.0%");
+        // Sums of a live store are near: a share may pass the whole.
+        assert!(share(3, 2).ends_with(&"■".repeat(24)));
+        assert_eq!(share(0, 0), "       0 B    0.0%");
+    }
+}

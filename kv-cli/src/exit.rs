@@ -1,0 +1,296 @@
+//! How the program ends: its exit codes, and which library error leads to which.
+//!
+//! A `Failure` is one line on standard error and a code. A closed pipe is no failure: whoever read
+//! us had enough, so it ends the program with code 0 and without a word.
+
+use std::io;
+use std::process::ExitCode;
+
+use store_client::{AttachError, Corruption, CreateError, ParseSpecError, ReadError, WriteError};
+
+/// The exit codes that scripts rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done = 0,
+    /// The key is absent, or the condition of a write is false.
+    Absent = 1,
+    Usage = 2,
+    NoStore = 3,
+    Permission = 4,
+    Full = 5,
+    /// Corrupt, truncated, unfinished, another format version, or no store at all.
+    Corrupt = 6,
+    /// A living process holds a guard, or a place never came to rest.
+    TimedOut = 7,
+    /// A key, a value, a number or a line to be loaded was refused.
+    Refused = 8,
+    System = 9,
+    /// Ended by Ctrl-C or SIGTERM, as shells count it.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The code as the shell sees it.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The exit that a worker process reported as a number.
+    pub(crate) fn from_code(code: u8) -> Exit {
+        const ALL: [Exit; 11] = [
+            Exit::Done,
+            Exit::Absent,
+            Exit::Usage,
+            Exit::NoStore,
+            Exit::Permission,
+            Exit::Full,
+            Exit::Corrupt,
+            Exit::TimedOut,
+            Exit::Refused,
+            Exit::System,
+            Exit::Interrupted,
+        ];
+        ALL.into_iter().find(|exit| exit.code() == code).unwrap_or(Exit::System)
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// Why a command ends early: a code, and the line that explains it (none for a closed pipe).
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: Option<String>,
+}
+
+impl Failure {
+    /// A failure that says why in one line.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: Some(message.into()) }
+    }
+
+    /// The command line asks for something that can't be had.
+    pub(crate) fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, message)
+    }
+
+    /// The operating system refused something that is not the store's doing.
+    pub(crate) fn system(what: &str, source: &io::Error) -> Failure {
+        let exit = match source.kind() {
+            io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::System,
+        };
+        Failure::new(exit, format!("{what}: {source}"))
+    }
+
+    /// Standard output could not be written. A closed pipe is no error.
+    pub(crate) fn output(source: &io::Error) -> Failure {
+        if source.kind() == io::ErrorKind::BrokenPipe {
+            return Failure { exit: Exit::Done, message: None };
+        }
+        Failure::new(Exit::System, format!("writing to standard output: {source}"))
+    }
+
+    /// The same failure with the place it concerns in front.
+    pub(crate) fn at(mut self, place: &str) -> Failure {
+        self.message = self.message.map(|message| format!("{place}: {message}"));
+        self
+    }
+
+    /// The message in one line, whatever an error's text contained.
+    pub(crate) fn line(&self) -> Option<String> {
+        let message = self.message.as_ref()?;
+        let parts: Vec<&str> =
+            message.lines().map(str::trim).filter(|part| !part.is_empty()).collect();
+        Some(parts.join("; "))
+    }
+}
+
+impl From<ParseSpecError> for Failure {
+    fn from(error: ParseSpecError) -> Failure {
+        Failure::usage(error.to_string())
+    }
+}
+
+impl From<Corruption> for Failure {
+    fn from(error: Corruption) -> Failure {
+        Failure::new(Exit::Corrupt, error.to_string())
+    }
+}
+
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Failure {
+        Failure::new(exit_of_attach(&error), error.to_string())
+    }
+}
+
+impl From<CreateError> for Failure {
+    fn from(error: CreateError) -> Failure {
+        let exit = match &error {
+            // As with `add`: the condition that there is none yet is false.
+            CreateError::Exists { .. } => Exit::Absent,
+            CreateError::PermissionDenied { .. } => Exit::Permission,
+            CreateError::InvalidOption { .. } | CreateError::Unsupported { .. } => Exit::Usage,
+            CreateError::NoRoom { .. } => Exit::Full,
+            CreateError::Attach(attach) => exit_of_attach(attach),
+            CreateError::System { .. } => Exit::System,
+            _ => Exit::System,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Failure {
+        Failure::new(exit_of_read(&error), error.to_string())
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Failure {
+        let exit = match &error {
+            WriteError::KeyTooLong { .. }
+            | WriteError::ValueTooLarge { .. }
+            | WriteError::NotANumber
+            | WriteError::Overflow { .. }
+            | WriteError::InvalidTtl { .. } => Exit::Refused,
+            WriteError::Full(_) | WriteError::IndexFull { .. } => Exit::Full,
+            WriteError::Stuck { .. } => Exit::TimedOut,
+            WriteError::Read(read) => exit_of_read(read),
+            WriteError::Corruption(_) => Exit::Corrupt,
+            WriteError::Reattach(attach) => exit_of_attach(attach),
+            WriteError::Grow { source } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => Exit::Full,
+                _ => Exit::System,
+            },
+            _ => Exit::System,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+fn exit_of_attach(error: &AttachError) -> Exit {
+    match error {
+        // A retired store was destroyed: there is none of that name any more.
+        AttachError::NotFound { .. } | AttachError::Retired { .. } => Exit::NoStore,
+        AttachError::PermissionDenied { .. } => Exit::Permission,
+        AttachError::NotAStore { .. }
+        | AttachError::Unfinished { .. }
+        | AttachError::OtherVersion { .. }
+        | AttachError::UnknownFeatures { .. }
+        | AttachError::Truncated { .. }
+        | AttachError::Corruption(_)
+        | AttachError::UncleanReboot { .. } => Exit::Corrupt,
+        AttachError::TooManyClients { .. } => Exit::Full,
+        AttachError::Unsupported { .. } => Exit::Usage,
+        AttachError::System { .. } => Exit::System,
+        _ => Exit::System,
+    }
+}
+
+fn exit_of_read(error: &ReadError) -> Exit {
+    match error {
+        ReadError::Contended { .. } => Exit::TimedOut,
+        ReadError::Corruption(_) => Exit::Corrupt,
+        ReadError::BufferTooSmall { .. } => Exit::System,
+        _ => Exit::System,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use store_client::Fullness;
+
+    use super::*;
+
+    const BROKEN: Corruption = Corruption { what: "slot", offset: 64 };
+
+    fn name() -> String {
+        "/cistern-x".to_owned()
+    }
+
+    fn exit(failure: impl Into<Failure>) -> u8 {
+        failure.into().exit.code()
+    }
+
+    #[test]
+    fn attach_errors_have_the_codes_of_the_manual() {
+        assert_eq!(exit(AttachError::NotFound { name: name() }), 3);
+        assert_eq!(exit(AttachError::Retired { name: name() }), 3);
+        assert_eq!(exit(AttachError::PermissionDenied { name: name(), access: "writing" }), 4);
+        assert_eq!(exit(AttachError::TooManyClients { name: name(), limit: 1 }), 5);
+        assert_eq!(exit(AttachError::NotAStore { name: name(), found: 0 }), 6);
+        assert_eq!(exit(AttachError::Unfinished { name: name(), creator_alive: false }), 6);
+        assert_eq!(exit(AttachError::OtherVersion { name: name(), found: 2, supported: 1 }), 6);
+        assert_eq!(exit(AttachError::Truncated { name: name(), found: 2, expected: 1 }), 6);
+        assert_eq!(exit(AttachError::UnknownFeatures { name: name(), unknown: 1 }), 6);
+        assert_eq!(exit(AttachError::UncleanReboot { name: name() }), 6);
+        assert_eq!(exit(AttachError::Corruption(BROKEN)), 6);
+        assert_eq!(exit(AttachError::Unsupported { what: name(), remedy: "" }), 2);
+        let source = io::Error::from(io::ErrorKind::Other);
+        assert_eq!(exit(AttachError::System { call: "mmap", name: name(), source }), 9);
+    }
+
+    #[test]
+    fn create_errors_have_the_codes_of_the_manual() {
+        let io_error = || io::Error::from(io::ErrorKind::Other);
+        assert_eq!(exit(CreateError::Exists { name: name() }), 1);
+        assert_eq!(exit(CreateError::PermissionDenied { name: name(), source: io_error() }), 4);
+        assert_eq!(exit(CreateError::NoRoom { name: name(), needed: 2, free: 1 }), 5);
+        assert_eq!(exit(CreateError::Unsupported { what: name(), remedy: "" }), 2);
+        let rule = String::new();
+        assert_eq!(exit(CreateError::InvalidOption { option: "size", given: name(), rule }), 2);
+        assert_eq!(exit(CreateError::Attach(AttachError::Corruption(BROKEN))), 6);
+        assert_eq!(exit(CreateError::System { call: "x", name: name(), source: io_error() }), 9);
+    }
+
+    #[test]
+    fn write_errors_have_the_codes_of_the_manual() {
+        assert_eq!(exit(WriteError::KeyTooLong { len: 2, limit: 1 }), 8);
+        assert_eq!(exit(WriteError::ValueTooLarge { len: 2, limit: 1 }), 8);
+        assert_eq!(exit(WriteError::NotANumber), 8);
+        assert_eq!(exit(WriteError::Overflow { current: 1, delta: 1 }), 8);
+        assert_eq!(exit(WriteError::InvalidTtl { millis: 0, limit: 1 }), 8);
+        let full = Fullness { needed: 1, live: 1, dead: 1, free: 1, capacity: 1 };
+        assert_eq!(exit(WriteError::Full(full)), 5);
+        assert_eq!(exit(WriteError::IndexFull { items: 1, planned: 1 }), 5);
+        assert_eq!(exit(WriteError::Stuck { pid: 1, waited: Duration::ZERO }), 7);
+        assert_eq!(exit(WriteError::Read(ReadError::Contended { attempts: 1 })), 7);
+        assert_eq!(exit(WriteError::Read(ReadError::Corruption(BROKEN))), 6);
+        assert_eq!(exit(WriteError::Corruption(BROKEN)), 6);
+        assert_eq!(exit(BROKEN), 6);
+        let no_room = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(exit(WriteError::Grow { source: no_room }), 5);
+        let attach = AttachError::TooManyClients { name: name(), limit: 1 };
+        assert_eq!(exit(WriteError::Reattach(Box::new(attach))), 5);
+    }
+
+    #[test]
+    fn a_closed_pipe_ends_in_silence() {
+        let failure = Failure::output(&io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(failure.exit, Exit::Done);
+        assert_eq!(failure.line(), None);
+        let failure = Failure::output(&io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(failure.exit, Exit::System);
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        let failure = Failure::usage("first\n\n  second\n").at("line 3");
+        assert_eq!(failure.line().as_deref(), Some("line 3: first; second"));
+    }
+
+    #[test]
+    fn codes_go_there_and_back() {
+        for code in (0..=9).chain([130]) {
+            assert_eq!(Exit::from_code(code).code(), code);
+        }
+        assert_eq!(Exit::from_code(77), Exit::System);
+    }
+}

@@ -1,0 +1,12 @@
+//! The program as its users meet it: the built binary, run on stores of its own.
+//!
+//! Every test makes stores with unique names and removes them, also when it fails.
+
+mod bench;
+mod demo;
+mod harness;
+mod stores;
+mod stuck;
+mod transfer;
+mod usage;
+mod values;

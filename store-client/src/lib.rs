@@ -1,0 +1,53 @@
+//! Cistern: a key-value store in shared memory for the processes of one host.
+//!
+//! A [`Writer`] reads and writes, a [`Reader`] reads only: its mapping is `PROT_READ`, no method
+//! of it writes, and read permission on the object is enough. A lookup makes no system call, takes
+//! no lock and writes nothing.
+//!
+//! # An embedded cache
+//! ```
+//! use store_client::{CreateOptions, Writer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Writer::private(&CreateOptions::new(16 << 20))?;
+//! cache.put(b"session:4711", b"{\"user\":\"ada\"}")?;
+//! assert_eq!(cache.get(b"session:4711")?.as_deref(), Some(&b"{\"user\":\"ada\"}"[..]));
+//! assert_eq!(cache.get(b"session:4712")?, None);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # One writes, others read
+//! ```
+//! use store_client::{CreateOptions, Reader, Spec, create, destroy};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let spec: Spec = format!("posix:doc-{}", std::process::id()).parse()?;
+//! let writer = create(&spec, &CreateOptions::new(16 << 20).permissions(0o644))?;
+//! writer.put(b"EURUSD", b"1.0841")?;
+//!
+//! // In this or any other process of the host:
+//! let reader = Reader::attach(&spec)?;
+//! let mut price = [0; 32];
+//! assert_eq!(reader.get_into(b"EURUSD", &mut price)?, Some(6));
+//! assert_eq!(&price[..6], b"1.0841");
+//! destroy(&spec)?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod listing;
+mod reader;
+mod spec;
+mod writer;
+
+pub use listing::{Listing, ListingState, list};
+pub use reader::Reader;
+pub use spec::{ParseSpecError, Spec};
+pub use writer::{Stored, Swapped, Writer, create, destroy};
+
+pub use store_core::{
+    AttachError, CheckReport, ClientInfo, ClientState, Corruption, CreateError, CreateOptions,
+    Cursor, Entry, Fullness, HeldGuard, Info, Mode, PutOptions, ReadError, Reaped, ScanPage, Stats,
+    Ttl, Version, WriteError,
+};

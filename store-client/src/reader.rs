@@ -1,0 +1,179 @@
+//! The handle that reads.
+
+use std::sync::Arc;
+
+use store_core::{
+    Access, AttachError, CheckReport, Corruption, Cursor, Entry, HeldGuard, Info, ReadError,
+    ScanPage, Stats, Store, Ttl, attach,
+};
+
+use crate::spec::Spec;
+
+/// Reads a store. Its mapping is `PROT_READ` (unless it was got from a [`Writer`](crate::Writer)),
+/// and it needs no more than read permission. Any number of threads may share one, by reference or
+/// by clone; a forked child goes on using its parent's. Detached when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    pub(crate) store: Arc<Store>,
+}
+
+impl Reader {
+    /// Attaches a store. A handful of system calls; waits up to 2 s for a creator at work.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn attach(spec: &Spec) -> Result<Self, AttachError> {
+        Ok(Self { store: Arc::new(attach(&spec.object()?, Access::ReadOnly)?) })
+    }
+
+    /// The value of `key`, copied into new memory.
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`; a miss is `None`.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.store.get(key)
+    }
+
+    /// Copies the value of `key` into `buffer` and gives its length in bytes. Allocates nothing.
+    ///
+    /// # Errors
+    /// `BufferTooSmall` with the length that is needed; `Contended`; `Corruption`.
+    #[inline]
+    pub fn get_into(&self, key: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, ReadError> {
+        self.store.get_into(key, buffer)
+    }
+
+    /// Calls `f` with a private copy of the value; no allocation once a thread has seen its
+    /// largest value.
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`; `f` is not called then, nor on a miss.
+    pub fn get_with<R>(
+        &self,
+        key: &[u8],
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        self.store.get_with(key, f)
+    }
+
+    /// The value with its version (for [`compare_and_swap`](crate::Writer::compare_and_swap)) and
+    /// its time to live, all of the same moment.
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`.
+    pub fn get_entry(&self, key: &[u8]) -> Result<Option<Entry>, ReadError> {
+        self.store.get_entry(key)
+    }
+
+    /// The values of many keys, in the order of the keys. Their cache misses overlap, which makes
+    /// a key several times as cheap as one `get` after the other.
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`.
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>, ReadError> {
+        self.store.get_many(keys)
+    }
+
+    /// [`Reader::get_many`] without allocation: `f` gets the number of each key, in order, and a
+    /// private copy of its value.
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`; `f` may have been called for the first keys then.
+    pub fn get_many_with<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        f: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), ReadError> {
+        self.store.get_many_with(keys, f)
+    }
+
+    /// Whether `key` is there.
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`.
+    pub fn contains(&self, key: &[u8]) -> Result<bool, ReadError> {
+        self.store.contains(key)
+    }
+
+    /// How long `key` still lives; `None` if it is absent.
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`.
+    pub fn ttl(&self, key: &[u8]) -> Result<Option<Ttl>, ReadError> {
+        self.store.ttl(key)
+    }
+
+    /// About `limit` keys with `prefix`, from `cursor` on: whole buckets are visited, so a page may
+    /// hold some more, or none although more pages follow. A key that stands throughout a scan is
+    /// seen at least once.
+    ///
+    /// ```
+    /// # use store_client::{CreateOptions, Cursor, Writer};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Writer::private(&CreateOptions::new(4 << 20))?;
+    /// for name in ["a:1", "a:2", "b:1"] {
+    ///     store.put(name.as_bytes(), b"")?;
+    /// }
+    /// let (mut keys, mut cursor) = (Vec::new(), Some(Cursor::START));
+    /// while let Some(at) = cursor {
+    ///     let page = store.scan(at, b"a:", 100)?;
+    ///     keys.extend(page.keys);
+    ///     cursor = page.next;
+    /// }
+    /// keys.sort();
+    /// assert_eq!(keys, [b"a:1", b"a:2"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`.
+    pub fn scan(&self, cursor: Cursor, prefix: &[u8], limit: usize) -> Result<ScanPage, ReadError> {
+        self.store.scan(cursor, prefix, limit)
+    }
+
+    /// Items in the store, those included that have expired and are not reclaimed yet.
+    pub fn len(&self) -> u64 {
+        self.store.len()
+    }
+
+    /// Whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.store.is_empty()
+    }
+
+    /// Whether the store was destroyed since it was attached. The mapping goes on working, but
+    /// whoever attaches the name now gets another store, or none: attach anew. One load.
+    pub fn is_retired(&self) -> bool {
+        self.store.is_retired()
+    }
+
+    /// What the store is, and who writes to it.
+    ///
+    /// # Errors
+    /// `Corruption` where its bytes make no sense.
+    pub fn info(&self) -> Result<Info, Corruption> {
+        self.store.info()
+    }
+
+    /// What the store holds.
+    ///
+    /// # Errors
+    /// `Corruption` where its bytes make no sense.
+    pub fn stats(&self) -> Result<Stats, Corruption> {
+        self.store.stats()
+    }
+
+    /// Verifies every invariant, without stopping anybody; `progress` is told (done, all).
+    pub fn check(&self, progress: impl FnMut(u64, u64)) -> CheckReport {
+        self.store.check(progress)
+    }
+
+    /// The guards that are held at this moment, and by whom.
+    ///
+    /// # Errors
+    /// `Corruption` where the stripes are out of bounds.
+    pub fn held_guards(&self) -> Result<Vec<HeldGuard>, Corruption> {
+        self.store.held_guards()
+    }
+}

@@ -1,0 +1,281 @@
+//! The handle that reads and writes.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use once_cell::race::OnceBox;
+use store_core::{
+    Access, AttachError, Condition, CreateError, CreateOptions, Outcome, PutOptions, Reaped,
+    Session, Store, Version, WriteError,
+};
+
+use crate::reader::Reader;
+use crate::spec::Spec;
+
+/// What a put did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// There was no such key.
+    Inserted,
+    /// The key had another value.
+    Replaced,
+}
+
+/// What a compare-and-swap did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swapped {
+    /// The key had the version, and has the new value now.
+    Done,
+    /// The key has this version instead.
+    Changed(Version),
+    /// There is no such key.
+    Absent,
+}
+
+/// Reads (see [`Reader`], which it derefs to) and writes a store.
+///
+/// Any number of threads may share one by reference. After `fork` the child may go on with its
+/// parent's handle: it notices, and registers as a client of its own. Dropping it detaches.
+#[derive(Debug)]
+pub struct Writer {
+    reader: Reader,
+    sessions: Link,
+}
+
+/// The session of a process, and in a forked child behind it the child's own. A list that only
+/// grows, without a lock: one that another thread held at the fork would stay locked.
+#[derive(Debug)]
+struct Link {
+    session: Session,
+    forked: OnceBox<Link>,
+}
+
+impl Deref for Writer {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+/// Makes a store and attaches it.
+///
+/// # Errors
+/// See [`CreateError`]; nothing is left behind then.
+pub fn create(spec: &Spec, options: &CreateOptions) -> Result<Writer, CreateError> {
+    Ok(Writer::over(store_core::create(&spec.object()?, options)?)?)
+}
+
+/// Removes a store by name. Who has it attached keeps a mapping that works and that nobody else
+/// will find ([`Reader::is_retired`] tells). Removes half-made and foreign objects of that name too.
+///
+/// # Errors
+/// `NotFound`, `PermissionDenied`, or `System`.
+pub fn destroy(spec: &Spec) -> Result<(), AttachError> {
+    store_core::destroy(&spec.object()?)
+}
+
+impl Writer {
+    /// Attaches a store for reading and writing.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn attach(spec: &Spec) -> Result<Self, AttachError> {
+        Self::over(store_core::attach(&spec.object()?, Access::ReadWrite)?)
+    }
+
+    /// A private store of this process: no name, no server, gone when it is dropped. Memory is
+    /// taken as it is used.
+    ///
+    /// # Errors
+    /// See [`CreateError`].
+    pub fn private(options: &CreateOptions) -> Result<Self, CreateError> {
+        Ok(Self::over(store_core::private(options)?)?)
+    }
+
+    fn over(store: Store) -> Result<Self, AttachError> {
+        let sessions = Link { session: store.open_session()?, forked: OnceBox::new() };
+        Ok(Self { reader: Reader { store: Arc::new(store) }, sessions })
+    }
+
+    /// A handle on the same mapping that can only read.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Puts `value` under `key`, whatever was there.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; nothing was changed then.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Stored, WriteError> {
+        self.put_with(key, value, &PutOptions::new())
+    }
+
+    /// [`Writer::put`] with a time to live.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn put_with(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &PutOptions,
+    ) -> Result<Stored, WriteError> {
+        Ok(match self.put_if(key, value, options, Condition::Always)? {
+            Outcome::Inserted => Stored::Inserted,
+            Outcome::Replaced | Outcome::Refused(_) => Stored::Replaced,
+        })
+    }
+
+    /// Puts `value` under `key` if the key is absent; whether it did.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn add(&self, key: &[u8], value: &[u8], options: &PutOptions) -> Result<bool, WriteError> {
+        let outcome = self.put_if(key, value, options, Condition::Absent)?;
+        Ok(!matches!(outcome, Outcome::Refused(_)))
+    }
+
+    /// Puts `value` under `key` if the key is present; whether it did.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn replace(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &PutOptions,
+    ) -> Result<bool, WriteError> {
+        let outcome = self.put_if(key, value, options, Condition::Present)?;
+        Ok(!matches!(outcome, Outcome::Refused(_)))
+    }
+
+    /// Puts `value` under `key` if nobody has written the key since `expected` was read
+    /// ([`Reader::get_entry`]).
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn compare_and_swap(
+        &self,
+        key: &[u8],
+        expected: Version,
+        value: &[u8],
+        options: &PutOptions,
+    ) -> Result<Swapped, WriteError> {
+        Ok(match self.put_if(key, value, options, Condition::Version(expected))? {
+            Outcome::Refused(Some(found)) => Swapped::Changed(found),
+            Outcome::Refused(None) => Swapped::Absent,
+            Outcome::Inserted | Outcome::Replaced => Swapped::Done,
+        })
+    }
+
+    fn put_if(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &PutOptions,
+        condition: Condition,
+    ) -> Result<Outcome, WriteError> {
+        self.reader.store.put(self.session()?, key, value, options, condition)
+    }
+
+    /// Deletes `key`; whether it was there.
+    ///
+    /// # Errors
+    /// `Stuck` or `Corruption`.
+    pub fn delete(&self, key: &[u8]) -> Result<bool, WriteError> {
+        self.reader.store.delete(self.session()?, key)
+    }
+
+    /// Adds `by` to the number under `key` and gives the sum. An absent key counts as 0; a value
+    /// that is decimal text becomes a counter, which changes in place and reads back as text. The
+    /// time to live stays.
+    ///
+    /// # Errors
+    /// `NotANumber`; `Overflow` past a signed 64-bit number; see [`WriteError`].
+    pub fn incr(&self, key: &[u8], by: i64) -> Result<i64, WriteError> {
+        self.reader.store.add_to(self.session()?, key, i128::from(by))
+    }
+
+    /// Subtracts `by` from the number under `key`, as [`Writer::incr`] adds.
+    ///
+    /// # Errors
+    /// As for [`Writer::incr`].
+    pub fn decr(&self, key: &[u8], by: i64) -> Result<i64, WriteError> {
+        self.reader.store.add_to(self.session()?, key, -i128::from(by))
+    }
+
+    /// Deletes every key that is there when it begins; how many. Others read and write meanwhile.
+    ///
+    /// # Errors
+    /// `Stuck` or `Corruption`; some keys are deleted then.
+    pub fn clear(&self) -> Result<u64, WriteError> {
+        self.reader.store.clear(self.session()?)
+    }
+
+    /// Sets how long a write waits for a guard that a living process holds before it gives up with
+    /// `Stuck`; 5 s unless set. A guard of a dead process is taken over within milliseconds.
+    ///
+    /// # Errors
+    /// `Reattach` in a forked child that can't become a client.
+    pub fn set_guard_deadline(&self, deadline: Duration) -> Result<(), WriteError> {
+        self.session()?.set_guard_deadline(deadline);
+        Ok(())
+    }
+
+    /// Looks for clients that died, repairs and gives back the guards that they held, hands their
+    /// memory on and frees their entries. Writers do it as far as they need it; a service calls it
+    /// now and then.
+    ///
+    /// # Errors
+    /// `Corruption` where the segment's bytes make no sense.
+    pub fn reap(&self) -> Result<Reaped, WriteError> {
+        Ok(self.reader.store.reap(self.session()?)?)
+    }
+
+    /// This process's session: after a fork, the child's own.
+    #[inline]
+    fn session(&self) -> Result<&Session, WriteError> {
+        if self.sessions.session.is_of_this_process() {
+            return Ok(&self.sessions.session);
+        }
+        self.session_after_fork()
+    }
+
+    #[cold]
+    fn session_after_fork(&self) -> Result<&Session, WriteError> {
+        let mut link = &self.sessions;
+        while !link.session.is_of_this_process() {
+            link = match link.forked.get() {
+                Some(next) => next,
+                None => {
+                    let session = self
+                        .reader
+                        .store
+                        .open_session()
+                        .map_err(|error| WriteError::Reattach(Box::new(error)))?;
+                    let fresh = Box::new(Link { session, forked: OnceBox::new() });
+                    if let Err(mine) = link.forked.set(fresh) {
+                        // Another thread of the child was faster.
+                        self.reader.store.close_session(&mine.session)?;
+                    }
+                    continue;
+                }
+            };
+        }
+        Ok(&link.session)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut link = Some(&self.sessions);
+        while let Some(Link { session, forked }) = link {
+            // Does nothing for the sessions of other processes. A session that can't be closed is
+            // reaped when the process is gone.
+            let _ = self.reader.store.close_session(session);
+            link = forked.get();
+        }
+    }
+}

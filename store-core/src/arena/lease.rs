@@ -1,0 +1,310 @@
+//! Which extent a client writes to, and where the next one comes from.
+//!
+//! A client has one open extent, its own as long as extents are plentiful. Ownership is a
+//! preference, not a lock: the cursor is a compare-and-swap, so under pressure anybody may reserve
+//! in any open extent. The rest of an extent that its owner leaves is handed on.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use parking_lot::Mutex;
+
+use super::NoRoom;
+use super::reserve::{Place, reserve_in};
+use crate::error::Corruption;
+use crate::layout::{ExtentState, ExtentWord, Segment};
+use crate::region::{Mutation, Shim, mutated};
+use crate::sync::Owner;
+
+/// An extent with at least this part of it left is handed on rather than sealed.
+const HAND_ON_PART: u32 = 8;
+/// How many entries of the table are searched for one that was handed on before a free one is
+/// taken.
+const ORPHAN_SEARCH_MAX: u32 = 64;
+/// How much memory is commissioned at once when the arena grows.
+const GROWTH_STEP_BYTES: u64 = 8 << 20;
+
+/// The open extent of a client. Private to the process; all its threads use it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    owner: Owner,
+    /// Number of the open extent + 1; 0: none.
+    open: AtomicU32,
+    renewing: Mutex<()>,
+}
+
+/// What [`Lease::renew`] did.
+pub(crate) enum Wanted {
+    /// There is another open extent; try again.
+    Renewed,
+    /// Nothing is free, but this room in somebody else's extent.
+    Borrowed(Place),
+}
+
+/// What a search of the extent table found.
+#[derive(Default)]
+struct Candidates {
+    handed_on: Option<u32>,
+    free: Option<u32>,
+    uncommissioned: Option<u32>,
+}
+
+impl Lease {
+    pub(crate) fn new(owner: Owner) -> Self {
+        Self { owner, open: AtomicU32::new(0), renewing: Mutex::new(()) }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// The open extent.
+    #[inline(always)]
+    pub(crate) fn current(&self) -> Option<u32> {
+        self.open.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Whether this client may own extents: the first quarter of them, by its number, so that at
+    /// most a quarter of the extents is owned, however many clients there are.
+    fn may_own<S: Shim>(&self, segment: &Segment<S>) -> bool {
+        self.owner.client < segment.geometry.extents / 4
+    }
+
+    /// Finds an open extent with room for `units`.
+    ///
+    /// # Errors
+    /// `Full` if no extent of the whole arena has the room.
+    pub(crate) fn renew<S: Shim>(
+        &self,
+        segment: &Segment<S>,
+        units: u32,
+    ) -> Result<Wanted, NoRoom> {
+        let before = self.current();
+        let _renewing = self.renewing.lock();
+        if self.current() != before {
+            return Ok(Wanted::Renewed);
+        }
+        if let Some(extent) = before {
+            self.leave(segment, extent)?;
+            self.open.store(0, Ordering::Relaxed);
+        }
+        let extents = segment.geometry.extents;
+        let start = segment.superblock().lease_hint.load() as u32 % extents;
+        // Another client may take what was found; the table is searched a few times then.
+        for _ in 0..64 {
+            let found = self.candidates(segment, start, units)?;
+            if let Some(extent) = found.handed_on {
+                if self.adopt(segment, extent)? {
+                    self.open.store(extent + 1, Ordering::Relaxed);
+                    return Ok(Wanted::Renewed);
+                }
+            } else if let Some(extent) = found.free {
+                if self.claim_open(segment, extent)? {
+                    segment.superblock().lease_hint.store::<S>(u64::from(extent) + 1);
+                    self.open.store(extent + 1, Ordering::Relaxed);
+                    return Ok(Wanted::Renewed);
+                }
+            } else if let Some(extent) = found.uncommissioned {
+                commission(segment, extent)?;
+            } else {
+                break;
+            }
+        }
+        borrow_anywhere(segment, units)?.map(Wanted::Borrowed).ok_or(NoRoom::Full)
+    }
+
+    /// Looks for an extent: one that was handed on and has the room, else a free one, else one
+    /// that is not commissioned yet. Looks through the whole table only when it must.
+    fn candidates<S: Shim>(
+        &self,
+        segment: &Segment<S>,
+        start: u32,
+        units: u32,
+    ) -> Result<Candidates, Corruption> {
+        let extents = segment.geometry.extents;
+        let capacity = segment.geometry.extent_units();
+        let mut found = Candidates::default();
+        let hint = segment.superblock().orphan_hint.load() as u32 % extents;
+        let order = std::iter::once(hint).chain((0..extents).map(|i| (start + i) % extents));
+        for (looked, extent) in order.enumerate() {
+            let word = segment.extent_word(extent)?;
+            match word.state {
+                ExtentState::Open
+                    if word.owner.is_none() && capacity.saturating_sub(word.used) >= units =>
+                {
+                    found.handed_on = Some(extent);
+                    return Ok(found);
+                }
+                ExtentState::Free if found.free.is_none() => {
+                    if segment.generation(extent)?.load() != 0 {
+                        found.free = Some(extent);
+                    } else if found.uncommissioned.is_none() {
+                        found.uncommissioned = Some(extent);
+                    }
+                }
+                _ => {}
+            }
+            if looked as u32 >= ORPHAN_SEARCH_MAX && found.free.is_some() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes an open extent without an owner this client's, or uses it as it is.
+    fn adopt<S: Shim>(&self, segment: &Segment<S>, extent: u32) -> Result<bool, Corruption> {
+        let cell = &segment.extent(extent)?.word;
+        let found = cell.load_acquire();
+        let word = ExtentWord::of(found);
+        if word.state != ExtentState::Open || word.owner.is_some() {
+            return Ok(false);
+        }
+        if !self.may_own(segment) {
+            return Ok(true);
+        }
+        let owner = Some(ExtentWord::kept(self.owner));
+        Ok(cell.compare_exchange::<S>(found, ExtentWord { owner, ..word }.word()).is_ok())
+    }
+
+    /// Claims a free extent and opens it.
+    fn claim_open<S: Shim>(&self, segment: &Segment<S>, extent: u32) -> Result<bool, Corruption> {
+        if !claim(segment, extent, self.owner)? {
+            return Ok(false);
+        }
+        let owner = self.may_own(segment).then_some(ExtentWord::kept(self.owner));
+        let open = ExtentWord { state: ExtentState::Open, owner, ..ExtentWord::FREE };
+        segment.extent(extent)?.word.store::<S>(open.word());
+        Ok(true)
+    }
+
+    /// Leaves an open extent: hands on what is left of it, or seals it if that is little.
+    fn leave<S: Shim>(&self, segment: &Segment<S>, extent: u32) -> Result<(), Corruption> {
+        let capacity = segment.geometry.extent_units();
+        let cell = &segment.extent(extent)?.word;
+        let mut found = cell.load_acquire();
+        loop {
+            let word = ExtentWord::of(found);
+            if word.state != ExtentState::Open
+                || word.owner.is_some() && !word.is_owned_by(self.owner)
+            {
+                return Ok(());
+            }
+            let left = capacity.saturating_sub(word.used);
+            let next = if left >= capacity / HAND_ON_PART {
+                ExtentWord { owner: None, ..word }
+            } else {
+                sealed(word)
+            };
+            match cell.compare_exchange::<S>(found, next.word()) {
+                Ok(()) => {
+                    if next.state == ExtentState::Open {
+                        segment.superblock().orphan_hint.store::<S>(extent.into());
+                    }
+                    return Ok(());
+                }
+                Err(now) => found = now,
+            }
+        }
+    }
+
+    /// Leaves the open extent for good, when the client detaches.
+    pub(crate) fn close<S: Shim>(&self, segment: &Segment<S>) -> Result<(), Corruption> {
+        match self.open.swap(0, Ordering::Relaxed).checked_sub(1) {
+            Some(extent) => self.leave(segment, extent),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The word of an extent that takes no more items: free at once if it holds none.
+pub(crate) fn sealed(word: ExtentWord) -> ExtentWord {
+    if word.live == 0 {
+        ExtentWord::FREE
+    } else {
+        ExtentWord { state: ExtentState::Sealed, owner: None, ..word }
+    }
+}
+
+/// Takes a free extent for `owner` and bumps its generation: from then on no reader believes what
+/// it read there before. The caller gives it its next state.
+///
+/// Dies after the claim: the entry names the dead owner; whoever reaps it frees the extent.
+pub(crate) fn claim<S: Shim>(
+    segment: &Segment<S>,
+    extent: u32,
+    owner: Owner,
+) -> Result<bool, Corruption> {
+    let claimed = ExtentWord {
+        state: ExtentState::Claimed,
+        owner: Some(ExtentWord::kept(owner)),
+        ..ExtentWord::FREE
+    };
+    let cell = &segment.extent(extent)?.word;
+    if cell.compare_exchange::<S>(ExtentWord::FREE.word(), claimed.word()).is_err() {
+        return Ok(false);
+    }
+    bump_generation(segment, extent)?;
+    Ok(true)
+}
+
+/// Makes readers of an extent's bytes look again; only for whoever has it alone.
+pub(crate) fn bump_generation<S: Shim>(
+    segment: &Segment<S>,
+    extent: u32,
+) -> Result<(), Corruption> {
+    let generation = segment.generation(extent)?;
+    if !mutated::<S>(Mutation::SkipGenerationBump) {
+        generation.store::<S>(generation.load().wrapping_add(1).max(1));
+    }
+    // SeqCst: whoever pins an extent publishes the pin, passes such a fence and reads the
+    // generation; one of the two sees the other. As a Release fence it stands before the first
+    // overwritten byte and pairs with the readers' Acquire fence.
+    fence(Ordering::SeqCst);
+    Ok(())
+}
+
+/// Gives extents from `first` on their memory: a step's worth, or the one if room is scarce.
+fn commission<S: Shim>(segment: &Segment<S>, first: u32) -> Result<(), NoRoom> {
+    let geometry = &segment.geometry;
+    let step = (GROWTH_STEP_BYTES / geometry.extent_bytes()).max(1) as u32;
+    commission_range(segment, first, step.min(geometry.extents - first))
+        .or_else(|_| commission_range(segment, first, 1))
+}
+
+/// Gives a range of extents their memory. Two clients may do it at once: it changes nothing that
+/// is there already.
+pub(crate) fn commission_range<S: Shim>(
+    segment: &Segment<S>,
+    first: u32,
+    count: u32,
+) -> Result<(), NoRoom> {
+    let mut bare = None;
+    for extent in first..first + count {
+        if segment.generation(extent)?.load() == 0 {
+            bare = bare.or(Some(extent));
+        }
+    }
+    let Some(first_bare) = bare else { return Ok(()) };
+    let count = first + count - first_bare;
+    let bytes = u64::from(count) << segment.geometry.extent_shift;
+    segment
+        .region
+        .commission(segment.geometry.extent_offset(first_bare), bytes)
+        .map_err(NoRoom::Grow)?;
+    for extent in first_bare..first_bare + count {
+        // Dies before: the extent is not commissioned, and may be once more. After: it is free.
+        let _ = segment.generation(extent)?.compare_exchange::<S>(0, 1);
+    }
+    Ok(())
+}
+
+/// Reserves in any open extent that has the room, whoever owns it.
+fn borrow_anywhere<S: Shim>(segment: &Segment<S>, units: u32) -> Result<Option<Place>, Corruption> {
+    for extent in 0..segment.geometry.extents {
+        if segment.extent_word(extent)?.state == ExtentState::Open
+            && let Some(place) = reserve_in(segment, extent, units)?
+        {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}

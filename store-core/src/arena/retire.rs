@@ -1,0 +1,73 @@
+//! Giving an item's bytes back: after it was unpublished, or was never published.
+
+use super::lease::sealed;
+use super::reserve::Place;
+use super::run;
+use crate::error::Corruption;
+use crate::layout::{ExtentState, ExtentWord, Segment, Slot};
+use crate::region::Shim;
+
+/// Retires the item at `slot`, which no lane holds any more; under the stripe's guard.
+pub(crate) fn retire<S: Shim>(segment: &Segment<S>, slot: Slot) -> Result<(), Corruption> {
+    let offset = slot.offset();
+    let bytes = segment.header(offset)?.shape().bytes;
+    let Some(extent) = segment.geometry.extent_of(offset) else {
+        return Err(Corruption { what: "a slot that leads out of the arena", offset });
+    };
+    if bytes > segment.geometry.extent_bytes() {
+        return run::retire(segment, slot, extent);
+    }
+    subtract(segment, extent, (bytes / 8) as u32)
+}
+
+/// Gives back a place that was reserved and not published.
+pub(crate) fn abandon<S: Shim>(segment: &Segment<S>, place: Place) -> Result<(), Corruption> {
+    let Some(extent) = segment.geometry.extent_of(place.offset) else { return Ok(()) };
+    if place.bytes > segment.geometry.extent_bytes() {
+        return run::free_unpublished(segment, extent);
+    }
+    subtract(segment, extent, (place.bytes / 8) as u32)
+}
+
+/// Subtracts live units; a sealed extent without any is free by the same compare-and-swap.
+///
+/// Dies before it: the extent counts too much, never too little.
+fn subtract<S: Shim>(segment: &Segment<S>, extent: u32, units: u32) -> Result<(), Corruption> {
+    let cell = &segment.extent(extent)?.word;
+    let mut found = cell.load_acquire();
+    loop {
+        let word = ExtentWord::of(found);
+        let less = ExtentWord { live: word.live.saturating_sub(units), ..word };
+        let next = match word.state {
+            ExtentState::Open => less,
+            ExtentState::Sealed => sealed(less),
+            _ => {
+                return Err(Corruption {
+                    what: "an item in an extent that takes none",
+                    offset: extent.into(),
+                });
+            }
+        };
+        match cell.compare_exchange::<S>(found, next.word()) {
+            Ok(()) => return Ok(()),
+            Err(now) => found = now,
+        }
+    }
+}
+
+/// Notes that a crash may have left the live count of the extent at `offset` too high.
+pub(crate) fn mark_suspect<S: Shim>(segment: &Segment<S>, offset: u64) -> Result<(), Corruption> {
+    let Some(extent) = segment.geometry.extent_of(offset) else { return Ok(()) };
+    let cell = &segment.extent(extent)?.word;
+    let mut found = cell.load_acquire();
+    loop {
+        let word = ExtentWord::of(found);
+        if word.suspect || !matches!(word.state, ExtentState::Open | ExtentState::Sealed) {
+            return Ok(());
+        }
+        match cell.compare_exchange::<S>(found, ExtentWord { suspect: true, ..word }.word()) {
+            Ok(()) => return Ok(()),
+            Err(now) => found = now,
+        }
+    }
+}

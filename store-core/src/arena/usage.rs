@@ -1,0 +1,64 @@
+//! What the arena holds, summed over the extent table.
+
+use crate::error::Corruption;
+use crate::layout::{ExtentState, Segment};
+use crate::region::Shim;
+
+/// Bytes and extents by what they hold. Extents change meanwhile, so the sums are near.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) live_bytes: u64,
+    pub(crate) dead_bytes: u64,
+    pub(crate) free_bytes: u64,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) free: u32,
+    pub(crate) open: u32,
+    pub(crate) sealed: u32,
+    pub(crate) run: u32,
+    pub(crate) uncommissioned: u32,
+    pub(crate) suspect: u32,
+}
+
+impl Usage {
+    /// Walks the extent table: one line for each extent.
+    pub(crate) fn of<S: Shim>(segment: &Segment<S>) -> Result<Self, Corruption> {
+        let extent_bytes = segment.geometry.extent_bytes();
+        let mut usage = Self::default();
+        for extent in 0..segment.geometry.extents {
+            let word = segment.extent_word(extent)?;
+            let (live, used) = (u64::from(word.live) * 8, u64::from(word.used) * 8);
+            usage.capacity_bytes += extent_bytes;
+            usage.suspect += u32::from(word.suspect);
+            match word.state {
+                ExtentState::Free if segment.generation(extent)?.load() == 0 => {
+                    usage.uncommissioned += 1;
+                    usage.capacity_bytes -= extent_bytes;
+                }
+                ExtentState::Free | ExtentState::Claimed => {
+                    usage.free += 1;
+                    usage.free_bytes += extent_bytes;
+                }
+                ExtentState::Open => {
+                    usage.open += 1;
+                    usage.live_bytes += live;
+                    usage.dead_bytes += used.saturating_sub(live);
+                    usage.free_bytes += extent_bytes.saturating_sub(used);
+                }
+                ExtentState::Sealed | ExtentState::Unknown => {
+                    usage.sealed += 1;
+                    usage.live_bytes += live;
+                    usage.dead_bytes += extent_bytes.saturating_sub(live);
+                }
+                ExtentState::RunHead => {
+                    usage.run += 1;
+                    let bodies = u64::from(word.used).saturating_sub(1) * extent_bytes;
+                    usage.live_bytes += live + bodies;
+                    usage.dead_bytes += extent_bytes.saturating_sub(live);
+                }
+                // Its bytes are counted at its head.
+                ExtentState::RunBody => usage.run += 1,
+            }
+        }
+        Ok(usage)
+    }
+}

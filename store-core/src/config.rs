@@ -1,0 +1,118 @@
+//! What a creator may choose.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What happens when the arena is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// A put that does not fit is refused with `Full`; nothing is ever dropped.
+    #[default]
+    Store,
+    /// Eviction makes room. Not built yet: `create` refuses it.
+    Cache,
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "store" => Ok(Self::Store),
+            "cache" => Ok(Self::Cache),
+            _ => Err(format!("{text:?} is no mode: `store` or `cache`")),
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Store => "store",
+            Self::Cache => "cache",
+        })
+    }
+}
+
+/// How a store is made. All sizes in bytes.
+///
+/// ```
+/// use store_core::CreateOptions;
+/// let options = CreateOptions::new(64 << 20).items(500_000).permissions(0o640);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateOptions {
+    pub(crate) size: u64,
+    pub(crate) max_size: Option<u64>,
+    pub(crate) extent_size: Option<u64>,
+    pub(crate) items: Option<u64>,
+    pub(crate) mode: Mode,
+    pub(crate) permissions: u32,
+    pub(crate) group: Option<u32>,
+    pub(crate) checksums: Option<bool>,
+}
+
+impl CreateOptions {
+    /// A store that takes `size` bytes of memory, structures included, from the start. At least
+    /// 1 MiB, unless [`extent_size`](Self::extent_size) is chosen small too.
+    pub fn new(size: u64) -> Self {
+        Self {
+            size,
+            max_size: None,
+            extent_size: None,
+            items: None,
+            mode: Mode::Store,
+            permissions: 0o600,
+            group: None,
+            checksums: None,
+        }
+    }
+
+    /// The size up to which the arena may grow; address space is reserved for it at once, memory
+    /// is taken as needed. As large as `size` if not given. At most 2 TiB.
+    pub fn max_size(mut self, max_size: u64) -> Self {
+        self.max_size = Some(max_size);
+        self
+    }
+
+    /// The unit of the arena: a power of two from 4 KiB to 1 MiB. If not given, a 1024th of the
+    /// size, between 64 KiB and 1 MiB.
+    pub fn extent_size(mut self, extent_size: u64) -> Self {
+        self.extent_size = Some(extent_size);
+        self
+    }
+
+    /// How many items the index is laid out for. If not given, one for each 192 bytes of
+    /// `max_size`. About twice as many fit before `IndexFull`, at less speed.
+    pub fn items(mut self, items: u64) -> Self {
+        self.items = Some(items);
+        self
+    }
+
+    /// What happens when the arena is full.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Unix permission bits of the object, whatever the umask; 0o600 if not given. Read permission
+    /// is enough to read, write permission lets a process change everything.
+    pub fn permissions(mut self, permissions: u32) -> Self {
+        self.permissions = permissions;
+        self
+    }
+
+    /// The group that the object is given to, by number.
+    pub fn group(mut self, gid: u32) -> Self {
+        self.group = Some(gid);
+        self
+    }
+
+    /// Whether each item carries a checksum, which `check` verifies: 8 bytes and a hash of the
+    /// value for each put. On for files if not given, off elsewhere.
+    pub fn checksums(mut self, checksums: bool) -> Self {
+        self.checksums = Some(checksums);
+        self
+    }
+}

@@ -1,0 +1,331 @@
+//! Errors, one enum for each family of operations.
+//!
+//! Each carries the numbers a person needs (what was found, what the limit is) and, where there is
+//! one, the remedy. A miss is an `Option` and a lost compare-and-swap an outcome: neither is here.
+
+use std::io;
+use std::time::Duration;
+
+/// The bytes of the segment break an invariant that a correct writer keeps.
+///
+/// Never a panic: shared bytes are input. `check` lists everything that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the segment is corrupt: {what} at offset {offset:#x}; run `kv-cli check` on it")]
+pub struct Corruption {
+    /// What is wrong, in a few words.
+    pub what: &'static str,
+    /// Where, in bytes from the superblock.
+    pub offset: u64,
+}
+
+/// Why a lookup gave no answer. A key that is absent is not an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Writers changed the place that was read each of `attempts` times. Trying again is right.
+    #[error("the key's bucket changed under each of {attempts} attempts to read it; try again")]
+    Contended {
+        /// How often the lookup was started anew.
+        attempts: u32,
+    },
+    /// The caller's buffer is too small; nothing was written to it.
+    #[error("the value has {needed} bytes, the buffer only {given}; give a buffer of {needed}")]
+    BufferTooSmall {
+        /// Length of the value in bytes.
+        needed: usize,
+        /// Length of the buffer in bytes.
+        given: usize,
+    },
+    /// See [`Corruption`].
+    #[error(transparent)]
+    Corruption(#[from] Corruption),
+}
+
+/// The numbers behind a refused put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fullness {
+    /// Bytes that the item needs: header, key, value, padding.
+    pub needed: u64,
+    /// Bytes of items that can be read.
+    pub live: u64,
+    /// Bytes of overwritten and deleted items that still share an extent with live ones.
+    pub dead: u64,
+    /// Bytes in extents that are free, or open with room left.
+    pub free: u64,
+    /// Bytes of the whole arena at its present size.
+    pub capacity: u64,
+}
+
+/// Why a write was refused. Nothing was changed by it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The key is longer than a key may be.
+    #[error("the key has {len} bytes, the limit is {limit}; use a shorter key")]
+    KeyTooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The value is larger than this store takes.
+    #[error(
+        "the value has {len} bytes, the limit of this store is {limit} (a quarter of its arena, \
+         at most 4 GiB); make the store larger or split the value"
+    )]
+    ValueTooLarge {
+        /// Its length in bytes.
+        len: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// No room for the item.
+    #[error(
+        "the store is full: {} bytes are needed, {} of {} are live, {} dead, {} free but not in \
+         one piece; delete keys, or make a larger store",
+        .0.needed, .0.live, .0.capacity, .0.dead, .0.free
+    )]
+    Full(Fullness),
+    /// No room for one more key in its bucket: the index is too small for so many items.
+    #[error(
+        "the index is full: {items} items, laid out for {planned}; make the store with a larger \
+         `--items`, or delete keys"
+    )]
+    IndexFull {
+        /// Items in the store.
+        items: u64,
+        /// Items that the index was laid out for.
+        planned: u64,
+    },
+    /// Another process holds the guard that this write needs, is alive, and does not move.
+    #[error(
+        "process {pid} has held the guard of this key for {} ms; is it stopped? continue it \
+         (kill -CONT {pid}) or end it (kill -KILL {pid}): the next writer then repairs what it left",
+        .waited.as_millis()
+    )]
+    Stuck {
+        /// The holder's process id, as the store knows it.
+        pid: u32,
+        /// How long this write waited.
+        waited: Duration,
+    },
+    /// `incr` or `decr` of a value that is no decimal integer of 64 bits.
+    #[error(
+        "the value is not a whole number from {} to {}; `incr` and `decr` work on such values only",
+        i64::MIN,
+        i64::MAX
+    )]
+    NotANumber,
+    /// `incr` or `decr` past the range of a signed 64-bit number.
+    #[error("{current} changed by {delta} leaves the range {} to {}", i64::MIN, i64::MAX)]
+    Overflow {
+        /// The number that stands.
+        current: i64,
+        /// What should have been added to it.
+        delta: i128,
+    },
+    /// A time to live of zero, or one of more than a thousand years.
+    #[error("a time to live of {millis} ms is out of range: from 1 to {limit} ms")]
+    InvalidTtl {
+        /// What was asked for, in milliseconds.
+        millis: u128,
+        /// The longest that can be had, in milliseconds.
+        limit: u64,
+    },
+    /// The lookup inside the write found no quiet moment.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// See [`Corruption`].
+    #[error(transparent)]
+    Corruption(#[from] Corruption),
+    /// The process forked, and the child could not become a client of its own.
+    #[error("this process is a fork and could not register as a client of its own: {0}")]
+    Reattach(#[source] Box<AttachError>),
+    /// The arena could not grow.
+    #[error(
+        "the store could not grow within its maximum size: {source}; free memory on the \
+         file system that holds it"
+    )]
+    Grow {
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Why a store could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// There is one of that name.
+    #[error("{name} exists already; use it, or remove it first (kv-cli rm)")]
+    Exists {
+        /// The name, as the operating system knows it.
+        name: String,
+    },
+    /// No permission to make it there.
+    #[error("no permission to create {name}: {source}")]
+    PermissionDenied {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// An option is out of range.
+    #[error("{option} of {given} is refused: {rule}")]
+    InvalidOption {
+        /// Which option.
+        option: &'static str,
+        /// What was given.
+        given: String,
+        /// What is allowed.
+        rule: String,
+    },
+    /// The file system has no room for it.
+    #[error(
+        "no room for {needed} bytes on the file system of {name} ({free} free): make a smaller \
+         store or free some memory (for /dev/shm: `mount -o remount,size=…`)"
+    )]
+    NoRoom {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// Bytes that the store takes from the start.
+        needed: u64,
+        /// Bytes free there.
+        free: u64,
+    },
+    /// This version can't do that.
+    #[error("{what} is not supported by this version: {remedy}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// A system call failed.
+    #[error("{call} failed for {name}: {source}")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// What it was about.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The store was made and then could not be attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+}
+
+/// Why a store could not be attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// There is none of that name.
+    #[error("there is no store {name}; make it with `kv-cli create`, or see `kv-cli ls`")]
+    NotFound {
+        /// The name, as the operating system knows it.
+        name: String,
+    },
+    /// No permission.
+    #[error(
+        "no permission to open {name} for {access}: ask its owner for a wider mode, or attach \
+         it read-only"
+    )]
+    PermissionDenied {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// `reading` or `writing`.
+        access: &'static str,
+    },
+    /// The bytes are no store.
+    #[error("{name} is no Cistern store (found {found:#018x} where the format word belongs)")]
+    NotAStore {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// The word that was found.
+        found: u64,
+    },
+    /// Its creator died, or still works, before the store was whole.
+    #[error(
+        "{name} was never finished: its creator {}; remove it (kv-cli rm) and make it anew",
+        if *.creator_alive { "is still at work, or stopped" } else { "died" }
+    )]
+    Unfinished {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// Whether the creator still holds its lock.
+        creator_alive: bool,
+    },
+    /// Another version of the format.
+    #[error("{name} has format version {found}, this program reads version {supported}")]
+    OtherVersion {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// Its version.
+        found: u32,
+        /// The version that this program reads.
+        supported: u32,
+    },
+    /// The store uses features that this version does not know.
+    #[error("{name} needs features {unknown:#x} that this version lacks; use a newer one")]
+    UnknownFeatures {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// The bits that are unknown.
+        unknown: u64,
+    },
+    /// The object is shorter than the store it holds.
+    #[error("{name} is truncated: it has {found} bytes and needs {expected}")]
+    Truncated {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// Its length in bytes.
+        found: u64,
+        /// What the superblock asks for.
+        expected: u64,
+    },
+    /// The superblock contradicts itself.
+    #[error(transparent)]
+    Corruption(#[from] Corruption),
+    /// It was destroyed, and perhaps made anew under the same name.
+    #[error("{name} was destroyed while it was being attached; attach again")]
+    Retired {
+        /// The name, as the operating system knows it.
+        name: String,
+    },
+    /// Every place in its client table is taken by a living process.
+    #[error("{name} has {limit} clients that write, the most it takes; end one, or read only")]
+    TooManyClients {
+        /// How many it takes.
+        limit: u32,
+        /// The name, as the operating system knows it.
+        name: String,
+    },
+    /// The file was last used before a reboot and not closed cleanly.
+    #[error(
+        "{name} was in use when the machine went down, so its pages may be of different ages; \
+         remove it and load it anew"
+    )]
+    UncleanReboot {
+        /// The name, as the operating system knows it.
+        name: String,
+    },
+    /// This version can't do that.
+    #[error("{what} is not supported by this version: {remedy}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// A system call failed.
+    #[error("{call} failed for {name}: {source}")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// What it was about.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}

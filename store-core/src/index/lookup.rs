@@ -1,0 +1,309 @@
+//! The read path: no lock, no store, no system call, a bounded number of steps.
+//!
+//! Invariants. A slot is followed only if its extent's generation is the slot's and the slot still
+//! stands after the generation was read. Every verdict drawn from item bytes ("another key" as
+//! much as a hit) is believed only after an Acquire fence and the same generation again: the fence
+//! pairs with the Release fence of whoever recycles the extent, between bumping the generation and
+//! the first overwritten byte. A miss is believed only if the size word of the index stands.
+//!
+//! [`spot`] and [`inspect`] are the straight way without a loop: about 130 instructions and two
+//! dependent cache misses for a small item; [`lookup`] decides where they don't. They are laid out for the item without optional words, whose header is known before it is
+//! loaded: no address depends on it, so the processor fetches the value together with it, and
+//! overlaps one lookup with the next ones as far as its window of instructions reaches.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::CHAIN_LINES_MAX;
+use super::search::search;
+use crate::error::ReadError;
+use crate::layout::{Header, LINK_LANE, Segment, Slot, TagWord};
+use crate::region::{Cell64, Mutation, Shim, equals, mutated};
+
+/// How often a lookup starts anew before it says `Contended`.
+const ATTEMPTS_MAX: u32 = 128;
+
+/// An item whose key is the one asked for. What it says is believed once [`Located::stands`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Located<'a> {
+    /// Offset of the item.
+    pub(crate) item: u64,
+    pub(crate) header: Header,
+    /// Offset of its value.
+    pub(crate) value_at: u64,
+    /// Whether it has flags beyond those of every item of the segment: it may have expired, or be
+    /// a counter.
+    pub(crate) special: bool,
+    generation_cell: &'a Cell64,
+    generation: u64,
+}
+
+impl Located<'_> {
+    /// Whether the bytes read so far were the item's: its extent was not recycled meanwhile.
+    #[inline(always)]
+    pub(crate) fn stands<S: Shim>(&self) -> bool {
+        // Pairs with the fence in `arena::lease::bump_generation`, see the module.
+        fence(Ordering::Acquire);
+        mutated::<S>(Mutation::SkipGenerationCheck)
+            || self.generation_cell.load() == self.generation
+    }
+}
+
+/// What one attempt, or one slot of it, came to.
+enum Step<R> {
+    Found(R),
+    Missing,
+    /// Something changed meanwhile, or makes no sense.
+    Again,
+}
+
+/// An item without optional words that was found where most are: in its bucket's own line, by the
+/// first lane with its tag. What it says is believed once [`Hit::stands`].
+#[derive(Debug)]
+pub(crate) struct Hit<'a> {
+    /// Its value's bytes, rounded up to words.
+    pub(crate) value: &'a [Cell64],
+    /// Its value's length in bytes.
+    pub(crate) value_bytes: usize,
+    generation_cell: &'a Cell64,
+    generation: u64,
+}
+
+impl Hit<'_> {
+    /// As [`Located::stands`].
+    #[inline(always)]
+    pub(crate) fn stands<S: Shim>(&self) -> bool {
+        fence(Ordering::Acquire);
+        mutated::<S>(Mutation::SkipGenerationCheck)
+            || self.generation_cell.load() == self.generation
+    }
+}
+
+/// Where the first lane with a key's tag points to, before the item was looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Spot<'a> {
+    /// The slot, and the cell that it was read from.
+    Slot(&'a Cell64, Slot),
+    Missing,
+    /// The case is not a simple one: [`lookup`] decides.
+    Unclear,
+}
+
+/// The bucket's half of a glance: the same steps as in [`lookup`], for a key that is in its
+/// bucket's line, or in no line at all. One cache miss.
+#[inline(always)]
+pub(crate) fn spot<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
+    let size = segment.index_size();
+    // Pairs with the Release store that publishes a new size.
+    fence(Ordering::Acquire);
+    let Some(line) = segment.bucket_by_mask(size, hash) else { return Spot::Unclear };
+    let tags = TagWord(line.tags.load());
+    // Pairs with the Release store of the tag word: a tag seen means its slot is newer.
+    fence(Ordering::Acquire);
+    let Some(lane) = tags.first_with(TagWord::tag_of(hash)) else {
+        // Pairs with the Release of whoever changed size or epoch.
+        fence(Ordering::Acquire);
+        let believed = !tags.is_linked() && segment.index_size() == size;
+        return if believed { Spot::Missing } else { Spot::Unclear };
+    };
+    let slot = line.slot(lane);
+    if slot.may_be(hash, segment.geometry.slot_hash_shift) {
+        Spot::Slot(line.cell(lane), slot)
+    } else {
+        Spot::Unclear
+    }
+}
+
+/// The item's half of a glance: its generation, its key, where its value is. `None` where the case
+/// is not a simple one. For a small item one cache miss more.
+#[inline(always)]
+pub(crate) fn inspect<'a, S: Shim>(
+    segment: &'a Segment<S>,
+    (cell, slot): (&Cell64, Slot),
+    key: &[u8],
+) -> Option<Hit<'a>> {
+    // An empty slot's offset is 0, which is in no extent.
+    let generation_cell = segment.generation_at(segment.geometry.extent_at(slot.offset()))?;
+    // Pairs with the Release store of the slot: the item's bytes are at least as new.
+    fence(Ordering::Acquire);
+    let generation = generation_cell.load();
+    fence(Ordering::Acquire);
+    if cell.load() != slot.0 || generation == 0 || !slot.is_of_generation(generation) {
+        return None;
+    }
+    let key_at = segment.plain_key_unit();
+    let key_words = (key.len() as u64 + 7) / 8;
+    let item = segment.region.tail(slot.unit())?;
+    let header = Header::of(item.words(1, 1)?[0].load());
+    if !segment.is_plain(header, key.len()) || !equals(item.words(key_at, key_words)?, key) {
+        return None;
+    }
+    let value_bytes = header.value_bytes as usize;
+    let value = item.words(key_at + key_words, (value_bytes as u64 + 7) / 8)?;
+    Some(Hit { value, value_bytes, generation_cell, generation })
+}
+
+/// Looks `key` up and hands the item to `take`, whose answer is given if the item stood
+/// throughout. `take` may be called again with what then stands; it answers `None` where the bytes
+/// make no sense.
+#[inline(always)]
+pub(crate) fn lookup<'a, S: Shim, R>(
+    segment: &'a Segment<S>,
+    key: &[u8],
+    hash: u64,
+    mut take: impl FnMut(&Located<'a>) -> Option<R>,
+) -> Result<Option<R>, ReadError> {
+    let mut attempts = 0;
+    loop {
+        match attempt(segment, key, hash, &mut take) {
+            Step::Found(found) => return Ok(Some(found)),
+            Step::Missing => return Ok(None),
+            Step::Again => attempts = pause(segment, key, hash, attempts)?,
+        }
+    }
+}
+
+/// Waits a little before the next attempt, or says why there is none.
+#[cold]
+fn pause<S: Shim>(
+    segment: &Segment<S>,
+    key: &[u8],
+    hash: u64,
+    attempts: u32,
+) -> Result<u32, ReadError> {
+    if attempts + 1 == ATTEMPTS_MAX {
+        // Bytes that never made sense are named by a walk that checks each step.
+        search(segment, key, hash)?;
+        return Err(ReadError::Contended { attempts: ATTEMPTS_MAX });
+    }
+    for _ in 0..attempts {
+        std::hint::spin_loop();
+    }
+    Ok(attempts + 1)
+}
+
+#[inline(always)]
+fn attempt<'a, S: Shim, R>(
+    segment: &'a Segment<S>,
+    key: &[u8],
+    hash: u64,
+    take: &mut impl FnMut(&Located<'a>) -> Option<R>,
+) -> Step<R> {
+    let size = segment.index_size();
+    // Pairs with the Release store that publishes a new size.
+    fence(Ordering::Acquire);
+    let tag = TagWord::tag_of(hash);
+    let mut number = size.bucket_of(hash);
+    for _ in 0..CHAIN_LINES_MAX {
+        let Some(line) = segment.line_at(number) else { return Step::Again };
+        let tags = TagWord(line.tags.load());
+        // Pairs with the Release store of the tag word: a tag seen means its slot is newer.
+        fence(Ordering::Acquire);
+        let mut next = None;
+        for lane in tags.candidates(tag) {
+            let slot = line.slot(lane);
+            if !slot.may_be(hash, segment.geometry.slot_hash_shift) {
+                // Followed whatever the tag word says: the tag may be from before the link.
+                if slot.is_link() && lane == LINK_LANE {
+                    let Ok(linked) = segment.linked_line(slot) else { return Step::Again };
+                    next = Some(linked);
+                }
+                continue;
+            }
+            if slot.is_empty() {
+                continue;
+            }
+            match examine(segment, line.cell(lane), slot, key, take) {
+                Step::Missing => {}
+                step => return step,
+            }
+        }
+        let Some(following) = next else {
+            // Pairs with the Release of whoever changed size or epoch.
+            fence(Ordering::Acquire);
+            return if segment.index_size() == size { Step::Missing } else { Step::Again };
+        };
+        number = following;
+    }
+    Step::Again
+}
+
+/// Looks at the item of `slot`: `Found` if it has the key, `Missing` if it has another one, both
+/// only if it stood while it was read.
+#[inline(always)]
+fn examine<'a, S: Shim, R>(
+    segment: &'a Segment<S>,
+    cell: &Cell64,
+    slot: Slot,
+    key: &[u8],
+    take: &mut impl FnMut(&Located<'a>) -> Option<R>,
+) -> Step<R> {
+    let item = slot.offset();
+    let extent = segment.geometry.extent_at(item);
+    let Some(generation_cell) = segment.generation_at(extent) else { return Step::Again };
+    // Pairs with the Release store of the slot: the item's bytes are at least as new.
+    fence(Ordering::Acquire);
+    let generation = generation_cell.load();
+    fence(Ordering::Acquire);
+    if cell.load() != slot.0 {
+        return Step::Again;
+    }
+    if generation == 0 || !slot.is_of_generation(generation) {
+        // The slot stands and its extent is another's: a crash left it, the lane is empty.
+        return Step::Missing;
+    }
+    let Ok(header) = segment.header(item) else { return Step::Again };
+    let mut located =
+        Located { item, header, value_at: 0, special: false, generation_cell, generation };
+    match locate_parts(segment, key, &mut located) {
+        Some(true) => believed::<S, R>(take(&located), &located),
+        Some(false) => unless_recycled::<S, R>(&located),
+        None => Step::Again,
+    }
+}
+
+/// An answer drawn from an item, if the item stood.
+#[inline(always)]
+fn believed<S: Shim, R>(answer: Option<R>, item: &Located<'_>) -> Step<R> {
+    match answer {
+        Some(answer) if item.stands::<S>() => Step::Found(answer),
+        _ => Step::Again,
+    }
+}
+
+/// The verdict "another key", if the item stood.
+#[inline(always)]
+fn unless_recycled<S: Shim, R>(item: &Located<'_>) -> Step<R> {
+    if item.stands::<S>() { Step::Missing } else { Step::Again }
+}
+
+/// Compares the key of an item, and notes where its value is. `None` where it leaves the segment.
+#[inline(always)]
+fn locate_parts<S: Shim>(
+    segment: &Segment<S>,
+    key: &[u8],
+    located: &mut Located<'_>,
+) -> Option<bool> {
+    let header = located.header;
+    if usize::from(header.key_bytes) != key.len() || header.namespace != 0 {
+        return Some(false);
+    }
+    let shape = header.shape();
+    located.value_at = located.item + shape.value;
+    located.special = !segment.is_plain(header, key.len());
+    segment.bytes_are(located.item + shape.key, key)
+}
+
+/// Asks for the bucket line of `hash`.
+#[inline(always)]
+pub(crate) fn prefetch_bucket<S: Shim>(segment: &Segment<S>, hash: u64) {
+    let bucket = segment.index_size().bucket_of(hash);
+    segment.region.prefetch(segment.line_offset(bucket));
+}
+
+/// Asks for the first `lines` lines of the item at `slot`.
+#[inline(always)]
+pub(crate) fn prefetch_item<S: Shim>(segment: &Segment<S>, slot: Slot, lines: u64) {
+    for line in 0..lines {
+        segment.region.prefetch(slot.offset() + 64 * line);
+    }
+}

@@ -1,0 +1,118 @@
+//! Finding a key's place for a writer, who holds the guard of its stripe: nothing moves meanwhile,
+//! so nothing needs to be validated but bounds.
+
+use super::CHAIN_LINES_MAX;
+use crate::error::Corruption;
+use crate::layout::{Header, LANES, LINK_LANE, Segment, Slot, TagWord, Where};
+use crate::region::Shim;
+
+/// An item that stands at a place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    pub(crate) at: Where,
+    pub(crate) slot: Slot,
+    pub(crate) header: Header,
+}
+
+/// What a walk over a chain found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Search {
+    pub(crate) bucket: u64,
+    /// The item with the key, expired or not.
+    pub(crate) found: Option<Standing>,
+    /// The first free lane.
+    pub(crate) free: Option<Where>,
+    /// The last line of the chain.
+    pub(crate) tail: u64,
+    /// Lines in the chain.
+    pub(crate) lines: usize,
+}
+
+/// Walks the chain of `hash` for `key`.
+///
+/// # Errors
+/// `Corruption` where the chain leaves the index or does not end.
+pub(crate) fn search<S: Shim>(
+    segment: &Segment<S>,
+    key: &[u8],
+    hash: u64,
+) -> Result<Search, Corruption> {
+    let tag = TagWord::tag_of(hash);
+    let shift = segment.geometry.slot_hash_shift;
+    let bucket = segment.index_size().bucket_of(hash);
+    let mut result = Search { bucket, found: None, free: None, tail: bucket, lines: 0 };
+    for number in chain(segment, bucket) {
+        let number = number?;
+        result.tail = number;
+        result.lines += 1;
+        let line = segment.line(number)?;
+        for lane in TagWord(line.tags.load()).candidates(tag) {
+            let slot = line.slot(lane);
+            if !slot.is_item() || !slot.may_be(hash, shift) {
+                continue;
+            }
+            let at = Where { line: number, lane };
+            if let Some(header) = header_if_key(segment, slot, key)? {
+                result.found = Some(Standing { at, slot, header });
+                return Ok(result);
+            }
+        }
+        if result.free.is_none() {
+            result.free = (0..LANES)
+                .find(|lane| line.slot(*lane).is_empty())
+                .map(|lane| Where { line: number, lane });
+        }
+    }
+    Ok(result)
+}
+
+/// The header of the item at `slot` if its key is `key`.
+fn header_if_key<S: Shim>(
+    segment: &Segment<S>,
+    slot: Slot,
+    key: &[u8],
+) -> Result<Option<Header>, Corruption> {
+    let Some(extent) = segment.geometry.extent_of(slot.offset()) else {
+        return Err(Corruption {
+            what: "a slot that leads out of the arena",
+            offset: slot.offset(),
+        });
+    };
+    if !slot.is_of_generation(segment.generation(extent)?.load()) {
+        return Ok(None);
+    }
+    let header = segment.header(slot.offset())?;
+    let same = usize::from(header.key_bytes) == key.len()
+        && header.namespace == 0
+        && segment.key_is(slot.offset(), &header.shape(), key)?;
+    Ok(same.then_some(header))
+}
+
+/// The lines of a bucket's chain, in order; ends with an error after [`CHAIN_LINES_MAX`].
+pub(crate) fn chain<S: Shim>(
+    segment: &Segment<S>,
+    bucket: u64,
+) -> impl Iterator<Item = Result<u64, Corruption>> {
+    let mut next = Some(Ok(bucket));
+    let mut count = 0;
+    std::iter::from_fn(move || {
+        let number = match next.take()? {
+            Ok(number) => number,
+            Err(error) => return Some(Err(error)),
+        };
+        count += 1;
+        next = match segment.line(number) {
+            Err(error) => return Some(Err(error)),
+            Ok(line) if line.slot(LINK_LANE).is_link() => {
+                Some(segment.linked_line(line.slot(LINK_LANE)))
+            }
+            Ok(_) => None,
+        };
+        if count > CHAIN_LINES_MAX {
+            next = None;
+            let what = "a chain of overflow lines without end";
+            return Some(Err(Corruption { what, offset: bucket }));
+        }
+        Some(Ok(number))
+    })
+}

@@ -1,0 +1,110 @@
+//! An entry of the client table: who may hold guards and extents.
+//!
+//! ```text
+//! word:  63  60 59              32 31                  0
+//!        state | generation (28)  | pid                 |
+//! ```
+//! State, generation and pid stand in one word: one compare-and-swap registers a client, another
+//! frees its entry, and neither can meet half of the other.
+
+use super::assert_offsets;
+use crate::region::{Cell64, Shared, Shim};
+use crate::sys::process::ProcessId;
+
+/// See the module. Line 1 is for pins, lines 2 and 3 for counters of the client.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct ClientEntry {
+    pub(crate) word: Cell64,
+    pub(crate) start_time: Cell64,
+    pub(crate) pid_namespace: Cell64,
+    pub(crate) boot_id: [Cell64; 2],
+    pub(crate) attached_unix_ms: Cell64,
+    pub(crate) reserved: [Cell64; 2],
+    pub(crate) pins: [Cell64; 8],
+    pub(crate) counters: [Cell64; 16],
+}
+
+#[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
+// SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
+unsafe impl Shared for ClientEntry {}
+
+assert_offsets!(ClientEntry, 256, {
+    word: 0,
+    start_time: 8,
+    pid_namespace: 16,
+    boot_id: 24,
+    attached_unix_ms: 40,
+    pins: 64,
+    counters: 128,
+});
+
+/// Whether an entry is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientState {
+    Free,
+    Live,
+}
+
+/// The first word of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientWord {
+    pub(crate) state: ClientState,
+    pub(crate) generation: u32,
+    pub(crate) pid: u32,
+}
+
+const GENERATION_BITS: u32 = 28;
+
+impl ClientWord {
+    pub(crate) fn of(word: u64) -> Self {
+        // States from 1 up are taken: a state that this version does not know is not free.
+        let state = if word >> 60 == 0 { ClientState::Free } else { ClientState::Live };
+        let generation = (word >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
+        Self { state, generation, pid: word as u32 }
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        let state = match self.state {
+            ClientState::Free => 0,
+            ClientState::Live => 1,
+        };
+        let generation = u64::from(self.generation) & ((1 << GENERATION_BITS) - 1);
+        state << 60 | generation << 32 | u64::from(self.pid)
+    }
+}
+
+impl ClientEntry {
+    /// Clears what tells its process from another with the same pid: unknown, so thought alive.
+    pub(crate) fn forget_process<S: Shim>(&self) {
+        self.start_time.store::<S>(0);
+        self.boot_id[0].store::<S>(0);
+        self.boot_id[1].store::<S>(0);
+    }
+
+    /// What names the process of the entry.
+    pub(crate) fn process(&self) -> ProcessId {
+        ProcessId {
+            pid: ClientWord::of(self.word.load()).pid,
+            start_time: self.start_time.load(),
+            pid_namespace: self.pid_namespace.load(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_round_trip() {
+        for state in [ClientState::Free, ClientState::Live] {
+            for generation in [0, 1, (1 << GENERATION_BITS) - 1] {
+                for pid in [0, 1, 4_194_304, u32::MAX] {
+                    let word = ClientWord { state, generation, pid };
+                    assert_eq!(ClientWord::of(word.word()), word);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! An entry of the extent table: the state of one extent in one word.
+//!
+//! ```text
+//! 63  60 59     48 47        37 36 35        18 17         0
+//! state | owner   | owner's    | S| live units | used units |     units of 8 bytes
+//!       | entry+1 | generation |  |            |            |
+//! ```
+//! S: suspect, a crash left its live count too high. `used` is the cursor: an item is reserved by
+//! one compare-and-swap that adds its size to both, so an extent whose item is not published yet
+//! never looks empty, and sealing needs to wait for nobody. Head of a run: `used` is the number of
+//! extents in the run, `live` the units used in the last one. Body of a run: `used` is the distance
+//! from the head.
+
+use super::assert_offsets;
+use crate::region::{Cell64, Shared};
+use crate::sync::Owner;
+
+/// See the module. The other words order extents for eviction and expiry.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct ExtentEntry {
+    pub(crate) word: Cell64,
+    pub(crate) sequence: Cell64,
+    pub(crate) queue: Cell64,
+    pub(crate) expiry_group: Cell64,
+    pub(crate) reserved: [Cell64; 4],
+}
+
+#[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
+// SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
+unsafe impl Shared for ExtentEntry {}
+
+assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, queue: 16, expiry_group: 24 });
+
+/// What may be done with an extent, and by whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExtentState {
+    /// No item. Whoever claims it may have it (not commissioned if its generation is 0).
+    Free,
+    /// Its owner prepares it, nobody else touches it.
+    Claimed,
+    /// Items may be reserved in it: by its owner, by anybody if it has none or room is short.
+    Open,
+    /// No more items; free as soon as the last live one goes.
+    Sealed,
+    /// First extent of one large item. With an owner: not published yet.
+    RunHead,
+    /// A later extent of one large item.
+    RunBody,
+    /// Not of this version.
+    Unknown,
+}
+
+/// The word of an extent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExtentWord {
+    pub(crate) state: ExtentState,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) suspect: bool,
+    pub(crate) live: u32,
+    pub(crate) used: u32,
+}
+
+const UNIT_BITS: u32 = 18;
+const UNIT_MASK: u64 = (1 << UNIT_BITS) - 1;
+const SUSPECT: u64 = 1 << 36;
+const OWNER_GENERATION_BITS: u32 = 11;
+
+impl ExtentWord {
+    /// No item, no owner.
+    pub(crate) const FREE: Self =
+        Self { state: ExtentState::Free, owner: None, suspect: false, live: 0, used: 0 };
+
+    #[inline]
+    pub(crate) fn of(word: u64) -> Self {
+        let state = match word >> 60 {
+            0 => ExtentState::Free,
+            1 => ExtentState::Claimed,
+            2 => ExtentState::Open,
+            3 => ExtentState::Sealed,
+            4 => ExtentState::RunHead,
+            5 => ExtentState::RunBody,
+            _ => ExtentState::Unknown,
+        };
+        let owner = (word >> 48 & 0xFFF).checked_sub(1).map(|client| {
+            let generation = word >> 37 & ((1 << OWNER_GENERATION_BITS) - 1);
+            Owner { client: client as u32, generation: generation as u32 }
+        });
+        Self {
+            state,
+            owner,
+            suspect: word & SUSPECT != 0,
+            live: (word >> UNIT_BITS & UNIT_MASK) as u32,
+            used: (word & UNIT_MASK) as u32,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn word(self) -> u64 {
+        let state = match self.state {
+            ExtentState::Free => 0,
+            ExtentState::Claimed => 1,
+            ExtentState::Open => 2,
+            ExtentState::Sealed => 3,
+            ExtentState::RunHead => 4,
+            ExtentState::RunBody => 5,
+            ExtentState::Unknown => 15,
+        };
+        let owner = self.owner.map_or(0, |owner| {
+            u64::from(owner.client + 1) << 48 | u64::from(Self::kept(owner).generation) << 37
+        });
+        debug_assert!(u64::from(self.live) <= UNIT_MASK && u64::from(self.used) <= UNIT_MASK);
+        state << 60
+            | owner
+            | if self.suspect { SUSPECT } else { 0 }
+            | u64::from(self.live) << UNIT_BITS
+            | u64::from(self.used)
+    }
+
+    /// `owner` as far as an extent names it: with the low bits of its generation.
+    pub(crate) fn kept(owner: Owner) -> Owner {
+        Owner {
+            client: owner.client,
+            generation: owner.generation & ((1 << OWNER_GENERATION_BITS) - 1),
+        }
+    }
+
+    /// Whether `owner` owns it.
+    pub(crate) fn is_owned_by(self, owner: Owner) -> bool {
+        self.owner == Some(Self::kept(owner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_round_trip() {
+        for state in [
+            ExtentState::Free,
+            ExtentState::Claimed,
+            ExtentState::Open,
+            ExtentState::Sealed,
+            ExtentState::RunHead,
+            ExtentState::RunBody,
+        ] {
+            for owner in [
+                None,
+                Some(Owner { client: 0, generation: 0 }),
+                Some(Owner { client: 4094, generation: 2047 }),
+            ] {
+                for suspect in [false, true] {
+                    for (live, used) in [(0, 0), (1, 131_072), (131_072, 131_072)] {
+                        let word = ExtentWord { state, owner, suspect, live, used };
+                        assert_eq!(ExtentWord::of(word.word()), word);
+                    }
+                }
+            }
+        }
+        assert_eq!(ExtentWord::FREE.word(), 0, "zeroed memory is free");
+    }
+}

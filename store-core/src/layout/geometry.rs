@@ -1,0 +1,395 @@
+//! Where everything is in a segment: planned from the creator's options, or copied from the
+//! superblock and validated. From then on only this private copy is believed.
+
+use super::line::Line;
+use super::slot::Slot;
+use super::superblock::{IndexSize, SUPERBLOCK_BYTES, Superblock};
+use super::{ClientEntry, ExtentEntry, Stripe};
+use crate::config::{CreateOptions, Mode};
+use crate::error::{Corruption, CreateError};
+use crate::sync::Owner;
+
+/// The smallest extent: a page.
+pub(crate) const EXTENT_BYTES_MIN: u64 = 4 << 10;
+/// The largest extent: what 18 bits of 8-byte units can count.
+pub(crate) const EXTENT_BYTES_MAX: u64 = 1 << 20;
+
+const PAGE_BYTES: u64 = 4096;
+const NAMESPACES: u64 = 256;
+const NAMESPACE_BYTES: u64 = 64;
+const EXTENTS_MIN: u64 = 8;
+/// Bytes of an item that the index is laid out for, if nothing else is said.
+const PLANNED_ITEM_BYTES: u64 = 192;
+/// The mean number of items in a bucket of 7 lanes that the planned items must not exceed.
+const PLANNED_LOAD: f64 = 5.4;
+
+/// Counts and offsets (in bytes from the superblock) of all parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) segment_bytes: u64,
+    pub(crate) clients_offset: u64,
+    pub(crate) clients: u32,
+    pub(crate) namespaces_offset: u64,
+    pub(crate) stripes_offset: u64,
+    pub(crate) stripes: u32,
+    pub(crate) extents_offset: u64,
+    pub(crate) extents: u32,
+    pub(crate) extent_shift: u32,
+    pub(crate) generations_offset: u64,
+    pub(crate) line_owners_offset: u64,
+    pub(crate) lines_offset: u64,
+    pub(crate) buckets: u64,
+    pub(crate) overflow_lines: u64,
+    pub(crate) arena_offset: u64,
+    pub(crate) slot_hash_shift: u32,
+    pub(crate) planned_items: u64,
+}
+
+/// A geometry and what of it is there from the start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) geometry: Geometry,
+    /// Bytes from the superblock on that get memory at creation.
+    pub(crate) committed_bytes: u64,
+    /// Extents that these hold.
+    pub(crate) extents_committed: u32,
+}
+
+fn refuse(option: &'static str, given: u64, rule: impl Into<String>) -> CreateError {
+    CreateError::InvalidOption { option, given: given.to_string(), rule: rule.into() }
+}
+
+impl Plan {
+    /// The layout for `options`.
+    ///
+    /// # Errors
+    /// `InvalidOption`, with the rule, or `Unsupported`.
+    pub(crate) fn of(options: &CreateOptions) -> Result<Self, CreateError> {
+        if options.mode == Mode::Cache {
+            return Err(CreateError::Unsupported {
+                what: "cache mode (eviction)".to_owned(),
+                remedy: "make the store with `--mode store`",
+            });
+        }
+        let max_size = options.max_size.unwrap_or(options.size);
+        if max_size < options.size {
+            let rule = format!("it must not be below the size, {}", options.size);
+            return Err(refuse("max-size", max_size, rule));
+        }
+        if max_size > Slot::SEGMENT_BYTES_MAX {
+            return Err(refuse("size", max_size, "at most 2 TiB"));
+        }
+        if options.permissions & !0o777 != 0 {
+            let given = format!("{:o}", options.permissions);
+            let rule = "permissions are octal, from 0000 to 0777".to_owned();
+            return Err(CreateError::InvalidOption { option: "permissions", given, rule });
+        }
+        let extent_bytes = extent_bytes(options)?;
+        let items = options.items.unwrap_or(max_size / PLANNED_ITEM_BYTES).max(1);
+        if items > 1 << 36 {
+            return Err(refuse("items", items, "at most 2^36"));
+        }
+        let mut geometry = Geometry::head(options.size, items, extent_bytes, max_size);
+        // The tables grow with the number of extents and the other way round: so from above.
+        let mut extents = max_size / extent_bytes;
+        loop {
+            geometry.place_tables(extents as u32);
+            let room = max_size.saturating_sub(geometry.arena_offset) / extent_bytes;
+            if room >= extents && extents >= EXTENTS_MIN {
+                break;
+            }
+            extents = extents.min(room.max(extents.saturating_sub(1)));
+            if extents < EXTENTS_MIN {
+                let structure = geometry.arena_offset;
+                let rule = format!(
+                    "structures take {structure} bytes and at least {EXTENTS_MIN} extents of \
+                     {extent_bytes} must fit beside them: choose a larger size, smaller extents \
+                     or fewer items"
+                );
+                return Err(refuse("size", max_size, rule));
+            }
+        }
+        geometry.segment_bytes = geometry.arena_offset + extents * extent_bytes;
+        let committed =
+            (options.size.saturating_sub(geometry.arena_offset) / extent_bytes).min(extents);
+        if committed < EXTENTS_MIN {
+            let rule = format!(
+                "at least {} are needed beside structures for a max-size of {max_size}",
+                geometry.arena_offset + EXTENTS_MIN * extent_bytes
+            );
+            return Err(refuse("size", options.size, rule));
+        }
+        Ok(Self {
+            geometry,
+            committed_bytes: geometry.arena_offset + committed * extent_bytes,
+            extents_committed: committed as u32,
+        })
+    }
+}
+
+/// The extent size asked for, or the one that suits the size.
+fn extent_bytes(options: &CreateOptions) -> Result<u64, CreateError> {
+    let bytes = options.extent_size.unwrap_or_else(|| {
+        (options.size / 1024).clamp(64 << 10, EXTENT_BYTES_MAX).next_power_of_two()
+    });
+    if !bytes.is_power_of_two() || !(EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&bytes) {
+        let rule = format!("a power of two from {EXTENT_BYTES_MIN} to {EXTENT_BYTES_MAX} bytes");
+        return Err(refuse("extent-size", bytes, rule));
+    }
+    Ok(bytes)
+}
+
+impl Geometry {
+    /// The counts that don't depend on the number of extents.
+    fn head(size: u64, items: u64, extent_bytes: u64, max_size: u64) -> Self {
+        let buckets = ((items as f64 / PLANNED_LOAD) as u64 + 1).next_power_of_two().max(8);
+        let stripes = (buckets / 64).clamp(64.min(buckets), 4096);
+        Self {
+            segment_bytes: max_size,
+            clients_offset: SUPERBLOCK_BYTES,
+            clients: (size >> 16).clamp(32, 1024) as u32,
+            namespaces_offset: 0,
+            stripes_offset: 0,
+            stripes: stripes as u32,
+            extents_offset: 0,
+            extents: 0,
+            extent_shift: extent_bytes.trailing_zeros(),
+            generations_offset: 0,
+            line_owners_offset: 0,
+            lines_offset: 0,
+            buckets,
+            overflow_lines: (buckets / 2).max(4).min(u64::from(u32::MAX)),
+            arena_offset: 0,
+            slot_hash_shift: buckets.trailing_zeros(),
+            planned_items: items,
+        }
+    }
+
+    /// Sets the offsets, one part after the other, each at a multiple of a line.
+    fn place_tables(&mut self, extents: u32) {
+        self.extents = extents;
+        let mut end = self.clients_offset;
+        let mut place = |count: u64, bytes: u64| {
+            let start = end;
+            end = (start + count * bytes).next_multiple_of(64);
+            start
+        };
+        self.clients_offset = place(self.clients.into(), size_of::<ClientEntry>() as u64);
+        self.namespaces_offset = place(NAMESPACES, NAMESPACE_BYTES);
+        self.stripes_offset = place(self.stripes.into(), size_of::<Stripe>() as u64);
+        self.extents_offset = place(extents.into(), size_of::<ExtentEntry>() as u64);
+        self.generations_offset = place(extents.into(), 8);
+        self.line_owners_offset = place(self.overflow_lines, 8);
+        self.lines_offset = place(self.buckets + self.overflow_lines, size_of::<Line>() as u64);
+        self.arena_offset = end.next_multiple_of(PAGE_BYTES);
+    }
+
+    /// Bytes of an extent.
+    #[inline(always)]
+    pub(crate) fn extent_bytes(&self) -> u64 {
+        1 << self.extent_shift
+    }
+
+    /// Units of 8 bytes in an extent.
+    #[inline(always)]
+    pub(crate) fn extent_units(&self) -> u32 {
+        1 << (self.extent_shift - 3)
+    }
+
+    /// Bytes of the arena at its full size.
+    pub(crate) fn arena_bytes(&self) -> u64 {
+        u64::from(self.extents) << self.extent_shift
+    }
+
+    /// Offset of the first byte of an extent.
+    #[inline(always)]
+    pub(crate) fn extent_offset(&self, extent: u32) -> u64 {
+        self.arena_offset + (u64::from(extent) << self.extent_shift)
+    }
+
+    /// The extent that the byte at `offset` is in; a number beyond all extents outside of the arena.
+    #[inline(always)]
+    pub(crate) fn extent_at(&self, offset: u64) -> u64 {
+        offset.wrapping_sub(self.arena_offset) >> self.extent_shift
+    }
+
+    /// The extent that the byte at `offset` is in; `None` outside of the arena.
+    #[inline(always)]
+    pub(crate) fn extent_of(&self, offset: u64) -> Option<u32> {
+        let extent = self.extent_at(offset);
+        (extent < u64::from(self.extents)).then_some(extent as u32)
+    }
+
+    /// The stripe of a hash, and of every bucket that the hash can be in.
+    #[inline(always)]
+    pub(crate) fn stripe_of(&self, hash_or_bucket: u64) -> u32 {
+        hash_or_bucket as u32 & (self.stripes - 1)
+    }
+
+    /// Lines of buckets and overflow together.
+    #[inline(always)]
+    pub(crate) fn lines(&self) -> u64 {
+        self.buckets + self.overflow_lines
+    }
+
+    /// The largest item in bytes: a quarter of the arena, and a value of 4 GiB.
+    pub(crate) fn item_bytes_max(&self) -> u64 {
+        self.arena_bytes() / 4
+    }
+
+    /// Writes the geometry into a new superblock's words.
+    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 18] {
+        [
+            (&to.segment_bytes, self.segment_bytes),
+            (&to.slot_hash_shift, self.slot_hash_shift.into()),
+            (&to.planned_items, self.planned_items),
+            (&to.clients_offset, self.clients_offset),
+            (&to.clients_count, self.clients.into()),
+            (&to.namespaces_offset, self.namespaces_offset),
+            (&to.namespaces_count, NAMESPACES),
+            (&to.stripes_offset, self.stripes_offset),
+            (&to.stripes_count, self.stripes.into()),
+            (&to.extents_offset, self.extents_offset),
+            (&to.extents_max, self.extents.into()),
+            (&to.extent_bytes, self.extent_bytes()),
+            (&to.generations_offset, self.generations_offset),
+            (&to.line_owners_offset, self.line_owners_offset),
+            (&to.lines_offset, self.lines_offset),
+            (&to.buckets_max, self.buckets),
+            (&to.overflow_lines, self.overflow_lines),
+            (&to.arena_offset, self.arena_offset),
+        ]
+    }
+
+    /// Copies the geometry from a superblock and validates it against `mapped` bytes: every part
+    /// in bounds, in order and apart, every count in its range.
+    ///
+    /// # Errors
+    /// `Corruption` naming the first thing that is wrong.
+    pub(crate) fn read(from: &Superblock, mapped: u64) -> Result<Self, Corruption> {
+        let narrow =
+            |value: u64, what| u32::try_from(value).map_err(|_| Corruption { what, offset: 0 });
+        let extent_bytes = from.extent_bytes.load();
+        let geometry = Self {
+            segment_bytes: from.segment_bytes.load(),
+            clients_offset: from.clients_offset.load(),
+            clients: narrow(from.clients_count.load(), "number of clients")?,
+            namespaces_offset: from.namespaces_offset.load(),
+            stripes_offset: from.stripes_offset.load(),
+            stripes: narrow(from.stripes_count.load(), "number of stripes")?,
+            extents_offset: from.extents_offset.load(),
+            extents: narrow(from.extents_max.load(), "number of extents")?,
+            extent_shift: extent_bytes.trailing_zeros(),
+            generations_offset: from.generations_offset.load(),
+            line_owners_offset: from.line_owners_offset.load(),
+            lines_offset: from.lines_offset.load(),
+            buckets: from.buckets_max.load(),
+            overflow_lines: from.overflow_lines.load(),
+            arena_offset: from.arena_offset.load(),
+            slot_hash_shift: narrow(from.slot_hash_shift.load(), "shift of the slot hash")?,
+            planned_items: from.planned_items.load(),
+        };
+        let wrong = |what, field: &crate::region::Cell64| Corruption {
+            what,
+            offset: std::ptr::from_ref(field) as u64 - std::ptr::from_ref(from) as u64,
+        };
+        if !extent_bytes.is_power_of_two()
+            || !(EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&extent_bytes)
+        {
+            return Err(wrong("size of an extent", &from.extent_bytes));
+        }
+        if geometry.clients == 0 || geometry.clients > Owner::CLIENTS_MAX {
+            return Err(wrong("number of clients", &from.clients_count));
+        }
+        if !geometry.stripes.is_power_of_two() || u64::from(geometry.stripes) > geometry.buckets {
+            return Err(wrong("number of stripes", &from.stripes_count));
+        }
+        if geometry.buckets == 0
+            || geometry.buckets >= IndexSize::EPOCH_ONE
+            || geometry.overflow_lines > u32::MAX.into()
+        {
+            return Err(wrong("number of buckets", &from.buckets_max));
+        }
+        if geometry.extents == 0 || geometry.slot_hash_shift > 50 {
+            return Err(wrong("number of extents or shift", &from.extents_max));
+        }
+        geometry.validate_places(mapped).map_err(|what| Corruption { what, offset: 0 })?;
+        Ok(geometry)
+    }
+
+    fn validate_places(&self, mapped: u64) -> Result<(), &'static str> {
+        let parts = [
+            (0, 1, SUPERBLOCK_BYTES),
+            (self.clients_offset, self.clients.into(), size_of::<ClientEntry>() as u64),
+            (self.namespaces_offset, NAMESPACES, NAMESPACE_BYTES),
+            (self.stripes_offset, self.stripes.into(), size_of::<Stripe>() as u64),
+            (self.extents_offset, self.extents.into(), size_of::<ExtentEntry>() as u64),
+            (self.generations_offset, self.extents.into(), 8),
+            (self.line_owners_offset, self.overflow_lines, 8),
+            (self.lines_offset, self.lines(), size_of::<Line>() as u64),
+            (self.arena_offset, self.extents.into(), self.extent_bytes()),
+        ];
+        let mut end = 0;
+        for (offset, count, bytes) in parts {
+            if offset < end || !offset.is_multiple_of(64) {
+                return Err("the parts of the segment overlap, or are not aligned");
+            }
+            end = count
+                .checked_mul(bytes)
+                .and_then(|bytes| bytes.checked_add(offset))
+                .ok_or("a part of the segment is too large")?;
+        }
+        if !self.arena_offset.is_multiple_of(PAGE_BYTES) {
+            return Err("the arena does not start at a page");
+        }
+        if end > self.segment_bytes || self.segment_bytes > mapped {
+            return Err("the parts of the segment are larger than the segment");
+        }
+        if self.segment_bytes > Slot::SEGMENT_BYTES_MAX {
+            return Err("the segment is larger than offsets can reach");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_fit_and_use_what_they_are_given() {
+        for size in [1 << 20, 3 << 20, 64 << 20, 1 << 30, 5 << 30, 64 << 30] {
+            let plan = Plan::of(&CreateOptions::new(size)).expect("a plan");
+            let geometry = plan.geometry;
+            assert_eq!(geometry.validate_places(size), Ok(()));
+            assert!(geometry.segment_bytes <= size);
+            assert!(geometry.arena_bytes() * 100 >= size * 78, "{size}: {geometry:?}");
+            assert_eq!(plan.extents_committed, geometry.extents);
+        }
+        let plan = Plan::of(&CreateOptions::new(64 << 20)).expect("a plan");
+        assert_eq!(plan.geometry.extent_bytes(), 64 << 10);
+        assert!(plan.geometry.extents > 800);
+    }
+
+    #[test]
+    fn a_reserve_is_planned_but_not_committed() {
+        let options = CreateOptions::new(16 << 20).max_size(64 << 20);
+        let plan = Plan::of(&options).expect("a plan");
+        assert!(plan.committed_bytes <= 16 << 20);
+        assert!(plan.extents_committed < plan.geometry.extents);
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused_with_the_rule() {
+        let refused = |options: CreateOptions| {
+            Plan::of(&options).err().map(|error| error.to_string()).expect("refused")
+        };
+        assert!(refused(CreateOptions::new(1000)).contains("choose a larger size"));
+        assert!(refused(CreateOptions::new(1 << 24).max_size(1 << 20)).contains("max-size"));
+        assert!(refused(CreateOptions::new(1 << 24).extent_size(5000)).contains("power of two"));
+        assert!(refused(CreateOptions::new(1 << 24).mode(Mode::Cache)).contains("cache mode"));
+        assert!(refused(CreateOptions::new(1 << 24).permissions(0o1777)).contains("octal"));
+        assert!(refused(CreateOptions::new(1 << 43)).contains("2 TiB"));
+        assert!(refused(CreateOptions::new(1 << 24).items(1 << 40)).contains("items"));
+    }
+}

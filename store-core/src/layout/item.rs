@@ -1,0 +1,101 @@
+//! An item: header, optional words, key, value. Contiguous, and immutable once published, but for
+//! the 8 bytes of a counter, which change only under its stripe.
+//!
+//! ```text
+//! +0   stamp (64)
+//! +8   value length (32) | key length (16) | namespace (8) | flags (8)        from the low end
+//! +16  expiry in ms (64)        if flags has EXPIRES
+//! +..  checksum (64)            if flags has CHECKSUM
+//! +..  key, padded with zeros to 8 bytes
+//! +..  value, padded with zeros to 8 bytes; of a counter: one signed 64-bit word
+//! ```
+
+/// The bits of the flags byte.
+pub(crate) mod flags {
+    /// An expiry word follows the header.
+    pub(crate) const EXPIRES: u8 = 1;
+    /// A checksum word follows the header (and the expiry word).
+    pub(crate) const CHECKSUM: u8 = 2;
+    /// The value is a signed 64-bit word that reads as decimal text.
+    pub(crate) const COUNTER: u8 = 4;
+    /// The flags that this version knows.
+    pub(crate) const KNOWN: u8 = EXPIRES | CHECKSUM | COUNTER;
+}
+
+/// The longest key in bytes.
+pub(crate) const KEY_BYTES_MAX: usize = u16::MAX as usize;
+
+/// The second word of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) value_bytes: u32,
+    pub(crate) key_bytes: u16,
+    pub(crate) namespace: u8,
+    pub(crate) flags: u8,
+}
+
+impl Header {
+    #[inline(always)]
+    pub(crate) fn of(word: u64) -> Self {
+        Self {
+            value_bytes: word as u32,
+            key_bytes: (word >> 32) as u16,
+            namespace: (word >> 48) as u8,
+            flags: (word >> 56) as u8,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn word(self) -> u64 {
+        u64::from(self.value_bytes)
+            | u64::from(self.key_bytes) << 32
+            | u64::from(self.namespace) << 48
+            | u64::from(self.flags) << 56
+    }
+
+    #[inline(always)]
+    pub(crate) fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Where its parts are.
+    #[inline(always)]
+    pub(crate) fn shape(self) -> ItemShape {
+        let expiry = 16;
+        let checksum = expiry + if self.has(flags::EXPIRES) { 8 } else { 0 };
+        let key = checksum + if self.has(flags::CHECKSUM) { 8 } else { 0 };
+        let value = key + u64::from(self.key_bytes).next_multiple_of(8);
+        let bytes = value + u64::from(self.value_bytes).next_multiple_of(8);
+        ItemShape { expiry, checksum, key, value, bytes }
+    }
+}
+
+/// Offsets in bytes from the start of an item, and its whole size (a multiple of 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ItemShape {
+    /// Of the expiry word, if there is one.
+    pub(crate) expiry: u64,
+    /// Of the checksum, if there is one.
+    pub(crate) checksum: u64,
+    pub(crate) key: u64,
+    pub(crate) value: u64,
+    pub(crate) bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_follow_the_format() {
+        let header =
+            Header { value_bytes: 100, key_bytes: 16, namespace: 3, flags: flags::EXPIRES };
+        assert_eq!(Header::of(header.word()), header);
+        let shape = header.shape();
+        assert_eq!((shape.expiry, shape.key, shape.value, shape.bytes), (16, 24, 40, 144));
+        let plain = Header { flags: 0, ..header }.shape();
+        assert_eq!((plain.key, plain.value, plain.bytes), (16, 32, 136));
+        let all = Header { flags: flags::KNOWN, key_bytes: 0, value_bytes: 8, namespace: 0 };
+        assert_eq!((all.shape().checksum, all.shape().key, all.shape().bytes), (24, 32, 40));
+    }
+}

@@ -1,0 +1,36 @@
+//! What the bytes of a segment mean: one file for each kind of record, and [`Segment`], which
+//! finds them. `docs/FORMAT.md` is the same in prose; a test holds the two together.
+
+mod client;
+mod extent;
+mod geometry;
+mod item;
+mod line;
+mod segment;
+mod slot;
+mod stripe;
+mod superblock;
+
+pub(crate) use client::{ClientEntry, ClientState, ClientWord};
+pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord};
+pub(crate) use geometry::{Geometry, Plan};
+pub(crate) use item::{Header, KEY_BYTES_MAX, flags};
+pub(crate) use line::{LANES, LINK_LANE, Line, TagWord};
+pub(crate) use segment::{Segment, Where};
+pub(crate) use slot::Slot;
+pub(crate) use stripe::{Intent, IntentKind, Stripe};
+pub(crate) use superblock::{
+    FEATURE_CHECKSUMS, FEATURES_KNOWN, FORMAT_VERSION, FORMAT_WORD, IndexSize, STATE_LIVE,
+    STATE_RETIRED, SUPERBLOCK_BYTES, Superblock, format_version_of,
+};
+
+/// Asserts at compile time where a field of a shared record stands.
+macro_rules! assert_offsets {
+    ($record:ty, $bytes:expr, { $($field:ident: $offset:expr),+ $(,)? }) => {
+        const _: () = {
+            assert!(size_of::<$record>() == $bytes);
+            $(assert!(core::mem::offset_of!($record, $field) == $offset);)+
+        };
+    };
+}
+pub(crate) use assert_offsets;

@@ -1,0 +1,275 @@
+//! A mapped segment: the region, the private copy of its geometry, and a way to each record.
+
+use std::marker::PhantomData;
+
+use super::item::{Header, ItemShape, flags};
+use super::superblock::{FEATURE_CHECKSUMS, IndexSize, Superblock};
+use super::{ClientEntry, ExtentEntry, ExtentWord, Geometry, LANES, Line, Slot, Stripe};
+use crate::error::Corruption;
+use crate::hash::Hasher;
+use crate::region::{Cell64, One, Region, Ring, Shim, Table};
+
+/// A place for a slot: a lane of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Where {
+    pub(crate) line: u64,
+    pub(crate) lane: usize,
+}
+
+/// See the module. `S` sees every store.
+#[derive(Debug)]
+pub(crate) struct Segment<S: Shim> {
+    pub(crate) geometry: Geometry,
+    pub(crate) hasher: Hasher,
+    /// Whether items carry checksums.
+    pub(crate) checksums: bool,
+    /// The flags that every item of the segment has, and where its key is then.
+    plain_flags: u64,
+    plain_key_unit: u64,
+    superblock: One<Superblock>,
+    clients: Table<ClientEntry>,
+    stripes: Table<Stripe>,
+    extents: Table<ExtentEntry>,
+    generations: Table<Cell64>,
+    line_owners: Table<Cell64>,
+    lines: Table<Line>,
+    /// The buckets, if all that the geometry has are in use and they are a power of two: then a
+    /// bucket is found by a mask.
+    buckets: Ring<Line>,
+    /// Behind the tables, which point into it: fields are dropped in order.
+    pub(crate) region: Region,
+    shim: PhantomData<S>,
+}
+
+impl<S: Shim> Segment<S> {
+    /// Over a region whose superblock is whole.
+    ///
+    /// # Errors
+    /// `Corruption` where the superblock contradicts itself or the mapping.
+    pub(crate) fn new(region: Region) -> Result<Self, Corruption> {
+        let superblock = region.view::<Superblock>(0)?;
+        let geometry = Geometry::read(superblock, region.bytes())?;
+        let hasher = Hasher::new(std::array::from_fn(|i| superblock.hash_secrets[i].load()));
+        if superblock.hash_kind.load() != crate::hash::HASH_RAPIDHASH_V3 {
+            return Err(Corruption { what: "unknown hash function", offset: 80 });
+        }
+        if superblock.hash_check.load() != hasher.self_test() {
+            return Err(Corruption { what: "the hash function's self-test", offset: 88 });
+        }
+        let checksums = superblock.features_required.load() & FEATURE_CHECKSUMS != 0;
+        let plain_flags = if checksums { flags::CHECKSUM } else { 0 };
+        let plain = Header { value_bytes: 0, key_bytes: 0, namespace: 0, flags: plain_flags };
+        Ok(Self {
+            plain_flags: plain.word() >> 32,
+            plain_key_unit: plain.shape().key / 8,
+            superblock: region.one(0)?,
+            clients: region.table(geometry.clients_offset, geometry.clients.into())?,
+            stripes: region.table(geometry.stripes_offset, geometry.stripes.into())?,
+            extents: region.table(geometry.extents_offset, geometry.extents.into())?,
+            generations: region.table(geometry.generations_offset, geometry.extents.into())?,
+            line_owners: region.table(geometry.line_owners_offset, geometry.overflow_lines)?,
+            lines: region.table(geometry.lines_offset, geometry.lines())?,
+            buckets: region.ring(geometry.lines_offset, geometry.buckets)?,
+            region,
+            geometry,
+            hasher,
+            checksums,
+            shim: PhantomData,
+        })
+    }
+
+    #[inline(always)]
+    pub(crate) fn superblock(&self) -> &Superblock {
+        self.superblock.get()
+    }
+
+    /// The size word of the index. What it says is checked where a line is looked up.
+    #[inline(always)]
+    pub(crate) fn index_size(&self) -> IndexSize {
+        IndexSize(self.superblock().index_size.load())
+    }
+
+    pub(crate) fn client(&self, client: u32) -> Result<&ClientEntry, Corruption> {
+        self.clients
+            .get(client.into())
+            .ok_or(Corruption { what: "no such client entry", offset: client.into() })
+    }
+
+    #[inline(always)]
+    pub(crate) fn stripe(&self, stripe: u32) -> Result<&Stripe, Corruption> {
+        self.stripes
+            .get(stripe.into())
+            .ok_or(Corruption { what: "no such stripe", offset: stripe.into() })
+    }
+
+    /// The table entry of an extent.
+    #[inline(always)]
+    pub(crate) fn extent(&self, extent: u32) -> Result<&ExtentEntry, Corruption> {
+        self.extents
+            .get(extent.into())
+            .ok_or(Corruption { what: "no such extent", offset: extent.into() })
+    }
+
+    /// The word of an extent's entry.
+    pub(crate) fn extent_word(&self, extent: u32) -> Result<ExtentWord, Corruption> {
+        Ok(ExtentWord::of(self.extent(extent)?.word.load()))
+    }
+
+    /// The cell with the generation of an extent.
+    #[inline(always)]
+    pub(crate) fn generation(&self, extent: u32) -> Result<&Cell64, Corruption> {
+        self.generation_at(extent.into())
+            .ok_or(Corruption { what: "no such extent", offset: extent.into() })
+    }
+
+    /// The cell with the generation of an extent, for the read path.
+    #[inline(always)]
+    pub(crate) fn generation_at(&self, extent: u64) -> Option<&Cell64> {
+        self.generations.get(extent)
+    }
+
+    /// The bucket of `hash`, if the number of buckets in use is the one that a mask serves.
+    #[inline(always)]
+    pub(crate) fn bucket_by_mask(&self, size: IndexSize, hash: u64) -> Option<&Line> {
+        (size.buckets() == self.buckets.count()).then(|| self.buckets.get(hash))
+    }
+
+    /// A line, for the read path.
+    #[inline(always)]
+    pub(crate) fn line_at(&self, line: u64) -> Option<&Line> {
+        self.lines.get(line)
+    }
+
+    /// Line `line`: a bucket, or from `buckets` on an overflow line.
+    #[inline(always)]
+    pub(crate) fn line(&self, line: u64) -> Result<&Line, Corruption> {
+        self.line_at(line).ok_or(Corruption { what: "no such line of the index", offset: line })
+    }
+
+    /// Offset of a line.
+    #[inline(always)]
+    pub(crate) fn line_offset(&self, line: u64) -> u64 {
+        self.geometry.lines_offset + line.wrapping_mul(size_of::<Line>() as u64)
+    }
+
+    /// The line that a link leads to.
+    #[inline(always)]
+    pub(crate) fn linked_line(&self, link: Slot) -> Result<u64, Corruption> {
+        match link.link() {
+            Some(line) if line < self.geometry.overflow_lines => Ok(self.geometry.buckets + line),
+            _ => Err(Corruption { what: "a link that leads nowhere", offset: link.0 }),
+        }
+    }
+
+    /// The word that says which bucket an overflow line belongs to (its number + 1; 0: free).
+    pub(crate) fn line_owner(&self, overflow_line: u64) -> Result<&Cell64, Corruption> {
+        self.line_owners
+            .get(overflow_line)
+            .ok_or(Corruption { what: "no such overflow line", offset: overflow_line })
+    }
+
+    /// The slot cell at a place.
+    pub(crate) fn slot_cell(&self, at: Where) -> Result<&Cell64, Corruption> {
+        Ok(self.line(at.line)?.cell(at.lane % LANES))
+    }
+
+    /// The offset of the slot cell at a place, for intents.
+    pub(crate) fn slot_offset(&self, at: Where) -> u64 {
+        self.line_offset(at.line) + 8 + 8 * at.lane as u64
+    }
+
+    /// The place of the slot cell at an offset; `None` if there is none.
+    pub(crate) fn where_is(&self, offset: u64) -> Option<Where> {
+        let from_lines = offset.checked_sub(self.geometry.lines_offset)?;
+        let (line, within) = (from_lines / 64, from_lines % 64);
+        (line < self.geometry.lines() && within >= 8 && within.is_multiple_of(8))
+            .then(|| Where { line, lane: (within / 8 - 1) as usize })
+    }
+
+    /// The second word of the item at `offset`.
+    #[inline(always)]
+    pub(crate) fn header(&self, offset: u64) -> Result<Header, Corruption> {
+        Ok(Header::of(self.region.view::<[Cell64; 2]>(offset)?[1].load()))
+    }
+
+    /// The stamp of the item at `offset`.
+    #[inline(always)]
+    pub(crate) fn stamp(&self, offset: u64) -> Result<u64, Corruption> {
+        Ok(self.region.view::<Cell64>(offset)?.load())
+    }
+
+    /// Whether `header` is that of an item with a key of this length and no optional word but
+    /// those that every item of the segment has.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self, header: Header, key_bytes: usize) -> bool {
+        header.word() >> 32 == key_bytes as u64 | self.plain_flags
+    }
+
+    /// Units of 8 bytes before the key of a plain item.
+    #[inline(always)]
+    pub(crate) fn plain_key_unit(&self) -> u64 {
+        self.plain_key_unit
+    }
+
+    /// Whether the bytes at `offset` are those of `key`; `None` out of bounds.
+    #[inline(always)]
+    pub(crate) fn bytes_are(&self, offset: u64, key: &[u8]) -> Option<bool> {
+        let words = self.region.words(offset, key.len().div_ceil(8) as u64).ok()?;
+        Some(crate::region::equals(words, key))
+    }
+
+    /// Whether the key of the item at `offset` is `key`.
+    pub(crate) fn key_is(
+        &self,
+        offset: u64,
+        shape: &ItemShape,
+        key: &[u8],
+    ) -> Result<bool, Corruption> {
+        self.bytes_are(offset + shape.key, key)
+            .ok_or(Corruption { what: "an item leaves the segment", offset })
+    }
+
+    /// Copies the key of the item at `offset` into `to`, which is emptied first.
+    pub(crate) fn copy_key(
+        &self,
+        offset: u64,
+        header: Header,
+        to: &mut Vec<u8>,
+    ) -> Result<(), Corruption> {
+        let bytes = usize::from(header.key_bytes);
+        let words = self.region.words(offset + header.shape().key, bytes.div_ceil(8) as u64)?;
+        to.clear();
+        for cell in words {
+            to.extend_from_slice(&cell.load().to_le_bytes());
+        }
+        to.truncate(bytes);
+        Ok(())
+    }
+
+    /// The hash of the key of the item at `offset`, by way of `scratch`.
+    pub(crate) fn hash_of_item(
+        &self,
+        offset: u64,
+        scratch: &mut Vec<u8>,
+    ) -> Result<u64, Corruption> {
+        self.copy_key(offset, self.header(offset)?, scratch)?;
+        Ok(self.hasher.hash(scratch))
+    }
+
+    /// The checksum of an item: everything but stamp, padding and the number of a counter.
+    pub(crate) fn checksum(
+        &self,
+        header: Header,
+        expiry: Option<u64>,
+        key: &[u8],
+        value: &[u8],
+    ) -> u64 {
+        let parts =
+            [header.word(), expiry.unwrap_or(0), self.hasher.hash(key), self.hasher.hash(value)];
+        let mut bytes = [0; 32];
+        for (to, part) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(parts) {
+            *to = part.to_le_bytes();
+        }
+        self.hasher.hash(&bytes)
+    }
+}

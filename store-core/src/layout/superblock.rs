@@ -1,0 +1,217 @@
+//! The first 4096 bytes: what the segment is, where everything is, and its few global words.
+//!
+//! Bytes 0..512 are written once by the creator, the format word last. The rest are words that
+//! change, each on a line of its own.
+
+use super::assert_offsets;
+use crate::region::{Cell64, Shared};
+
+/// Bytes of the superblock.
+pub(crate) const SUPERBLOCK_BYTES: u64 = 4096;
+
+/// Version of the format, the last byte of the format word.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// `CISTERN` and the version. Stored last, so a whole segment is known by it.
+pub(crate) const FORMAT_WORD: u64 =
+    u64::from_le_bytes([b'C', b'I', b'S', b'T', b'E', b'R', b'N', FORMAT_VERSION as u8]);
+
+/// Items carry a checksum word.
+pub(crate) const FEATURE_CHECKSUMS: u64 = 1;
+
+/// The required features that this version knows.
+pub(crate) const FEATURES_KNOWN: u64 = FEATURE_CHECKSUMS;
+
+/// State word: in use.
+pub(crate) const STATE_LIVE: u64 = 0;
+/// State word: destroyed; clients attach anew.
+pub(crate) const STATE_RETIRED: u64 = 1;
+
+/// The version in `word` if it is a format word of any version.
+pub(crate) fn format_version_of(word: u64) -> Option<u32> {
+    let [name @ .., version] = word.to_le_bytes();
+    (name == *b"CISTERN").then_some(u32::from(version))
+}
+
+/// See the module.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Superblock {
+    // Line 0: identity.
+    pub(crate) format: Cell64,
+    pub(crate) features_required: Cell64,
+    pub(crate) features_to_write: Cell64,
+    pub(crate) features_optional: Cell64,
+    pub(crate) uuid: [Cell64; 2],
+    pub(crate) created_unix_ms: Cell64,
+    pub(crate) segment_bytes: Cell64,
+    // Lines 1 to 2: kinds and hash.
+    pub(crate) mode: Cell64,
+    pub(crate) guard_kind: Cell64,
+    pub(crate) hash_kind: Cell64,
+    pub(crate) hash_check: Cell64,
+    pub(crate) hash_secrets: [Cell64; 8],
+    pub(crate) slot_hash_shift: Cell64,
+    pub(crate) planned_items: Cell64,
+    pub(crate) reserved_kinds: [Cell64; 2],
+    // Lines 3 to 5: geometry.
+    pub(crate) clients_offset: Cell64,
+    pub(crate) clients_count: Cell64,
+    pub(crate) namespaces_offset: Cell64,
+    pub(crate) namespaces_count: Cell64,
+    pub(crate) stripes_offset: Cell64,
+    pub(crate) stripes_count: Cell64,
+    pub(crate) extents_offset: Cell64,
+    pub(crate) extents_max: Cell64,
+    pub(crate) extent_bytes: Cell64,
+    pub(crate) generations_offset: Cell64,
+    pub(crate) line_owners_offset: Cell64,
+    pub(crate) lines_offset: Cell64,
+    pub(crate) buckets_max: Cell64,
+    pub(crate) overflow_lines: Cell64,
+    pub(crate) arena_offset: Cell64,
+    pub(crate) reserved_geometry: [Cell64; 25],
+    // Line 8: the size word of the index, see [`IndexSize`].
+    pub(crate) index_size: Cell64,
+    pub(crate) pad_index: [Cell64; 7],
+    // Line 9: the next block of stamps.
+    pub(crate) next_stamp: Cell64,
+    pub(crate) pad_stamp: [Cell64; 7],
+    // Line 10: the clock.
+    pub(crate) clock_offset_ms: Cell64,
+    pub(crate) boot_id: [Cell64; 2],
+    pub(crate) pad_clock: [Cell64; 5],
+    // Line 11: state of the whole.
+    pub(crate) state: Cell64,
+    pub(crate) clean: Cell64,
+    pub(crate) pad_state: [Cell64; 6],
+    // Line 12: where to look first; hints, any value will do.
+    pub(crate) lease_hint: Cell64,
+    pub(crate) orphan_hint: Cell64,
+    pub(crate) pad_hints: [Cell64; 6],
+    // Line 13: the guard of growth, laid out as a stripe.
+    pub(crate) growth: [Cell64; 8],
+    pub(crate) reserved: [Cell64; 400],
+}
+
+#[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
+// SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
+unsafe impl Shared for Superblock {}
+
+assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
+    format: 0,
+    features_required: 8,
+    features_to_write: 16,
+    features_optional: 24,
+    uuid: 32,
+    created_unix_ms: 48,
+    segment_bytes: 56,
+    mode: 64,
+    guard_kind: 72,
+    hash_kind: 80,
+    hash_check: 88,
+    hash_secrets: 96,
+    slot_hash_shift: 160,
+    planned_items: 168,
+    clients_offset: 192,
+    clients_count: 200,
+    namespaces_offset: 208,
+    namespaces_count: 216,
+    stripes_offset: 224,
+    stripes_count: 232,
+    extents_offset: 240,
+    extents_max: 248,
+    extent_bytes: 256,
+    generations_offset: 264,
+    line_owners_offset: 272,
+    lines_offset: 280,
+    buckets_max: 288,
+    overflow_lines: 296,
+    arena_offset: 304,
+    index_size: 512,
+    next_stamp: 576,
+    clock_offset_ms: 640,
+    boot_id: 648,
+    state: 704,
+    clean: 712,
+    lease_hint: 768,
+    orphan_hint: 776,
+    growth: 832,
+    reserved: 896,
+});
+
+/// The size word of the index: buckets in use, and an epoch that tells a reader that a line was
+/// unlinked while it looked.
+///
+/// ```text
+/// 63        40 39                       0
+/// epoch (24)  | buckets in use (40)      |
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexSize(pub(crate) u64);
+
+impl IndexSize {
+    const BUCKET_BITS: u32 = 40;
+    /// Added to bump the epoch.
+    pub(crate) const EPOCH_ONE: u64 = 1 << Self::BUCKET_BITS;
+
+    /// Buckets in use.
+    #[inline(always)]
+    pub(crate) fn buckets(self) -> u64 {
+        self.0 & (Self::EPOCH_ONE - 1)
+    }
+
+    /// The bucket of `hash` by linear hashing: with as many low bits as the number of buckets
+    /// needs, or one less if that bucket is not there yet. For no bucket at all: bucket 0.
+    #[inline(always)]
+    pub(crate) fn bucket_of(self, hash: u64) -> u64 {
+        let buckets = self.buckets();
+        if buckets <= 1 {
+            return 0;
+        }
+        let mask = u64::MAX >> (buckets - 1).leading_zeros();
+        let bucket = hash & mask;
+        if bucket < buckets { bucket } else { bucket & (mask >> 1) }
+    }
+
+    /// The mask of hash bits that choose `bucket`: what a cursor must know of it.
+    pub(crate) fn mask_of(self, bucket: u64) -> u64 {
+        let buckets = self.buckets();
+        if buckets <= 1 {
+            return 0;
+        }
+        let mask = u64::MAX >> (buckets - 1).leading_zeros();
+        let half = mask >> 1;
+        // Split already: itself in the upper half, or its twin there exists.
+        if bucket > half || bucket + half + 1 < buckets { mask } else { half }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linear_hashing_reaches_every_bucket_and_no_other() {
+        for buckets in 1..200 {
+            let size = IndexSize(buckets | 7 * IndexSize::EPOCH_ONE);
+            let mut seen = vec![false; buckets as usize];
+            for hash in 0..1024_u64 {
+                let bucket = size.bucket_of(hash);
+                seen[bucket as usize] = true;
+                assert_eq!(hash & size.mask_of(bucket), bucket & size.mask_of(bucket));
+                // A bucket and the one it was split from agree in the low bits.
+                let half = (buckets + 1).next_power_of_two() / 2;
+                assert_eq!(hash % half.max(1) % 8.min(half), bucket % 8.min(half));
+            }
+            assert!(seen.iter().all(|seen| *seen), "{buckets} buckets");
+        }
+    }
+
+    #[test]
+    fn the_format_word_tells_its_version() {
+        assert_eq!(format_version_of(FORMAT_WORD), Some(FORMAT_VERSION));
+        assert_eq!(format_version_of(0), None);
+        assert_eq!(format_version_of(FORMAT_WORD + (1 << 56)), Some(FORMAT_VERSION + 1));
+    }
+}

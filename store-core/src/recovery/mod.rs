@@ -1,0 +1,14 @@
+//! Crashes are ordinary: the next one to need a dead client's guard repairs what it left; whoever
+//! reaps the client releases everything else that names it.
+//!
+//! The slot word is the only truth. Each step of a repair can be redone, so a repairer that dies
+//! is followed like any other dead holder.
+
+mod liveness;
+mod reap;
+mod repair;
+
+pub(crate) use liveness::{is_dead, state_of};
+pub use reap::Reaped;
+pub(crate) use reap::reap;
+pub(crate) use repair::repair_stripe;

@@ -1,0 +1,127 @@
+//! Repairing one stripe after its holder died: finish or undo what its intent says.
+
+use crate::arena::{retire, run};
+use crate::error::Corruption;
+use crate::index::{change, overflow};
+use crate::layout::{Intent, IntentKind, Segment, Slot, Stripe, Where};
+use crate::region::{Mutation, Shim, mutated};
+
+/// Finishes or undoes the armed intent of `stripe`, whose guard the caller holds. Whatever the
+/// bytes say: an intent that makes no sense is dropped.
+///
+/// # Errors
+/// `Corruption` where the index is broken beyond the intent; the intent is dropped all the same.
+pub(crate) fn repair_stripe<S: Shim>(segment: &Segment<S>, stripe: u32) -> Result<(), Corruption> {
+    let record = segment.stripe(stripe)?;
+    if mutated::<S>(Mutation::SkipRepair) {
+        record.disarm::<S>();
+        return Ok(());
+    }
+    let mut outcome = Ok(());
+    if let Some(intent) = record.intent()
+        && let Some(at) = segment.where_is(intent.cell)
+        && let Ok(bucket) = overflow::bucket_of_line(segment, at.line)
+        && segment.geometry.stripe_of(bucket) == stripe
+    {
+        outcome = match intent.kind {
+            IntentKind::Swap => repair_swap(segment, record, &intent, at),
+            IntentKind::Link => repair_link(segment, record, &intent, at, bucket),
+            IntentKind::Unlink => repair_unlink(segment, &intent, at, bucket),
+        };
+    }
+    record.disarm::<S>();
+    outcome
+}
+
+/// A swap is done if the cell holds the new slot. Its tag and the count of items follow from that;
+/// whether the live units of the old item were subtracted is not known, so its extent is suspect.
+fn repair_swap<S: Shim>(
+    segment: &Segment<S>,
+    stripe: &Stripe,
+    intent: &Intent,
+    at: Where,
+) -> Result<(), Corruption> {
+    let now = Slot(segment.slot_cell(at)?.load());
+    let done = now == intent.new;
+    if !done && now != intent.old {
+        return Ok(());
+    }
+    change::mend_tag(segment, at, &mut Vec::new())?;
+    let added = u64::from(done && intent.old.is_empty());
+    let removed = u64::from(done && intent.new.is_empty());
+    stripe.items.store::<S>((intent.items_before + added).saturating_sub(removed));
+    let given_up = if done { intent.old } else { intent.new };
+    give_up(segment, given_up, done)?;
+    if done && intent.new.is_empty() {
+        let bucket = overflow::bucket_of_line(segment, at.line)?;
+        stripe.disarm::<S>();
+        overflow::unlink_vacant_tail(segment, stripe, bucket)?;
+    }
+    Ok(())
+}
+
+/// The item at `slot` can't be reached any more, or never could.
+fn give_up<S: Shim>(
+    segment: &Segment<S>,
+    slot: Slot,
+    was_published: bool,
+) -> Result<(), Corruption> {
+    if !slot.is_item() {
+        return Ok(());
+    }
+    let Some(extent) = segment.geometry.extent_of(slot.offset()) else { return Ok(()) };
+    if run::length(segment, extent)?.is_some() {
+        // A run that was never published still names its dead writer, and is freed with it.
+        return if was_published { run::retire(segment, slot, extent) } else { Ok(()) };
+    }
+    retire::mark_suspect(segment, slot.offset())
+}
+
+/// A link is done if lane 6 holds it; else the line goes back, if it was taken at all.
+fn repair_link<S: Shim>(
+    segment: &Segment<S>,
+    stripe: &Stripe,
+    intent: &Intent,
+    at: Where,
+    bucket: u64,
+) -> Result<(), Corruption> {
+    let now = Slot(segment.slot_cell(at)?.load());
+    let owner = segment.line_owner(intent.line)?;
+    if now == Slot::of_link(intent.line) {
+        change::mend_tag(segment, at, &mut Vec::new())?;
+        stripe.items.store::<S>(intent.items_before + 1);
+        return Ok(());
+    }
+    if now == intent.old && owner.load() == bucket + 1 && !is_linked(segment, bucket, intent.line)?
+    {
+        owner.store::<S>(0);
+    }
+    give_up(segment, intent.new, false)
+}
+
+/// Whether `overflow` is in the chain of `bucket`.
+fn is_linked<S: Shim>(
+    segment: &Segment<S>,
+    bucket: u64,
+    overflow: u64,
+) -> Result<bool, Corruption> {
+    for line in crate::index::search::chain(segment, bucket) {
+        if line? == segment.geometry.buckets + overflow {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// An unlink is finished if the link is gone, and nothing has happened if it stands.
+fn repair_unlink<S: Shim>(
+    segment: &Segment<S>,
+    intent: &Intent,
+    at: Where,
+    bucket: u64,
+) -> Result<(), Corruption> {
+    if segment.slot_cell(at)?.load() == 0 {
+        overflow::finish_unlink(segment, bucket, at, intent.line)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! Bounds-checked typed views of raw shared bytes.
+//!
+//! A [`Region`] is the only way from an offset to memory: it checks bounds and alignment, and
+//! gives references to atomic words only. No raw pointer leaves this folder and `sys`.
+
+mod cell;
+mod copy;
+mod shim;
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use crate::error::Corruption;
+use crate::sys::map::Mapping;
+use crate::sys::object::Object;
+
+pub(crate) use cell::{Cell32, Cell64, Shared};
+pub(crate) use copy::{append_out, copy_in, copy_out, equals};
+pub(crate) use shim::mutated;
+pub use shim::{Mutation, Plain, Shim};
+
+/// A range of the segment that holds `count` records of one type. Made by [`Region::table`], which
+/// checks it against the mapping; an index is then all that is left to check.
+///
+/// Must not outlive its region: both are fields of one `Segment`, which drops the region last.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    first: NonNull<T>,
+    count: u64,
+}
+
+#[expect(unsafe_code, reason = "a table is used from every thread, as its region is")]
+// SAFETY: records are shared cells (`T: Shared` for every table that is made).
+unsafe impl<T> Send for Table<T> {}
+#[expect(unsafe_code, reason = "a table is used from every thread, as its region is")]
+// SAFETY: as above.
+unsafe impl<T> Sync for Table<T> {}
+
+impl<T: Shared> Table<T> {
+    /// Record `index`.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a record of a table that was checked when it was made")]
+    pub(crate) fn get(&self, index: u64) -> Option<&T> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: `Region::table` found all `count` records in bounds and aligned; mappings never
+        // shrink and the table does not outlive its region; `T: Shared` is valid for every bit
+        // pattern.
+        Some(unsafe { &*self.first.as_ptr().add(index as usize) })
+    }
+}
+
+/// A table whose number of records is a power of two, so that an index taken modulo that number
+/// needs no check at all.
+#[derive(Debug)]
+pub(crate) struct Ring<T>(Table<T>);
+
+impl<T: Shared> Ring<T> {
+    /// Records in it.
+    #[inline(always)]
+    pub(crate) fn count(&self) -> u64 {
+        self.0.count
+    }
+
+    /// Record `index` modulo the number of records.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a record of a table that was checked when it was made")]
+    pub(crate) fn get(&self, index: u64) -> &T {
+        let index = index & (self.0.count - 1);
+        // SAFETY: as in `Table::get`; `Region::ring` lets only powers of two pass, so the masked
+        // index is below the count.
+        unsafe { &*self.0.first.as_ptr().add(index as usize) }
+    }
+}
+
+/// The bytes from some place of the segment to its end, as words.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tail<'a> {
+    first: NonNull<Cell64>,
+    count: u64,
+    region: PhantomData<&'a Region>,
+}
+
+impl<'a> Tail<'a> {
+    /// The words `from..from + count`; `None` where the segment has ended.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a part of a range that was checked when it was made")]
+    pub(crate) fn words(self, from: u64, count: u64) -> Option<&'a [Cell64]> {
+        if from > self.count || count > self.count - from {
+            return None;
+        }
+        // SAFETY: `Region::tail` found `self.count` cells in bounds from `first` on, and the
+        // region is borrowed.
+        Some(unsafe {
+            std::slice::from_raw_parts(
+                self.first.as_ptr().add(from as usize).cast_const(),
+                count as usize,
+            )
+        })
+    }
+}
+
+/// One record, checked when it was made by [`Region::one`]. Like a [`Table`] it must not outlive
+/// its region.
+#[derive(Debug)]
+pub(crate) struct One<T>(Table<T>);
+
+impl<T: Shared> One<T> {
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a record that was checked when it was made")]
+    pub(crate) fn get(&self) -> &T {
+        // SAFETY: as in `Table::get`; `Region::one` makes tables of one record only.
+        unsafe { self.0.first.as_ref() }
+    }
+}
+
+/// The local mapping of a segment.
+#[derive(Debug)]
+pub(crate) struct Region {
+    mapping: Mapping,
+    /// What is mapped, where memory is commissioned through a descriptor.
+    object: Option<Object>,
+}
+
+impl Region {
+    /// Memory that needs no commissioning.
+    pub(crate) fn private(mapping: Mapping) -> Self {
+        Self { mapping, object: None }
+    }
+
+    pub(crate) fn of_object(mapping: Mapping, object: Object) -> Self {
+        Self { mapping, object: Some(object) }
+    }
+
+    /// Gives a range its memory, so that no store to it can fail later.
+    ///
+    /// # Errors
+    /// `ENOSPC` where the file system is full.
+    pub(crate) fn commission(&self, offset: u64, bytes: u64) -> std::io::Result<()> {
+        self.object.as_ref().map_or(Ok(()), |object| object.commission(offset, bytes))
+    }
+
+    /// Bytes of memory or disk that it takes now.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        self.object.as_ref().map(Object::resident_bytes)
+    }
+
+    /// Bytes that are mapped.
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.mapping.bytes() as u64
+    }
+
+    /// The address of the mapping, for people.
+    pub(crate) fn address(&self) -> usize {
+        self.mapping.address()
+    }
+
+    /// Whether stores are possible.
+    pub(crate) fn writable(&self) -> bool {
+        self.mapping.writable()
+    }
+
+    /// The table of `count` records from `offset` on.
+    ///
+    /// # Errors
+    /// `Corruption` if it leaves the mapping or is not aligned.
+    pub(crate) fn table<T: Shared>(&self, offset: u64, count: u64) -> Result<Table<T>, Corruption> {
+        let end = count
+            .checked_mul(size_of::<T>() as u64)
+            .and_then(|bytes| bytes.checked_add(offset))
+            .filter(|end| *end <= self.bytes() && offset.is_multiple_of(align_of::<T>() as u64));
+        let first = NonNull::new(self.mapping.base().wrapping_add(offset as usize).cast());
+        match (end, first) {
+            (Some(_), Some(first)) => Ok(Table { first, count }),
+            _ => Err(Corruption { what: "a table leaves the segment", offset }),
+        }
+    }
+
+    /// The table of `count` records, a power of two, from `offset` on.
+    ///
+    /// # Errors
+    /// `Corruption` if it leaves the mapping, is not aligned, or `count` is no power of two.
+    pub(crate) fn ring<T: Shared>(&self, offset: u64, count: u64) -> Result<Ring<T>, Corruption> {
+        if !count.is_power_of_two() {
+            return Err(Corruption { what: "a number of records is no power of two", offset });
+        }
+        self.table(offset, count).map(Ring)
+    }
+
+    /// The record at `offset`.
+    ///
+    /// # Errors
+    /// `Corruption` if it leaves the mapping or is not aligned.
+    pub(crate) fn one<T: Shared>(&self, offset: u64) -> Result<One<T>, Corruption> {
+        self.table(offset, 1).map(One)
+    }
+
+    /// The `T` at `offset`.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the one place where an offset becomes a reference")]
+    pub(crate) fn view<T: Shared>(&self, offset: u64) -> Result<&T, Corruption> {
+        let size = size_of::<T>() as u64;
+        let end = offset.wrapping_add(size);
+        if end > self.bytes() || end < size || !offset.is_multiple_of(align_of::<T>() as u64) {
+            return Err(Corruption { what: "an offset leaves the segment", offset });
+        }
+        // SAFETY: in bounds and aligned (just checked; the mapping starts at a page); `T: Shared`
+        // is atomics only, valid for every bit pattern; the mapping lives as long as `self`.
+        Ok(unsafe { &*self.mapping.base().add(offset as usize).cast::<T>() })
+    }
+
+    /// `count` words from `offset` on.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the one place where a range becomes a slice of cells")]
+    pub(crate) fn words(&self, offset: u64, count: u64) -> Result<&[Cell64], Corruption> {
+        let fits = count <= self.bytes() / 8 && offset <= self.bytes() - count * 8;
+        if !fits || !offset.is_multiple_of(8) {
+            return Err(Corruption { what: "a range leaves the segment", offset });
+        }
+        // SAFETY: as in `view`, for `count` cells.
+        Ok(unsafe {
+            std::slice::from_raw_parts(
+                self.mapping.base().add(offset as usize).cast::<Cell64>(),
+                count as usize,
+            )
+        })
+    }
+
+    /// Everything from word `start` on; `None` out of bounds.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the one place where a word's number becomes an address")]
+    pub(crate) fn tail(&self, start: u64) -> Option<Tail<'_>> {
+        let all = self.mapping.words() as u64;
+        if start >= all {
+            return None;
+        }
+        // SAFETY: below the end of the mapping, whose base is not null, and aligned since the base
+        // is a page.
+        let first = unsafe {
+            NonNull::new_unchecked(self.mapping.base().cast::<Cell64>().add(start as usize))
+        };
+        Some(Tail { first, count: all - start, region: PhantomData })
+    }
+
+    /// Asks the processor for the line at `offset`; a hint that can do no harm.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, offset: u64) {
+        crate::sys::prefetch(self.mapping.base().wrapping_add(offset as usize));
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn test_cell(value: u64) -> Cell64 {
+    #[expect(
+        unsafe_code,
+        reason = "Cell64 is transparent over AtomicU64, which has no other maker"
+    )]
+    // SAFETY: same layout as u64, every bit pattern valid.
+    unsafe {
+        std::mem::transmute(value)
+    }
+}

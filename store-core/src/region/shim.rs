@@ -1,0 +1,54 @@
+//! The one shim through which every store to shared memory goes.
+//!
+//! It is a zero-sized type parameter of the whole core: the shipped binaries use [`Plain`], which
+//! compiles to nothing; tests use types of their own that log each store, stop the process before
+//! the n-th one, or leave out one rule ([`Mutation`]) to see that a test fails without it.
+
+/// One rule of the protocol that a test can take out, to prove that the tests need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mutation {
+    /// A taken-over guard is used without repairing what its dead owner left.
+    SkipRepair,
+    /// A reader believes the bytes of an item without looking at the generation again.
+    SkipGenerationCheck,
+    /// An insert stores the slot before the tag.
+    SlotBeforeTag,
+    /// A link is published before the slot it displaces was copied to the overflow line.
+    LinkBeforeCopy,
+    /// Live bytes are added after publication instead of at reservation.
+    SkipLiveBytes,
+    /// The generation of an extent is not bumped before its bytes are used again.
+    SkipGenerationBump,
+}
+
+/// Sees every store to shared memory before it happens.
+pub trait Shim: Send + Sync + 'static {
+    /// The rule that this build leaves out; `None` in everything that is shipped.
+    const MUTATION: Option<Mutation> = None;
+
+    /// Whether [`Shim::before_store`] is to be called at all.
+    const OBSERVES: bool = false;
+
+    /// Called before the word of `bytes` bytes (8, or 4 for a guard) at `address` becomes `value`;
+    /// of compare-and-swaps, before those that are about to succeed.
+    #[inline(always)]
+    fn before_store(address: usize, value: u64, bytes: usize) {
+        let _ = (address, value, bytes);
+    }
+}
+
+/// The shim of every shipped binary: does nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plain;
+
+impl Shim for Plain {}
+
+/// Whether `S` leaves out `rule`; a constant, so the branch is gone from shipped code.
+#[inline(always)]
+pub(crate) fn mutated<S: Shim>(rule: Mutation) -> bool {
+    match S::MUTATION {
+        Some(out) => out as u8 == rule as u8,
+        None => false,
+    }
+}

@@ -1,0 +1,388 @@
+//! `check`: every invariant of a live store, without stopping it.
+//!
+//! A stripe that looks wrong is walked anew, since writers may have been at it; what is wrong the
+//! last time is reported. An extent's live bytes are judged only if its word stood still.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::Store;
+use crate::error::Corruption;
+use crate::index::search::chain;
+use crate::layout::{
+    ExtentState, ExtentWord, Header, LANES, LINK_LANE, Slot, TagWord, Where, flags,
+};
+use crate::recovery::state_of;
+use crate::region::{Cell64, Shim, append_out};
+use crate::sync::Guard;
+use crate::sys::process::Liveness;
+
+/// How often in a row the same must be wrong with a stripe whose guard is free to be believed.
+const ALIKE_MIN: u32 = 3;
+/// How many milliseconds a check waits in all for stripes that look wrong.
+const PATIENCE_MS: u32 = 100;
+/// Violations that are kept as sentences; all are counted.
+const SENTENCES_MAX: usize = 100;
+
+/// What `check` looked at, and what it found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Buckets walked.
+    pub buckets: u64,
+    /// Overflow lines looked at.
+    pub overflow_lines: u64,
+    /// Items read.
+    pub items: u64,
+    /// Items whose checksum was verified.
+    pub checksums: u64,
+    /// Extents compared with their items.
+    pub extents: u64,
+    /// Stripes whose count was compared.
+    pub stripes: u64,
+    /// Client entries looked at.
+    pub clients: u64,
+    /// Broken invariants, as sentences; at most 100.
+    pub violations: Vec<String>,
+    /// All broken invariants.
+    pub violations_total: u64,
+    /// What is harmless and will be put right: dead clients, bytes counted too often.
+    pub notes: Vec<String>,
+}
+
+impl CheckReport {
+    fn violation(&mut self, sentence: String) {
+        self.violations_total += 1;
+        if self.violations.len() < SENTENCES_MAX {
+            self.violations.push(sentence);
+        }
+    }
+}
+
+/// What a walk over one stripe found.
+#[derive(Default)]
+struct Walk {
+    items: u64,
+    checksums: u64,
+    buckets: u64,
+    /// Units of each item, by its first extent.
+    units: Vec<(u32, u64)>,
+    overflow_lines: Vec<u64>,
+    problems: Vec<String>,
+}
+
+impl<S: Shim> Store<S> {
+    /// Verifies every invariant that can be seen. `progress` is told (done, all) now and then.
+    /// Reads the whole index and every item; about 100 ns an item, more with checksums.
+    pub fn check(&self, mut progress: impl FnMut(u64, u64)) -> CheckReport {
+        let mut report = CheckReport::default();
+        let stripes = self.segment.geometry.stripes;
+        if let Err(error) = self.check_size() {
+            report.violation(error.to_string());
+            return report;
+        }
+        let before = self.extent_words();
+        let mut live = vec![0_u64; self.segment.geometry.extents as usize];
+        let mut seen_lines = HashSet::new();
+        let mut patience_ms = PATIENCE_MS;
+        for stripe in 0..stripes {
+            let walk = self.settled_walk(stripe, &mut patience_ms, &mut report);
+            report.items += walk.items;
+            report.checksums += walk.checksums;
+            report.buckets += walk.buckets;
+            report.stripes += 1;
+            for (extent, units) in walk.units {
+                live[extent as usize] += units;
+            }
+            seen_lines.extend(walk.overflow_lines);
+            walk.problems.into_iter().for_each(|problem| report.violation(problem));
+            progress(u64::from(stripe) + 1, stripes.into());
+        }
+        self.check_extents(&before, &live, &mut report);
+        self.check_line_owners(&seen_lines, &mut report);
+        self.check_clients(&mut report);
+        report
+    }
+
+    fn check_size(&self) -> Result<(), Corruption> {
+        let buckets = self.segment.index_size().buckets();
+        if buckets == 0 || buckets > self.segment.geometry.buckets {
+            return Err(Corruption { what: "the number of buckets in use", offset: 512 });
+        }
+        Ok(())
+    }
+
+    fn extent_words(&self) -> Vec<u64> {
+        (0..self.segment.geometry.extents)
+            .map(|extent| self.segment.extent(extent).map_or(0, |entry| entry.word.load()))
+            .collect()
+    }
+
+    /// Walks a stripe until it looks right, or wrong in the same way often enough.
+    fn settled_walk(&self, stripe: u32, patience_ms: &mut u32, report: &mut CheckReport) -> Walk {
+        let (mut alike, mut last) = (0, Vec::new());
+        loop {
+            let walk = self.walk_stripe(stripe).unwrap_or_else(|error| Walk {
+                problems: vec![error.to_string()],
+                ..Walk::default()
+            });
+            if walk.problems.is_empty() {
+                return walk;
+            }
+            let holder = self
+                .segment
+                .stripe(stripe)
+                .ok()
+                .and_then(|record| Guard::new(&record.guard).holder());
+            alike = if walk.problems == last { alike + 1 } else { 1 };
+            let settled = holder.is_none() && alike == ALIKE_MIN;
+            if !settled && *patience_ms > 0 {
+                *patience_ms -= 1;
+                last = walk.problems;
+                std::thread::sleep(Duration::from_millis(1));
+            } else if let Some((holder, _)) = holder {
+                // Half of an operation: whoever takes the guard next repairs it.
+                report.notes.push(format!(
+                    "stripe {stripe} is in the middle of a write of process {}: {}",
+                    self.pid_of(holder.client),
+                    walk.problems.join("; ")
+                ));
+                return Walk { problems: Vec::new(), ..walk };
+            } else {
+                return walk;
+            }
+        }
+    }
+
+    fn walk_stripe(&self, stripe: u32) -> Result<Walk, Corruption> {
+        let record = self.segment.stripe(stripe)?;
+        let count_before = record.items.load();
+        let mut walk = Walk::default();
+        let buckets = self.segment.index_size().buckets();
+        let mut bucket = u64::from(stripe);
+        while bucket < buckets {
+            self.walk_bucket(bucket, &mut walk)?;
+            walk.buckets += 1;
+            bucket += u64::from(self.segment.geometry.stripes);
+        }
+        let count = record.items.load();
+        if count != walk.items {
+            walk.problems.push(format!(
+                "stripe {stripe} counts {count} items ({count_before} before), its buckets hold {}",
+                walk.items
+            ));
+        }
+        if record.armed() {
+            walk.problems.push(format!("the intent of stripe {stripe} is armed"));
+        }
+        Ok(walk)
+    }
+
+    fn walk_bucket(&self, bucket: u64, walk: &mut Walk) -> Result<(), Corruption> {
+        let mut keys = HashSet::new();
+        for number in chain(&self.segment, bucket) {
+            let number = number?;
+            let line = self.segment.line(number)?;
+            let tags = TagWord(line.tags.load());
+            if let Some(overflow) = number.checked_sub(self.segment.geometry.buckets) {
+                walk.overflow_lines.push(overflow);
+                let owner = self.segment.line_owner(overflow)?.load();
+                if owner != bucket + 1 {
+                    walk.problems.push(format!(
+                        "overflow line {overflow} is in the chain of bucket {bucket} and belongs \
+                         to {owner} - 1"
+                    ));
+                }
+            }
+            if tags.is_linked() != line.slot(LINK_LANE).is_link() {
+                walk.problems.push(format!("the control byte of line {number} and lane 6 differ"));
+            }
+            for lane in 0..LANES {
+                let at = Where { line: number, lane };
+                let slot = line.slot(lane);
+                if slot.is_item() {
+                    match self.walk_item(bucket, at, slot, tags.tag(lane), walk) {
+                        Ok(key) => {
+                            if !keys.insert(key) {
+                                walk.problems.push(format!("bucket {bucket} has a key twice"));
+                            }
+                        }
+                        Err(problem) => walk.problems.push(problem),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Verifies one item, adds it to the walk and gives its key.
+    fn walk_item(
+        &self,
+        bucket: u64,
+        at: Where,
+        slot: Slot,
+        tag: u8,
+        walk: &mut Walk,
+    ) -> Result<Vec<u8>, String> {
+        let segment = &self.segment;
+        let item = slot.offset();
+        let sentence =
+            |what: &str| format!("line {}, lane {}: {what} (item at {item:#x})", at.line, at.lane);
+        let wrong = |what: &str| Err(sentence(what));
+        let broken = |error: Corruption| error.to_string();
+        let Some(extent) = segment.geometry.extent_of(item) else {
+            return wrong("the slot leads out of the arena");
+        };
+        let generation = segment.generation(extent).map_err(broken)?.load();
+        if generation == 0 || !slot.is_of_generation(generation) {
+            return wrong("the slot is of another generation than its extent");
+        }
+        let header = segment.header(item).map_err(broken)?;
+        let bytes = header.shape().bytes;
+        if header.flags & !flags::KNOWN != 0 || header.namespace != 0 {
+            return wrong("the item has flags or a namespace that this version does not know");
+        }
+        if bytes > segment.geometry.item_bytes_max() {
+            return wrong("the item is larger than an item may be");
+        }
+        let mut key = Vec::new();
+        segment.copy_key(item, header, &mut key).map_err(broken)?;
+        let hash = segment.hasher.hash(&key);
+        if segment.index_size().bucket_of(hash) != bucket {
+            return wrong("the key belongs to another bucket");
+        }
+        if !slot.may_be(hash, segment.geometry.slot_hash_shift) {
+            return wrong("the hash bits of the slot are not the key's");
+        }
+        if tag != TagWord::tag_of(hash) {
+            return wrong("the tag is not the key's");
+        }
+        self.check_extent_of(extent, item, bytes).map_err(sentence)?;
+        if header.has(flags::CHECKSUM) {
+            match self.checksum_holds(item, header, &key) {
+                Ok(true) => walk.checksums += 1,
+                Ok(false) => return wrong("the checksum is not the item's"),
+                Err(error) => return Err(broken(error)),
+            }
+        }
+        walk.items += 1;
+        walk.units.push((extent, bytes / 8));
+        Ok(key)
+    }
+
+    /// Whether the item lies within what its extent says is used.
+    fn check_extent_of(&self, extent: u32, item: u64, bytes: u64) -> Result<(), &'static str> {
+        let geometry = &self.segment.geometry;
+        let word = self.segment.extent_word(extent).map_err(|_| "no such extent")?;
+        let within = item - geometry.extent_offset(extent);
+        match word.state {
+            ExtentState::Open | ExtentState::Sealed => {
+                let end = within + bytes;
+                if end > geometry.extent_bytes() || end > u64::from(word.used) * 8 {
+                    return Err("the item reaches beyond what is used of its extent");
+                }
+            }
+            ExtentState::RunHead => {
+                let last = bytes.saturating_sub(u64::from(word.used - 1) << geometry.extent_shift);
+                if within != 0 || last != u64::from(word.live) * 8 {
+                    return Err("the item does not fit its run of extents");
+                }
+                for distance in 1..word.used.min(geometry.extents - extent) {
+                    let body = self.segment.extent_word(extent + distance);
+                    let fits = body.is_ok_and(|body| {
+                        body.state == ExtentState::RunBody && body.used == distance
+                    });
+                    if !fits {
+                        return Err("the run of extents has a gap");
+                    }
+                }
+            }
+            _ => return Err("the extent holds no items"),
+        }
+        Ok(())
+    }
+
+    fn checksum_holds(&self, item: u64, header: Header, key: &[u8]) -> Result<bool, Corruption> {
+        let shape = header.shape();
+        let mut value = Vec::new();
+        if !header.has(flags::COUNTER) {
+            let bytes = u64::from(header.value_bytes);
+            let words = self.segment.region.words(item + shape.value, bytes.div_ceil(8))?;
+            append_out(words, bytes as usize, &mut value);
+        }
+        let stored = self.segment.region.view::<Cell64>(item + shape.checksum)?.load();
+        let expiry = self.expiry_word(item, header)?;
+        Ok(self.segment.checksum(header, expiry, key, &value) == stored)
+    }
+
+    fn check_extents(&self, before: &[u64], live: &[u64], report: &mut CheckReport) {
+        let geometry = &self.segment.geometry;
+        let mut over = 0;
+        for (extent, (before, units)) in before.iter().zip(live).enumerate() {
+            let now = self.segment.extent(extent as u32).map_or(0, |entry| entry.word.load());
+            report.extents += 1;
+            let word = ExtentWord::of(now);
+            if word.state == ExtentState::Unknown {
+                report.violation(format!("extent {extent} has no state of this version"));
+            }
+            let judged = matches!(word.state, ExtentState::Open | ExtentState::Sealed);
+            if !judged {
+                continue;
+            }
+            if word.used > geometry.extent_units() || word.live > word.used {
+                report.violation(format!(
+                    "extent {extent} says {} units live of {} used",
+                    word.live, word.used
+                ));
+            }
+            if now != *before {
+                continue;
+            }
+            if *units > u64::from(word.live) {
+                report.violation(format!(
+                    "extent {extent} says {} units live, its items have {units}",
+                    word.live
+                ));
+            }
+            over += u64::from(word.live).saturating_sub(*units) * 8;
+        }
+        if over > 0 {
+            report.notes.push(format!(
+                "{over} bytes are counted live and are not (writes in progress, or left by crashes)"
+            ));
+        }
+    }
+
+    fn check_line_owners(&self, seen: &HashSet<u64>, report: &mut CheckReport) {
+        for overflow in 0..self.segment.geometry.overflow_lines {
+            report.overflow_lines += 1;
+            let owner = self.segment.line_owner(overflow).map_or(0, Cell64::load);
+            if owner == 0 || seen.contains(&overflow) {
+                continue;
+            }
+            // A writer may have linked it since its bucket was walked, or be about to.
+            let linked = chain(&self.segment, owner - 1)
+                .any(|line| line.ok() == Some(self.segment.geometry.buckets + overflow));
+            let record = self.segment.stripe(self.segment.geometry.stripe_of(owner - 1));
+            let busy = record
+                .is_ok_and(|record| record.armed() || Guard::new(&record.guard).holder().is_some());
+            if !linked && !busy {
+                let bucket = owner - 1;
+                report.violation(format!(
+                    "overflow line {overflow} belongs to bucket {bucket} and is not in its chain"
+                ));
+            }
+        }
+    }
+
+    fn check_clients(&self, report: &mut CheckReport) {
+        let mut dead = 0;
+        for client in 0..self.segment.geometry.clients {
+            report.clients += 1;
+            dead += u32::from(state_of(&self.segment, client) == Some(Liveness::Dead));
+        }
+        if dead > 0 {
+            report.notes.push(format!("{dead} clients are dead and not reaped yet"));
+        }
+    }
+}

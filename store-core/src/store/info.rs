@@ -1,0 +1,322 @@
+//! What a store says of itself.
+
+use super::Store;
+use crate::arena::usage::Usage;
+use crate::config::Mode;
+use crate::error::Corruption;
+use crate::layout::{ClientState as EntryState, ClientWord, ExtentWord, FORMAT_VERSION};
+use crate::recovery::state_of;
+use crate::region::Shim;
+use crate::sync::{Guard, Owner};
+use crate::sys::process::Liveness;
+
+/// What a store is. Sizes in bytes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Info {
+    /// Where it is.
+    pub name: String,
+    /// Its id, new for each store made.
+    pub uuid: String,
+    /// Version of the format.
+    pub format_version: u32,
+    /// What happens when it is full.
+    pub mode: Mode,
+    /// Its present size: structures and the extents that have memory.
+    pub segment_bytes: u64,
+    /// The size it may grow to, which is the address space that a mapping takes.
+    pub max_segment_bytes: u64,
+    /// Memory or disk that the kernel counts for it; 0 for a private store.
+    pub resident_bytes: u64,
+    /// The arena at its maximum size.
+    pub arena_bytes: u64,
+    /// The unit of the arena.
+    pub extent_bytes: u64,
+    /// Extents that have memory.
+    pub extents: u32,
+    /// Extents at the maximum size.
+    pub extents_max: u32,
+    /// Buckets of 7 lanes.
+    pub buckets: u64,
+    /// Lines of 7 lanes that full buckets can be given.
+    pub overflow_lines: u64,
+    /// Guards.
+    pub stripes: u32,
+    /// Clients that can write at once.
+    pub clients_max: u32,
+    /// The hash function.
+    pub hash: &'static str,
+    /// The kind of its guards.
+    pub guard: &'static str,
+    /// Whether items carry checksums.
+    pub checksums: bool,
+    /// When it was made, in milliseconds since 1970.
+    pub created_unix_ms: u64,
+    /// The longest key.
+    pub key_bytes_max: u64,
+    /// The largest value, for a short key.
+    pub value_bytes_max: u64,
+    /// Items that the index is laid out for.
+    pub planned_items: u64,
+    /// Where it is mapped in this process.
+    pub address: u64,
+    /// Bytes of that mapping that huge pages serve now.
+    pub huge_page_bytes: u64,
+    /// Whether this process may write to it.
+    pub writable: bool,
+    /// Who has it attached for writing.
+    pub clients: Vec<ClientInfo>,
+    /// Guards that were held at the moment.
+    pub held: Vec<HeldGuard>,
+}
+
+/// A client that writes. Readers have no entry.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ClientInfo {
+    /// Its entry in the client table.
+    pub index: u32,
+    /// How often the entry was used.
+    pub generation: u32,
+    /// Its process id, in its own PID namespace.
+    pub pid: u32,
+    /// Whether it lives.
+    pub state: ClientState,
+    /// When it attached, in milliseconds since 1970.
+    pub attached_unix_ms: u64,
+    /// Extents that it has open.
+    pub open_extents: u32,
+}
+
+/// Whether a client lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientState {
+    /// It does.
+    Alive,
+    /// It does not, and nobody has reaped it yet.
+    Dead,
+    /// It is of another PID namespace, or the kernel does not say.
+    Unknown,
+}
+
+/// A guard that was held at the moment of looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldGuard {
+    /// Which.
+    pub stripe: u32,
+    /// The entry of the client that holds it.
+    pub client: u32,
+    /// The process id in that entry.
+    pub pid: u32,
+    /// Whether somebody waits for it.
+    pub waiters: bool,
+}
+
+/// What a store holds. The store goes on meanwhile, so sums are near.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Items, those included that have expired and are not reclaimed yet.
+    pub items: u64,
+    /// Bytes of items that can be read: headers, keys, values, padding.
+    pub live_bytes: u64,
+    /// Bytes of overwritten and deleted items whose extents still hold live ones.
+    pub dead_bytes: u64,
+    /// Bytes that new items can use.
+    pub free_bytes: u64,
+    /// Bytes of everything that is not the arena.
+    pub structure_bytes: u64,
+    /// Bytes of the arena that have memory.
+    pub arena_bytes: u64,
+    /// Extents by state.
+    pub extents_free: u32,
+    /// Extents that take items.
+    pub extents_open: u32,
+    /// Extents that take none any more.
+    pub extents_sealed: u32,
+    /// Extents of values that are larger than one.
+    pub extents_run: u32,
+    /// Extents whose live bytes a crash may have left too high.
+    pub extents_suspect: u32,
+    /// Extents that have no memory yet.
+    pub extents_uncommissioned: u32,
+    /// Buckets.
+    pub buckets: u64,
+    /// Overflow lines in use.
+    pub overflow_lines_used: u64,
+    /// Overflow lines.
+    pub overflow_lines: u64,
+    /// Items for each hundred lanes of the buckets.
+    pub index_load_percent: f64,
+}
+
+impl<S: Shim> Store<S> {
+    /// Items in the store, those included that have expired and are not reclaimed yet. One load
+    /// for each stripe, so near while others write.
+    pub fn len(&self) -> u64 {
+        (0..self.segment.geometry.stripes)
+            .filter_map(|stripe| self.segment.stripe(stripe).ok())
+            .fold(0, |sum, stripe| sum.saturating_add(stripe.items.load()))
+    }
+
+    /// Whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where it is, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the store was destroyed since it was attached: the mapping works, but nobody who
+    /// attaches now will find it. One load.
+    pub fn is_retired(&self) -> bool {
+        self.segment.superblock().state.load() == crate::layout::STATE_RETIRED
+    }
+
+    /// Whether the mapping can be written.
+    pub fn is_writable(&self) -> bool {
+        self.segment.region.writable()
+    }
+
+    /// What the store is, and who writes to it.
+    ///
+    /// # Errors
+    /// `Corruption` where its bytes make no sense.
+    pub fn info(&self) -> Result<Info, Corruption> {
+        let superblock = self.segment.superblock();
+        let geometry = &self.segment.geometry;
+        let uuid =
+            u128::from(superblock.uuid[0].load()) | u128::from(superblock.uuid[1].load()) << 64;
+        let usage = Usage::of(&self.segment)?;
+        Ok(Info {
+            name: self.name.clone(),
+            uuid: uuid::Uuid::from_u128(uuid).to_string(),
+            format_version: FORMAT_VERSION,
+            mode: Mode::Store,
+            segment_bytes: geometry.arena_offset + usage.capacity_bytes,
+            max_segment_bytes: geometry.segment_bytes,
+            resident_bytes: self.segment.region.resident_bytes().unwrap_or(0),
+            arena_bytes: geometry.arena_bytes(),
+            extent_bytes: geometry.extent_bytes(),
+            extents: geometry.extents - usage.uncommissioned,
+            extents_max: geometry.extents,
+            buckets: geometry.buckets,
+            overflow_lines: geometry.overflow_lines,
+            stripes: geometry.stripes,
+            clients_max: geometry.clients,
+            hash: "rapidhash v3",
+            guard: "futex, named by its owner",
+            checksums: self.segment.checksums,
+            created_unix_ms: superblock.created_unix_ms.load(),
+            key_bytes_max: crate::layout::KEY_BYTES_MAX as u64,
+            value_bytes_max: geometry.item_bytes_max().saturating_sub(64).min(u32::MAX.into()),
+            planned_items: geometry.planned_items,
+            address: self.segment.region.address() as u64,
+            huge_page_bytes: crate::sys::map::huge_page_bytes(self.segment.region.address()),
+            writable: self.is_writable(),
+            clients: self.clients()?,
+            held: self.held_guards()?,
+        })
+    }
+
+    /// The entries of the client table that are taken. A few system calls for each.
+    ///
+    /// # Errors
+    /// `Corruption` where the table is out of bounds.
+    pub fn clients(&self) -> Result<Vec<ClientInfo>, Corruption> {
+        let mut clients = Vec::new();
+        for index in 0..self.segment.geometry.clients {
+            let entry = self.segment.client(index)?;
+            let word = ClientWord::of(entry.word.load());
+            if word.state == EntryState::Free {
+                continue;
+            }
+            let state = match state_of(&self.segment, index) {
+                None => continue,
+                Some(Liveness::Alive) => ClientState::Alive,
+                Some(Liveness::Dead) => ClientState::Dead,
+                Some(Liveness::Unknown) => ClientState::Unknown,
+            };
+            clients.push(ClientInfo {
+                index,
+                generation: word.generation,
+                pid: word.pid,
+                state,
+                attached_unix_ms: entry.attached_unix_ms.load(),
+                open_extents: 0,
+            });
+        }
+        self.count_open_extents(&mut clients)?;
+        Ok(clients)
+    }
+
+    fn count_open_extents(&self, clients: &mut [ClientInfo]) -> Result<(), Corruption> {
+        for extent in 0..self.segment.geometry.extents {
+            let word: ExtentWord = self.segment.extent_word(extent)?;
+            for client in &mut *clients {
+                if word.is_owned_by(Owner::new(client.index, client.generation)) {
+                    client.open_extents += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The guards that are held at this moment: one load for each stripe.
+    ///
+    /// # Errors
+    /// `Corruption` where the stripes are out of bounds.
+    pub fn held_guards(&self) -> Result<Vec<HeldGuard>, Corruption> {
+        let mut held = Vec::new();
+        for stripe in 0..self.segment.geometry.stripes {
+            let guard = Guard::new(&self.segment.stripe(stripe)?.guard);
+            if let Some((owner, waiters)) = guard.holder() {
+                let pid = self.pid_of(owner.client);
+                held.push(HeldGuard { stripe, client: owner.client, pid, waiters });
+            }
+        }
+        Ok(held)
+    }
+
+    /// The process id in a client entry; 0 if there is no such entry.
+    pub(super) fn pid_of(&self, client: u32) -> u32 {
+        self.segment.client(client).map_or(0, |entry| ClientWord::of(entry.word.load()).pid)
+    }
+
+    /// What the store holds: one line for each extent and 8 bytes for each overflow line are read.
+    ///
+    /// # Errors
+    /// `Corruption` where its bytes make no sense.
+    pub fn stats(&self) -> Result<Stats, Corruption> {
+        let geometry = &self.segment.geometry;
+        let usage = Usage::of(&self.segment)?;
+        let mut overflow_lines_used = 0;
+        for line in 0..geometry.overflow_lines {
+            overflow_lines_used += u64::from(self.segment.line_owner(line)?.load() != 0);
+        }
+        let items = self.len();
+        let lanes = geometry.buckets as f64 * crate::layout::LANES as f64;
+        Ok(Stats {
+            items,
+            live_bytes: usage.live_bytes,
+            dead_bytes: usage.dead_bytes,
+            free_bytes: usage.free_bytes,
+            structure_bytes: geometry.arena_offset,
+            arena_bytes: usage.capacity_bytes,
+            extents_free: usage.free,
+            extents_open: usage.open,
+            extents_sealed: usage.sealed,
+            extents_run: usage.run,
+            extents_suspect: usage.suspect,
+            extents_uncommissioned: usage.uncommissioned,
+            buckets: geometry.buckets,
+            overflow_lines_used,
+            overflow_lines: geometry.overflow_lines,
+            index_load_percent: items as f64 / lanes * 100.0,
+        })
+    }
+}

@@ -1,0 +1,38 @@
+//! The whole: a mapped store, and the operations on it. This layer composes the others.
+
+mod attach;
+mod check;
+mod create;
+mod expiry;
+mod info;
+mod read;
+mod scan;
+mod session;
+mod write;
+
+use crate::layout::Segment;
+use crate::region::{Plain, Shim};
+
+pub use attach::{Access, attach};
+pub use check::CheckReport;
+pub use create::{create, destroy, from_image, private, private_on_heap};
+pub use expiry::Ttl;
+pub use info::{ClientInfo, ClientState, HeldGuard, Info, Stats};
+pub use read::{Entry, Version};
+pub use scan::{Cursor, ScanPage};
+pub use session::Session;
+pub use write::{Condition, Outcome, PutOptions};
+
+/// A mapped store. Reads need nothing else; writes need a [`Session`], which only a writable
+/// mapping gives.
+///
+/// `S` is the shim that sees every store to shared memory; it is [`Plain`] everywhere but in tests.
+#[derive(Debug)]
+pub struct Store<S: Shim = Plain> {
+    segment: Segment<S>,
+    /// Its name, for people and errors.
+    name: String,
+    /// Added to the monotonic clock to get the segment's time. Copied once: it changes only with
+    /// a reboot, which no mapping outlives.
+    clock_offset_ms: u64,
+}

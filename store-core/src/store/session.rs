@@ -1,0 +1,183 @@
+//! A writer's registration: its client entry, its open extent, its stamps.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Store;
+use crate::arena::Lease;
+use crate::error::{AttachError, Corruption};
+use crate::layout::{ClientState, ClientWord};
+use crate::recovery::{Reaped, reap};
+use crate::region::Shim;
+use crate::sync::{Owner, WaitLimit};
+use crate::sys::{clock, fork, process};
+
+/// Stamps that are taken from the segment at once.
+const STAMP_BLOCK: u64 = 4096;
+
+/// How long a write waits for a guard unless told otherwise.
+const GUARD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// One client of a store that writes. Used by all threads of a process; a forked child needs its
+/// own ([`Session::is_of_this_process`]).
+#[derive(Debug)]
+pub struct Session {
+    pub(super) lease: Lease,
+    /// The last stamp given out; a multiple of the block size: none left.
+    stamp: AtomicU64,
+    process_mark: u64,
+    guard_deadline_ms: AtomicU64,
+    last_reap_ms: AtomicU64,
+}
+
+impl Session {
+    /// Whether the calling process is the one that opened the session: not after a fork. One load.
+    #[inline]
+    pub fn is_of_this_process(&self) -> bool {
+        self.process_mark == fork::process_mark()
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        self.lease.owner()
+    }
+
+    pub(super) fn wait_limit(&self) -> WaitLimit {
+        WaitLimit::For(Duration::from_millis(self.guard_deadline_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Sets how long a write waits for a guard that a living process holds (5 s if never set).
+    pub fn set_guard_deadline(&self, deadline: Duration) {
+        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        self.guard_deadline_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// The number of its client entry, as `info` shows it.
+    pub fn client(&self) -> u32 {
+        self.owner().client
+    }
+}
+
+impl<S: Shim> Store<S> {
+    /// Registers this process as a client that writes. About ten system calls.
+    ///
+    /// # Errors
+    /// `TooManyClients` if every entry belongs to a living process; `PermissionDenied` if the
+    /// mapping is read-only.
+    pub fn open_session(&self) -> Result<Session, AttachError> {
+        if !self.segment.region.writable() {
+            let name = self.name.clone();
+            return Err(AttachError::PermissionDenied { name, access: "writing" });
+        }
+        let owner = match self.register()? {
+            Some(owner) => owner,
+            None => {
+                // Entries of the dead are freed by the living; here by one without an entry, whose
+                // take-overs are signed with a number that no entry has.
+                let nobody = Owner::new(Owner::CLIENTS_MAX - 1, 0);
+                reap(&self.segment, nobody, WaitLimit::Try)?;
+                self.register()?.ok_or_else(|| AttachError::TooManyClients {
+                    limit: self.segment.geometry.clients,
+                    name: self.name.clone(),
+                })?
+            }
+        };
+        Ok(Session {
+            lease: Lease::new(owner),
+            stamp: AtomicU64::new(0),
+            process_mark: fork::process_mark(),
+            guard_deadline_ms: AtomicU64::new(GUARD_DEADLINE.as_millis() as u64),
+            last_reap_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes the first free client entry.
+    ///
+    /// Dies after the compare-and-swap: the entry has the pid and no start time; it is reaped when
+    /// that pid is gone.
+    fn register(&self) -> Result<Option<Owner>, Corruption> {
+        let me = process::own_id();
+        let boot = clock::boot_id();
+        for client in 0..self.segment.geometry.clients {
+            let entry = self.segment.client(client)?;
+            let found = entry.word.load_acquire();
+            let word = ClientWord::of(found);
+            if word.state != ClientState::Free {
+                continue;
+            }
+            let generation = word.generation.wrapping_add(1);
+            let live = ClientWord { state: ClientState::Live, generation, pid: me.pid }.word();
+            if entry.word.compare_exchange::<S>(found, live).is_err() {
+                continue;
+            }
+            entry.start_time.store::<S>(me.start_time);
+            entry.pid_namespace.store::<S>(me.pid_namespace);
+            entry.boot_id[0].store::<S>(boot as u64);
+            entry.boot_id[1].store::<S>((boot >> 64) as u64);
+            entry.attached_unix_ms.store::<S>(clock::wall_ms());
+            return Ok(Some(Owner::new(client, ClientWord::of(live).generation)));
+        }
+        Ok(None)
+    }
+
+    /// Ends a session: hands its open extent on and frees its entry. In a forked child it does
+    /// nothing, since the session is the parent's.
+    ///
+    /// # Errors
+    /// `Corruption` where the segment's bytes make no sense; the entry is then left to the reaper.
+    pub fn close_session(&self, session: &Session) -> Result<(), Corruption> {
+        if !session.is_of_this_process() {
+            return Ok(());
+        }
+        session.lease.close(&self.segment)?;
+        let entry = self.segment.client(session.owner().client)?;
+        entry.forget_process::<S>();
+        let found = entry.word.load_acquire();
+        let word = ClientWord::of(found);
+        let mine = word.generation & Owner::GENERATION_MASK == session.owner().generation;
+        if word.state == ClientState::Live && mine {
+            let free = ClientWord { state: ClientState::Free, pid: 0, ..word };
+            let _ = entry.word.compare_exchange::<S>(found, free.word());
+        }
+        Ok(())
+    }
+
+    /// Reaps the dead: repairs and gives back the guards that they held, hands their extents on,
+    /// frees their entries. A few system calls for each client entry that is taken.
+    ///
+    /// # Errors
+    /// `Corruption` where the segment's bytes make no sense.
+    pub fn reap(&self, session: &Session) -> Result<Reaped, Corruption> {
+        reap(&self.segment, session.owner(), session.wait_limit())
+    }
+
+    /// [`Store::reap`] for a writer in need, at most ten times a second.
+    pub(super) fn reap_in_need(&self, session: &Session) -> Result<bool, Corruption> {
+        let now = clock::monotonic_coarse_ms();
+        let last = session.last_reap_ms.load(Ordering::Relaxed);
+        if now.wrapping_sub(last) < 100 {
+            return Ok(false);
+        }
+        session.last_reap_ms.store(now, Ordering::Relaxed);
+        let reaped = reap(&self.segment, session.owner(), WaitLimit::Try)?;
+        Ok(reaped.extents > 0)
+    }
+
+    /// A stamp that no other item of the segment has or will have.
+    pub(super) fn stamp(&self, session: &Session) -> Result<u64, Corruption> {
+        let mut last = session.stamp.load(Ordering::Relaxed);
+        loop {
+            let next = if last.is_multiple_of(STAMP_BLOCK) {
+                // Dies after it: a block of numbers is never used.
+                let block = self.segment.superblock().next_stamp.fetch_add::<S>(STAMP_BLOCK);
+                block / STAMP_BLOCK * STAMP_BLOCK + 1
+            } else {
+                last + 1
+            };
+            // Of two threads that lease a block at once one wastes its block.
+            match session.stamp.compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(next),
+                Err(now) => last = now,
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What the core needs of the operating system: one file for each facility, nothing of the store.
+
+pub(crate) mod clock;
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod map;
+pub(crate) mod object;
+pub(crate) mod process;
+
+/// Asks the processor for a cache line; no fault, whatever the address.
+#[inline(always)]
+#[expect(unsafe_code, reason = "a prefetch is an intrinsic of the architecture")]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: PREFETCHT0 is part of x86-64 and never faults (Intel SDM, volume 2).
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    // SAFETY: PRFM is a hint and never faults (Arm ARM, C6.2).
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly));
+    }
+    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    let _ = address;
+}

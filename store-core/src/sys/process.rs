@@ -1,0 +1,105 @@
+//! Who this process is, and whether another one still lives.
+
+use std::fs;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// What names a process beyond its pid, which the kernel gives out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessId {
+    pub(crate) pid: u32,
+    /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`); 0 if unknown.
+    pub(crate) start_time: u64,
+    /// Inode of its PID namespace; 0 if unknown.
+    pub(crate) pid_namespace: u64,
+}
+
+/// What can be said of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    Alive,
+    Dead,
+    /// It belongs to another PID namespace, or the kernel does not say: treated as alive.
+    Unknown,
+}
+
+/// This process.
+pub(crate) fn own_id() -> ProcessId {
+    ProcessId {
+        pid: std::process::id(),
+        start_time: start_time("self").unwrap_or(0),
+        pid_namespace: own_pid_namespace(),
+    }
+}
+
+/// Inode of this process's PID namespace; 0 if unknown.
+pub(crate) fn own_pid_namespace() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+}
+
+/// Whether the process `id` names still lives, as seen from this PID namespace.
+///
+/// A zombie whose threads are all gone is dead; a leader that exited while threads run is not.
+/// Never says `Dead` of a process that lives: `kill(pid, 0)` is not asked (it says ESRCH of a live
+/// process of another namespace), and a start time that can't be read proves nothing.
+pub(crate) fn liveness(id: &ProcessId) -> Liveness {
+    if id.pid_namespace != own_pid_namespace() {
+        return Liveness::Unknown;
+    }
+    let Some(pid) = i32::try_from(id.pid).ok().and_then(Pid::from_raw) else {
+        return Liveness::Dead;
+    };
+    let pidfd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Liveness::Dead,
+        Err(_) => return Liveness::Unknown,
+    };
+    // The pid is pinned by the descriptor now, so the start time that is read belongs to it, or
+    // to nobody.
+    if id.start_time != 0 && start_time(&id.pid.to_string()).is_some_and(|now| now != id.start_time)
+    {
+        return Liveness::Dead;
+    }
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut fds, Some(&now)) {
+        Ok(1..) => Liveness::Dead,
+        Ok(0) => Liveness::Alive,
+        Err(_) => Liveness::Unknown,
+    }
+}
+
+/// Field 22 of `/proc/WHO/stat`. The name in field 2 may hold blanks and parentheses.
+fn start_time(who: &str) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{who}/stat")).ok()?;
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_lives_and_a_reaped_child_does_not() {
+        assert_eq!(liveness(&own_id()), Liveness::Alive);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        let id = ProcessId {
+            pid: child.id(),
+            start_time: start_time(&child.id().to_string()).expect("its stat"),
+            ..own_id()
+        };
+        assert_eq!(liveness(&id), Liveness::Alive);
+        assert_eq!(liveness(&ProcessId { start_time: 1, ..id }), Liveness::Dead);
+        assert_eq!(liveness(&ProcessId { pid_namespace: 1, ..id }), Liveness::Unknown);
+        child.kill().expect("kill");
+        // A zombie is dead, and so is nobody.
+        while liveness(&id) == Liveness::Alive {
+            std::thread::yield_now();
+        }
+        child.wait().expect("wait");
+        assert_eq!(liveness(&id), Liveness::Dead);
+    }
+}

@@ -1,0 +1,243 @@
+//! Every prefix of the stores of an operation, applied to a copy of the segment: another process
+//! recovers, and finds the state from before or from after.
+
+mod common;
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use common::{Model, Op, Pair, compare, contents, geometries, value};
+use store_core::{CreateOptions, Mutation, Plain, Shim, Store, WriteError, from_image};
+
+thread_local! {
+    /// Address, value and size of each store since the log was emptied.
+    static LOG: RefCell<Vec<(usize, u64, usize)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn log(address: usize, value: u64, bytes: usize) {
+    LOG.with_borrow_mut(|log| log.push((address, value, bytes)));
+}
+
+/// Logs each store.
+struct Logging;
+
+impl Shim for Logging {
+    const OBSERVES: bool = true;
+
+    fn before_store(address: usize, value: u64, bytes: usize) {
+        log(address, value, bytes);
+    }
+}
+
+/// Logs each store, and links an overflow line before the displaced slot is in it.
+struct LinksTooEarly;
+
+impl Shim for LinksTooEarly {
+    const MUTATION: Option<Mutation> = Some(Mutation::LinkBeforeCopy);
+    const OBSERVES: bool = true;
+
+    fn before_store(address: usize, value: u64, bytes: usize) {
+        log(address, value, bytes);
+    }
+}
+
+/// Recovers without repairing.
+struct NeverRepairs;
+
+impl Shim for NeverRepairs {
+    const MUTATION: Option<Mutation> = Some(Mutation::SkipRepair);
+}
+
+/// What a run over crash states saw.
+#[derive(Default)]
+struct Seen {
+    states: HashSet<u64>,
+    violations: Vec<String>,
+}
+
+fn fingerprint(bytes: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// Word `number` of an image.
+fn word(image: &[u8], number: usize) -> u64 {
+    u64::from_le_bytes(image[number * 8..number * 8 + 8].try_into().expect("8 bytes"))
+}
+
+/// Makes every client of the image a process that is gone: its start time is no longer right.
+fn kill_clients(image: &mut [u8]) {
+    let (offset, count) = (word(image, 24) as usize, word(image, 25) as usize);
+    for client in 0..count {
+        let start_time = offset + 256 * client + 8;
+        if word(image, (start_time - 8) / 8) >> 60 != 0 {
+            image[start_time..start_time + 8].copy_from_slice(&1_u64.to_le_bytes());
+        }
+    }
+}
+
+/// Does `op` to a copy of `pair` and looks at each state that a crash in it can leave.
+fn crash_in<W: Shim, R: Shim>(pair: &Pair<Plain>, op: &Op, seen: &mut Seen) -> Model {
+    let base = pair.store.image().expect("an image");
+    let writer: Store<W> = from_image(&base).expect("a store");
+    let address = writer.info().expect("info").address as usize;
+    let mut writer = Pair::with_model(writer, pair.model.clone());
+    let before = writer.store.image().expect("an image");
+    LOG.take();
+    writer.apply(op);
+    let stores = LOG.take();
+    let after = writer.model.clone();
+    let mut image = before;
+    for done in 0..=stores.len() {
+        if done > 0 {
+            let (at, value, bytes) = stores[done - 1];
+            let at = at - address;
+            image[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
+        }
+        if seen.states.insert(fingerprint(&image)) {
+            let done = format!("{op:?}, {done} of {} stores", stores.len());
+            if let Err(violation) = recover::<R>(&image, &pair.model, &after) {
+                seen.violations.push(format!("{done}: {violation}"));
+            }
+        }
+    }
+    after
+}
+
+/// Recovers from `image` as another process would, and compares.
+fn recover<R: Shim>(image: &[u8], before: &Model, after: &Model) -> Result<(), String> {
+    let mut image = image.to_vec();
+    kill_clients(&mut image);
+    let store: Store<R> = from_image(&image).map_err(|error| error.to_string())?;
+    // Readers need no repair: they see one of the two at once.
+    if compare(&store, before).is_err() {
+        compare(&store, after)?;
+    }
+    let session = store.open_session().map_err(|error| error.to_string())?;
+    store.reap(&session).map_err(|error| error.to_string())?;
+    let report = store.check(|_, _| {});
+    if let Some(violation) = report.violations.first() {
+        return Err(format!("check: {violation}"));
+    }
+    let found = contents(&store);
+    if found != *before && found != *after {
+        return Err("neither the contents from before nor those from after".to_owned());
+    }
+    if store.len() != found.len() as u64 {
+        return Err(format!("{} items are counted, {} are there", store.len(), found.len()));
+    }
+    // And it goes on: every key can be written and deleted.
+    let mut pair = Pair::with_model(store, found);
+    for number in 0..48 {
+        pair.apply(&Op::Delete(number));
+        pair.apply(&Op::Put(number, 1));
+    }
+    compare(&pair.store, &pair.model)
+}
+
+/// A deterministic sequence of operations that meets every form of write.
+fn sequence(seed: u64, len: usize) -> Vec<Op> {
+    let mut state = seed | 1;
+    let mut next = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    // All keys first, so that chains grow and overflow lines are linked.
+    let fill = (0..48).map(|key| Op::Put(key * 5 % 48, usize::from(key) % 9));
+    let mixed = (0..len)
+        .map(|_| {
+            let key = next(48) as u8;
+            let size = match next(12) {
+                0 => 4200 + next(6000) as usize,
+                1 => 3900 + next(300) as usize,
+                _ => next(120) as usize,
+            };
+            match next(20) {
+                0..8 => Op::Put(key, size),
+                8 => Op::Add(key, size),
+                9 => Op::Replace(key, size),
+                10 => Op::Swap(key, size, true),
+                11 => Op::PutText(key, next(1000) as i64),
+                12..14 => Op::Incr(key, next(50) as i64),
+                14..18 => Op::Delete(key),
+                18 => Op::Reopen,
+                _ => Op::Put(key, 8),
+            }
+        })
+        .collect::<Vec<_>>();
+    // And all gone in the end, so that they are unlinked.
+    fill.chain(mixed).chain((0..48).map(Op::Delete)).chain([Op::Clear]).collect()
+}
+
+/// Walks a sequence, looking at the crash states of each operation.
+fn run<W: Shim, R: Shim>(options: &CreateOptions, seed: u64, len: usize) -> Seen {
+    let mut seen = Seen::default();
+    let mut pair = Pair::<Plain>::new(options);
+    for op in sequence(seed, len) {
+        let after = crash_in::<W, R>(&pair, &op, &mut seen);
+        pair.apply(&op);
+        // Versions differ between the two runs, so a swap may end otherwise; the rest may not.
+        if !matches!(op, Op::Swap(..)) {
+            assert_eq!(pair.model.keys().len(), after.keys().len(), "{op:?}");
+        }
+    }
+    seen
+}
+
+#[test]
+fn every_prefix_of_every_write_recovers() {
+    let (mut states, mut violations) = (0, Vec::new());
+    let len = if cfg!(debug_assertions) { 80 } else { 300 };
+    for (number, options) in geometries().iter().enumerate() {
+        let seen = run::<Logging, Plain>(options, 0x9E37_79B9 + number as u64, len);
+        states += seen.states.len();
+        violations.extend(seen.violations);
+    }
+    eprintln!("{states} crash states");
+    assert!(states > 2_000, "only {states} states");
+    assert!(violations.is_empty(), "{} violations: {violations:#?}", violations.len());
+}
+
+#[test]
+fn negative_control_without_repair() {
+    let seen = run::<Logging, NeverRepairs>(&geometries()[0], 3, 20);
+    assert!(!seen.violations.is_empty(), "the harness does not need the repair");
+}
+
+#[test]
+fn negative_control_link_before_copy() {
+    let seen = run::<LinksTooEarly, Plain>(&geometries()[0], 3, 0);
+    assert!(!seen.violations.is_empty(), "the harness does not see a link that comes too early");
+}
+
+#[test]
+fn a_full_store_refuses_and_changes_nothing() {
+    let mut pair = Pair::<Plain>::new(&geometries()[0]);
+    for number in 0..48 {
+        pair.apply(&Op::Put(number, 3000));
+    }
+    let image = pair.store.image().expect("an image");
+    let big = value(1, 3500, 1);
+    let mut refused = 0;
+    for number in 0..48 {
+        let key = common::key(number);
+        let options = store_core::PutOptions::new();
+        let condition = store_core::Condition::Always;
+        match pair.store.put(&pair.session, &key, &big, &options, condition) {
+            Err(WriteError::Full(full)) => {
+                refused += 1;
+                assert!(full.needed > 3500 && full.capacity > 0);
+            }
+            Ok(_) => {
+                pair.model.insert(key, big.clone());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0 && !image.is_empty());
+    pair.verify();
+}

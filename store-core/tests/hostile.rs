@@ -1,0 +1,135 @@
+//! A segment with arbitrary bytes gives errors and misses: no panic, no loop without end, no
+//! access outside of it.
+
+mod common;
+
+use common::{Op, Pair, geometries, key};
+use store_core::{Condition, Cursor, Plain, PutOptions, Store, from_image};
+
+fn images() -> Vec<Vec<u8>> {
+    geometries()
+        .iter()
+        .map(|options| {
+            let mut pair = Pair::<Plain>::new(options);
+            for number in 0..48 {
+                pair.apply(&Op::Put(number, usize::from(number) * 11));
+                pair.apply(&Op::Incr(number / 2 + 24, 1));
+            }
+            pair.apply(&Op::Put(3, 9000));
+            pair.store.image().expect("an image")
+        })
+        .collect()
+}
+
+/// Does everything there is to a store; what it answers is of no interest here.
+fn exercise(image: &[u8]) {
+    let Ok(store) = from_image::<Plain>(image) else { return };
+    let _ = read_everything(&store);
+    let Ok(session) = store.open_session() else { return };
+    session.set_guard_deadline(std::time::Duration::from_millis(1));
+    for number in 0..12 {
+        let (key, options) = (key(number), PutOptions::new());
+        let _ = store.put(&session, &key, &[7; 50], &options, Condition::Always);
+        let _ = store.put(&session, &key, &[8; 5000], &options, Condition::Present);
+        let _ = store.add_to(&session, &key, 5);
+        let _ = store.delete(&session, &key);
+    }
+    let _ = store.reap(&session);
+    let _ = store.clear(&session);
+    let _ = read_everything(&store);
+    let _ = store.close_session(&session);
+}
+
+fn read_everything(store: &Store) -> Option<()> {
+    let keys: Vec<Vec<u8>> = (0..48).map(key).collect();
+    let mut buffer = [0; 100];
+    for key in &keys {
+        let _ = store.get(key);
+        let _ = store.get_into(key, &mut buffer);
+        let _ = store.get_entry(key);
+        let _ = store.ttl(key);
+    }
+    let _ = store.get_many(&keys);
+    let _ = store.len();
+    let _ = store.info();
+    let _ = store.stats();
+    let _ = store.check(|_, _| {});
+    let mut cursor = Some(Cursor::START);
+    for _ in 0..10_000 {
+        cursor = store.scan(cursor?, b"", 10).ok()?.next;
+    }
+    Some(())
+}
+
+fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    }
+}
+
+#[test]
+fn flipped_bits_of_the_structures_are_answered() {
+    let rounds = if cfg!(miri) { 2 } else { 400 };
+    for (number, image) in images().iter().enumerate() {
+        let arena = u64::from_le_bytes(image[304..312].try_into().expect("8 bytes"));
+        let mut next = random(number as u64 + 1);
+        for _ in 0..rounds {
+            let mut image = image.clone();
+            for _ in 0..=next(3) {
+                // The superblock's fields are few: they get half of the flips.
+                let byte = if next(2) == 0 { next(1024) } else { next(arena) };
+                image[byte as usize] ^= 1 << next(8);
+            }
+            exercise(&image);
+        }
+    }
+}
+
+#[test]
+fn random_words_anywhere_are_answered() {
+    let rounds = if cfg!(miri) { 2 } else { 400 };
+    for (number, image) in images().iter().enumerate() {
+        let mut next = random(number as u64 + 77);
+        for _ in 0..rounds {
+            let mut image = image.clone();
+            for _ in 0..=next(200) {
+                let at = next(image.len() as u64 / 8) as usize * 8;
+                let value = match next(4) {
+                    0 => 0,
+                    1 => u64::MAX,
+                    2 => next(1 << 20),
+                    _ => next(u64::MAX),
+                };
+                // Without a superblock nothing is attached: let it stand most of the time.
+                if at >= 512 || next(20) == 0 {
+                    image[at..at + 8].copy_from_slice(&value.to_le_bytes());
+                }
+            }
+            exercise(&image);
+        }
+    }
+}
+
+#[test]
+fn every_byte_of_the_identity_matters_or_does_no_harm() {
+    let image = &images()[0];
+    for byte in 0..512 {
+        for value in [0, 1, 0x7F, 0xFF] {
+            let mut image = image.clone();
+            image[byte] = value;
+            exercise(&image);
+        }
+    }
+}
+
+#[test]
+fn a_truncated_image_is_refused() {
+    let image = &images()[0];
+    for len in [0, 1, 7, 8, 63, 64, 4095, 4096, image.len() / 2, image.len() - 1] {
+        assert!(from_image::<Plain>(&image[..len]).is_err(), "{len} bytes");
+    }
+}

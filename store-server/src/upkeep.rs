@@ -1,0 +1,46 @@
+//! The loop: look at the clients, sleep, until told to stop.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use store_client::Writer;
+
+/// How soon a signal is noticed.
+const STEP: Duration = Duration::from_millis(50);
+
+/// A flag that SIGTERM and SIGINT set.
+///
+/// # Errors
+/// Where a handler can't be installed.
+pub(crate) fn stop_signal() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// Reaps dead clients each `interval` until `stop` is set or the store is destroyed, and says what
+/// it did.
+pub(crate) fn run(writer: &Writer, interval: Duration, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if writer.is_retired() {
+            println!("the store was removed");
+            return;
+        }
+        match writer.reap() {
+            Ok(reaped) if reaped.clients + reaped.guards > 0 => println!(
+                "reaped {} dead clients: {} guards repaired, {} extents handed on",
+                reaped.clients, reaped.guards, reaped.extents
+            ),
+            Ok(_) => {}
+            Err(error) => eprintln!("store-server: {error}"),
+        }
+        let next = Instant::now() + interval;
+        while Instant::now() < next && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(STEP.min(next.saturating_duration_since(Instant::now())));
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The server makes a store, reaps a client that was killed, and ends by SIGTERM.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use store_client::{Reader, Spec, Writer};
+
+/// Kills the server, if it still runs, however the test ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// In a child of this test: attach as a writer, say so, and wait to be killed.
+const ROLE: &str = "CISTERN_TEST_VICTIM";
+
+#[test]
+fn victim() {
+    let Ok(spec) = std::env::var(ROLE) else { return };
+    let writer = Writer::attach(&spec.parse().expect("a spec")).expect("the store");
+    writer.put(b"victim", b"was here").expect("a put");
+    println!("attached");
+    std::thread::sleep(Duration::from_secs(60));
+    drop(writer);
+}
+
+#[test]
+fn a_dead_client_is_reaped_and_sigterm_ends_it() {
+    let name = format!("posix:server-test-{}", std::process::id());
+    let spec: Spec = name.parse().expect("a spec");
+    let mut server = Server(
+        Command::new(env!("CARGO_BIN_EXE_store-server"))
+            .args(["--store", &name, "--create", "4MiB", "--interval-ms", "20", "--remove"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server"),
+    );
+    let mut said = BufReader::new(server.0.stdout.take().expect("its output")).lines();
+    let first = said.next().expect("a line").expect("text");
+    assert!(first.starts_with(&format!("keeping {name}")), "{first}");
+
+    let mut victim = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "victim", "--nocapture"])
+        .env(ROLE, &name)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a victim");
+    let reader = Reader::attach(&spec).expect("the store");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while reader.get(b"victim").expect("a lookup").is_none() {
+        assert!(Instant::now() < deadline, "the victim never wrote");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(reader.info().expect("info").clients.len(), 2);
+    victim.kill().expect("kill");
+    victim.wait().expect("wait");
+    let reaped = said.next().expect("a line").expect("text");
+    assert!(reaped.starts_with("reaped 1 dead clients"), "{reaped}");
+    assert_eq!(reader.info().expect("info").clients.len(), 1);
+    assert_eq!(reader.get(b"victim").expect("a lookup").as_deref(), Some(&b"was here"[..]));
+
+    let pid = Pid::from_raw(i32::try_from(server.0.id()).expect("a pid"));
+    kill(pid, Signal::SIGTERM).expect("SIGTERM");
+    assert!(server.0.wait().expect("wait").success());
+    assert!(reader.is_retired() && Reader::attach(&spec).is_err(), "it removed the store");
+}
