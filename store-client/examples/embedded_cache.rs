@@ -34,7 +34,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker")).sum::<Result<u32, _>>()
     })?;
-    println!("40000 requests by 4 threads, {rendered} pages rendered, {} in the cache", cache.len());
+    println!(
+        "40000 requests by 4 threads, {rendered} pages rendered, {} in the cache",
+        cache.len()
+    );
     assert!(rendered < 4 * 500 + 1);
     Ok(())
 }

@@ -3,9 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use store_core::{
-    Access, AttachError, ObjectName, POSIX_DIRECTORY, POSIX_PREFIX, Plain, attach,
-};
+use store_core::{Access, AttachError, ObjectName, POSIX_DIRECTORY, POSIX_PREFIX, Plain, attach};
 
 use crate::spec::Spec;
 

@@ -81,9 +81,7 @@ impl FromStr for Spec {
     fn from_str(text: &str) -> Result<Self, ParseSpecError> {
         let wrong = |rule| ParseSpecError { given: text.to_owned(), rule };
         let Some((backing, place)) = text.split_once(':') else {
-            return Err(wrong(
-                "expected posix:NAME, sysv:NAME, sysv:0xKEY, file:PATH or fd:N",
-            ));
+            return Err(wrong("expected posix:NAME, sysv:NAME, sysv:0xKEY, file:PATH or fd:N"));
         };
         match backing {
             "posix" => Ok(Self::Posix(name(place).map_err(wrong)?)),
@@ -140,8 +138,22 @@ mod tests {
     fn what_names_no_store_is_refused() {
         let long = format!("posix:{}", "x".repeat(201));
         for text in [
-            "", "default", "posix:", "posix:a/b", "posix:../x", "sysv:", "sysv:0x", "sysv:0x1ffffffff",
-            "file:", "fd:", "fd:-1", "fd:x", "http://x", "posix:a b", "file:/a\0b", &long,
+            "",
+            "default",
+            "posix:",
+            "posix:a/b",
+            "posix:../x",
+            "sysv:",
+            "sysv:0x",
+            "sysv:0x1ffffffff",
+            "file:",
+            "fd:",
+            "fd:-1",
+            "fd:x",
+            "http://x",
+            "posix:a b",
+            "file:/a\0b",
+            &long,
         ] {
             assert!(text.parse::<Spec>().is_err(), "{text:?}");
         }

@@ -201,8 +201,12 @@ fn items_expire() {
     writer.put_with(b"late", b"1", &late).unwrap();
     writer.put(b"never", b"1").unwrap();
     assert_eq!(writer.incr(b"late", 1).unwrap(), 2);
-    assert!(matches!(writer.ttl(b"soon").unwrap(), Some(Ttl::Left(left)) if left <= Duration::from_millis(60)));
-    assert!(matches!(writer.ttl(b"late").unwrap(), Some(Ttl::Left(left)) if left > Duration::from_secs(3590)));
+    assert!(
+        matches!(writer.ttl(b"soon").unwrap(), Some(Ttl::Left(left)) if left <= Duration::from_millis(60))
+    );
+    assert!(
+        matches!(writer.ttl(b"late").unwrap(), Some(Ttl::Left(left)) if left > Duration::from_secs(3590))
+    );
     assert_eq!(writer.ttl(b"never").unwrap(), Some(Ttl::Never));
     assert_eq!(writer.get(b"soon").unwrap().as_deref(), Some(&b"1"[..]));
     std::thread::sleep(Duration::from_millis(80));

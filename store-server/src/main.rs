@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use clap::Parser;
-use store_client::{CreateOptions, CreateError, Spec, Writer, create, destroy};
+use store_client::{CreateError, CreateOptions, Spec, Writer, create, destroy};
 
 /// Keeps a store in shared memory and repairs what dead clients left.
 #[derive(Debug, Parser)]

@@ -113,6 +113,13 @@ pub(crate) fn spot<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
     }
 }
 
+/// Words that hold `bytes` bytes: `div_ceil` in two instructions, for lengths far from overflow.
+#[inline(always)]
+#[expect(clippy::manual_div_ceil, reason = "six instructions on the read path")]
+fn words_of(bytes: usize) -> u64 {
+    (bytes as u64 + 7) / 8
+}
+
 /// The item's half of a glance: its generation, its key, where its value is. `None` where the case
 /// is not a simple one. For a small item one cache miss more.
 #[inline(always)]
@@ -131,14 +138,14 @@ pub(crate) fn inspect<'a, S: Shim>(
         return None;
     }
     let key_at = segment.plain_key_unit();
-    let key_words = (key.len() as u64 + 7) / 8;
+    let key_words = words_of(key.len());
     let item = segment.region.tail(slot.unit())?;
     let header = Header::of(item.words(1, 1)?[0].load());
     if !segment.is_plain(header, key.len()) || !equals(item.words(key_at, key_words)?, key) {
         return None;
     }
     let value_bytes = header.value_bytes as usize;
-    let value = item.words(key_at + key_words, (value_bytes as u64 + 7) / 8)?;
+    let value = item.words(key_at + key_words, words_of(value_bytes))?;
     Some(Hit { value, value_bytes, generation_cell, generation })
 }
 

@@ -3,6 +3,8 @@
 
 mod client;
 mod extent;
+#[cfg(test)]
+mod format_doc;
 mod geometry;
 mod item;
 mod line;

@@ -30,7 +30,7 @@ impl Slot {
         debug_assert!(offset.is_multiple_of(8) && offset < Self::SEGMENT_BYTES_MAX && offset > 0);
         let generation = generation & ((1 << GENERATION_BITS) - 1);
         Self(
-            offset / 8
+            (offset / 8)
                 | generation << OFFSET_BITS
                 | Self::hash_part(hash, hash_shift) << (OFFSET_BITS + GENERATION_BITS),
         )

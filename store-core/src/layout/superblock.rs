@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn linear_hashing_reaches_every_bucket_and_no_other() {
         for buckets in 1..200 {
-            let size = IndexSize(buckets | 7 * IndexSize::EPOCH_ONE);
+            let size = IndexSize(buckets | (7 * IndexSize::EPOCH_ONE));
             let mut seen = vec![false; buckets as usize];
             for hash in 0..1024_u64 {
                 let bucket = size.bucket_of(hash);

@@ -183,8 +183,11 @@ fn store_all(
             Ok(Stored::Replaced) => summary.replaced += 1,
             Err(refusal) => {
                 let stop = strict.then(|| {
-                    let detail = refusal.detail.as_deref().unwrap_or(refusal.reason);
-                    let text = format!("line {} was refused: {detail}", human::count(number));
+                    let why = match &refusal.detail {
+                        Some(detail) => format!("{} ({detail})", refusal.reason),
+                        None => refusal.reason.to_owned(),
+                    };
+                    let text = format!("line {} was refused: {why}", human::count(number));
                     Failure::new(Exit::Refused, text)
                 });
                 summary.refuse(number, refusal);

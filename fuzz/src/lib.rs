@@ -1,0 +1,54 @@
+//! What the targets share: a small whole segment, and the changes that an input makes to it.
+
+use std::sync::OnceLock;
+
+use store_core::{Condition, CreateOptions, Plain, PutOptions, Store, private_on_heap};
+
+/// Number of keys that the targets use.
+pub const KEYS: u8 = 24;
+
+/// The bytes of a key.
+pub fn key(number: u8) -> Vec<u8> {
+    vec![number % KEYS; usize::from(number % KEYS) + 1]
+}
+
+/// A store of 160 KiB with chains, a counter, a run of extents and items that expire.
+pub fn small_store() -> Store {
+    let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(8);
+    let store: Store<Plain> = private_on_heap(&options, 7).expect("a small store");
+    let session = store.open_session().expect("a client entry");
+    let soon = PutOptions::new().ttl(std::time::Duration::from_secs(3600));
+    for number in 0..KEYS {
+        let value = vec![number; usize::from(number) * 20];
+        let options = if number % 5 == 0 { soon } else { PutOptions::new() };
+        store.put(&session, &key(number), &value, &options, Condition::Always).expect("a put");
+    }
+    store.add_to(&session, b"counter", 5).expect("a counter");
+    store.put(&session, &key(1), &[1; 9000], &soon, Condition::Always).expect("a run");
+    store.close_session(&session).expect("a close");
+    store
+}
+
+/// The image of [`small_store`] with the changes that `input` asks for: three bytes of place and
+/// one that says how, then eight of value.
+pub fn changed_image(input: &[u8]) -> Vec<u8> {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    let mut image = IMAGE.get_or_init(|| small_store().image().expect("an image")).clone();
+    let words = image.len() / 8;
+    for change in input.as_chunks::<12>().0 {
+        let [a, b, c, how, value @ ..] = *change;
+        let place = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+        // Most changes go to the structures, which come first.
+        let word = if how & 1 == 0 { place % words } else { place % 2048 } * 8;
+        let old = u64::from_le_bytes(image[word..word + 8].try_into().expect("8 bytes"));
+        let value = u64::from_le_bytes(value);
+        let new = match how >> 1 & 3 {
+            0 => value,
+            1 => old ^ 1 << (value & 63),
+            2 => old.wrapping_add(value as i8 as u64),
+            _ => old & !0xFFFF | value & 0xFFFF,
+        };
+        image[word..word + 8].copy_from_slice(&new.to_le_bytes());
+    }
+    image
+}

@@ -1,0 +1,46 @@
+# What a person would type. Each line works without `just`, too.
+
+# The main job on real records, in under a minute.
+demo:
+    cargo run --release --bin kv-cli -- demo
+
+# All tests.
+test:
+    cargo test --workspace
+
+# What CI runs.
+ci:
+    .ci/run
+
+fmt:
+    cargo fmt --all
+
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+doc:
+    cargo doc --workspace --no-deps --open
+
+# Lookups beside a hashbrown map.
+lookup *ARGS:
+    cargo run --release -p store-benches --bin lookup -- {{ARGS}}
+
+# Two writers and two readers on overlapping keys for a minute.
+overlap *ARGS:
+    cargo run --release -p store-benches --bin overlap -- {{ARGS}}
+
+# Writers killed and stopped while they hold a guard.
+killed-writer *ARGS:
+    cargo run --release -p store-benches --bin killed-writer -- {{ARGS}}
+
+# 200 writer processes at once on 64 MiB.
+many-writers *ARGS:
+    cargo run --release -p store-benches --bin many-writers -- {{ARGS}}
+
+# Fuzz one target: read_segment, write_segment, operations or parse.
+fuzz TARGET SECONDS='60':
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -timeout=10 -max_len=600
+
+# The real records of the README: this machine's Debian package index.
+records:
+    apt-cache dumpavail | python3 kv-cli/examples/apt-to-jsonl.py > /tmp/packages.jsonl
