@@ -234,6 +234,16 @@ impl Writer {
         Ok(self.reader.store.reap(self.session()?)?)
     }
 
+    /// Deletes the expired items of the next `buckets` buckets; how many. Expired items are misses
+    /// at once; this gives their memory back. Writers that find no room do some of it, a service
+    /// does it now and then.
+    ///
+    /// # Errors
+    /// `Stuck` or `Corruption`.
+    pub fn sweep(&self, buckets: u64) -> Result<u64, WriteError> {
+        self.reader.store.sweep(self.session()?, buckets)
+    }
+
     /// This process's session: after a fork, the child's own.
     #[inline]
     fn session(&self) -> Result<&Session, WriteError> {

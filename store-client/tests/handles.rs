@@ -217,3 +217,20 @@ fn items_expire() {
     assert!(writer.add(b"soon", b"2", &PutOptions::new()).unwrap());
     assert_eq!(writer.incr(b"soon", 5).unwrap(), 7);
 }
+
+#[test]
+fn expired_items_make_room() {
+    let writer = Writer::private(&CreateOptions::new(2 << 20)).unwrap();
+    let soon = PutOptions::new().ttl(Duration::from_millis(30));
+    let mut stored = 0;
+    while writer.put_with(format!("a{stored}").as_bytes(), &[1; 1000], &soon).is_ok() {
+        stored += 1;
+    }
+    assert!(stored > 1000);
+    std::thread::sleep(Duration::from_millis(50));
+    for number in 0..stored {
+        writer.put(format!("b{number}").as_bytes(), &[2; 900]).unwrap();
+    }
+    assert_eq!(writer.check(|_, _| {}).violations, Vec::<String>::new());
+    assert!(writer.sweep(u64::MAX).unwrap() + writer.len() >= stored);
+}

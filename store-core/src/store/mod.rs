@@ -8,6 +8,7 @@ mod info;
 mod read;
 mod scan;
 mod session;
+mod sweep;
 mod write;
 
 use crate::layout::Segment;

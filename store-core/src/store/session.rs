@@ -28,6 +28,8 @@ pub struct Session {
     process_mark: u64,
     guard_deadline_ms: AtomicU64,
     last_reap_ms: AtomicU64,
+    /// The next bucket that this session sweeps.
+    pub(super) sweep_position: AtomicU64,
 }
 
 impl Session {
@@ -87,6 +89,7 @@ impl<S: Shim> Store<S> {
             process_mark: fork::process_mark(),
             guard_deadline_ms: AtomicU64::new(GUARD_DEADLINE.as_millis() as u64),
             last_reap_ms: AtomicU64::new(0),
+            sweep_position: AtomicU64::new(0),
         })
     }
 

@@ -69,7 +69,7 @@ enum Value<'a> {
 }
 
 /// A stripe's guard, given back when dropped.
-struct Held<'a, S: Shim> {
+pub(super) struct Held<'a, S: Shim> {
     segment: &'a Segment<S>,
     stripe: u32,
     record: &'a Stripe,
@@ -242,11 +242,13 @@ impl<S: Shim> Store<S> {
         Ok((!holds(condition, version)).then_some(Outcome::Refused(version)))
     }
 
-    /// Room for an item, reaping the dead if there is none.
+    /// Room for an item; if there is none, the dead are reaped and some expired items deleted.
     fn reserve(&self, session: &Session, header: Header) -> Result<Place, WriteError> {
         let bytes = header.shape().bytes;
         let mut result = reserve::reserve(&self.segment, &session.lease, bytes);
-        if matches!(result, Err(NoRoom::Full)) && self.reap_in_need(session)? {
+        if matches!(result, Err(NoRoom::Full))
+            && (self.reap_in_need(session)? | self.sweep_in_need(session)?)
+        {
             result = reserve::reserve(&self.segment, &session.lease, bytes);
         }
         result.map_err(|error| match error {
@@ -417,7 +419,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Unpublishes an item and gives its bytes back.
-    fn remove(&self, held: &Held<'_, S>, standing: &Standing) -> Result<(), Corruption> {
+    pub(super) fn remove(&self, held: &Held<'_, S>, standing: &Standing) -> Result<(), Corruption> {
         let segment = &self.segment;
         let items = held.record.items.load();
         held.arm_swap(standing, Slot::EMPTY);
@@ -502,7 +504,7 @@ impl<S: Shim> Store<S> {
 
     /// Takes the guard of the stripe of `hash` (or of a bucket), and repairs what a dead holder
     /// left.
-    fn hold(&self, session: &Session, hash: u64) -> Result<Held<'_, S>, WriteError> {
+    pub(super) fn hold(&self, session: &Session, hash: u64) -> Result<Held<'_, S>, WriteError> {
         let segment = &self.segment;
         let stripe = segment.geometry.stripe_of(hash);
         let record = segment.stripe(stripe)?;
