@@ -3,7 +3,7 @@
 
 use crate::error::Corruption;
 use crate::layout::{Segment, Slot, TagWord, Where};
-use crate::region::{Mutation, Shim, mutated};
+use crate::region::Shim;
 
 /// Puts `new` into a free lane. Tag first: a reader that hits the new item by its tag must not
 /// miss it by an older tag word later.
@@ -18,11 +18,6 @@ pub(crate) fn insert<S: Shim>(
     let line = segment.line(at.line)?;
     let tags = TagWord(line.tags.load()).with_tag(at.lane, tag);
     let cell = segment.slot_cell(at)?;
-    if mutated::<S>(Mutation::SlotBeforeTag) {
-        cell.store::<S>(new.0);
-        line.tags.store::<S>(tags.0);
-        return Ok(());
-    }
     line.tags.store::<S>(tags.0);
     cell.store::<S>(new.0);
     Ok(())

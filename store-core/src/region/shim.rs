@@ -12,8 +12,6 @@ pub enum Mutation {
     SkipRepair,
     /// A reader believes the bytes of an item without looking at the generation again.
     SkipGenerationCheck,
-    /// An insert stores the slot before the tag.
-    SlotBeforeTag,
     /// A link is published before the slot it displaces was copied to the overflow line.
     LinkBeforeCopy,
     /// Live bytes are added after publication instead of at reservation.
