@@ -155,6 +155,9 @@ fn what_is_no_store_is_said_so() {
         AttachError::OtherVersion { found: 2, supported: 1, .. }
     ));
     assert!(matches!(at("cut", b"CISTERN\x01"), AttachError::Truncated { .. }));
+    let text = Spec::File(folder.path().join("text"));
+    assert!(matches!(destroy(&text), Err(AttachError::NotAStore { .. })), "it is somebody's file");
+    assert!(matches!(Reader::attach(&text), Err(AttachError::NotAStore { .. })));
     let link = folder.path().join("link");
     std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
     assert!(matches!(Reader::attach(&Spec::File(link)), Err(AttachError::System { .. })));

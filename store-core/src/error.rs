@@ -81,9 +81,10 @@ pub enum WriteError {
     },
     /// No room for the item.
     #[error(
-        "the store is full: {} bytes are needed, {} of {} are live, {} dead, {} free but not in \
-         one piece; delete keys, or make a larger store",
-        .0.needed, .0.live, .0.capacity, .0.dead, .0.free
+        "the store is full: {} bytes are needed; of {} bytes {} are live, {} dead in extents that \
+         hold live items too, {} free in pieces that are too small; delete keys, or dump the store \
+         and load it into a larger one",
+        .0.needed, .0.capacity, .0.live, .0.dead, .0.free
     )]
     Full(Fullness),
     /// No room for one more key in its bucket: the index is too small for so many items.

@@ -42,7 +42,9 @@ fn race<S: Shim>(limit: Duration) -> Seen {
             .put(&session, &key.to_le_bytes(), &value(key, turn), &options, Condition::Always)
             .expect("a put")
     };
-    (0..KEYS).for_each(|key| drop(put(key, 0)));
+    for key in 0..KEYS {
+        put(key, 0);
+    }
     let (seen, stop) = (Seen::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for reader in 0..2_u64 {
@@ -83,8 +85,12 @@ fn read<S: Shim>(store: &Store<S>, reader: u64, seen: &Seen, stop: &AtomicBool) 
                 seen.backwards.fetch_add(backwards, Ordering::Relaxed);
                 last[key as usize] = at;
             }
-            Ok(Some((false, _))) => drop(seen.torn.fetch_add(1, Ordering::Relaxed)),
-            Ok(None) => drop(seen.missed.fetch_add(1, Ordering::Relaxed)),
+            Ok(Some((false, _))) => {
+                seen.torn.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(None) => {
+                seen.missed.fetch_add(1, Ordering::Relaxed);
+            }
             Err(ReadError::Contended { .. }) => {}
             Err(error) => panic!("{error}"),
         }

@@ -114,8 +114,10 @@ impl Plan {
             (options.size.saturating_sub(geometry.arena_offset) / extent_bytes).min(extents);
         if committed < EXTENTS_MIN {
             let rule = format!(
-                "at least {} are needed beside structures for a max-size of {max_size}",
-                geometry.arena_offset + EXTENTS_MIN * extent_bytes
+                "with a max-size of {max_size} and {items} items it takes at least {} bytes, {} of \
+                 them for structures: choose a larger size, or fewer items",
+                geometry.arena_offset + EXTENTS_MIN * extent_bytes,
+                geometry.arena_offset
             );
             return Err(refuse("size", options.size, rule));
         }

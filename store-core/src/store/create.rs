@@ -192,12 +192,19 @@ pub(super) fn fresh_clock_offset_ms() -> u64 {
 /// its name. Mappings that stand go on working on memory that nobody else will find.
 ///
 /// # Errors
-/// `NotFound`, `PermissionDenied`, or `System`.
+/// `NotFound`, `PermissionDenied`, `NotAStore` for a file of another kind, or `System`.
 pub fn destroy(name: &ObjectName) -> Result<(), AttachError> {
     let shown = || name.path().display().to_string();
-    // Half-made, foreign or truncated objects have no state word to mark, and are removed too.
-    if let Ok(store) = attach::<crate::region::Plain>(name, Access::ReadWrite) {
-        store.segment.superblock().state.store::<crate::region::Plain>(STATE_RETIRED);
+    match attach::<crate::region::Plain>(name, Access::ReadWrite) {
+        Ok(store) => {
+            store.segment.superblock().state.store::<crate::region::Plain>(STATE_RETIRED);
+        }
+        // Somebody's file. In shared memory the name alone says that it is meant to be a store.
+        Err(error @ AttachError::NotAStore { .. }) if matches!(name, ObjectName::File(_)) => {
+            return Err(error);
+        }
+        // Half-made and truncated ones have no state word to mark, and are removed too.
+        Err(_) => {}
     }
     name.unlink().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => AttachError::NotFound { name: shown() },
