@@ -36,6 +36,11 @@
 //! # }
 //! ```
 
+/// The README's example is a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 mod listing;
 mod reader;
 mod spec;

@@ -302,6 +302,17 @@ pub enum AttachError {
         /// The name, as the operating system knows it.
         name: String,
     },
+    /// A process of another PID namespace writes to it.
+    #[error(
+        "{name} is written by process {pid} of another PID namespace, and neither could tell \
+         whether the other lives: attach read-only, or share one PID namespace"
+    )]
+    ForeignPidNamespace {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// The process, in its own namespace.
+        pid: u32,
+    },
     /// The file was last used before a reboot and not closed cleanly.
     #[error(
         "{name} was in use when the machine went down, so its pages may be of different ages; \

@@ -104,7 +104,10 @@ impl Lease {
                     return Ok(Wanted::Renewed);
                 }
             } else if let Some(extent) = found.uncommissioned {
-                commission(segment, extent)?;
+                if let Err(error) = commission(segment, extent) {
+                    let borrowed = borrow_anywhere(segment, units)?;
+                    return borrowed.map(Wanted::Borrowed).ok_or(error);
+                }
             } else {
                 break;
             }
@@ -134,7 +137,8 @@ impl Lease {
                     found.handed_on = Some(extent);
                     return Ok(found);
                 }
-                ExtentState::Free if found.free.is_none() => {
+                // Stray bits in a free word, which only hostile bytes have, make it useless.
+                ExtentState::Free if found.free.is_none() && word == ExtentWord::FREE => {
                     if segment.generation(extent)?.load() != 0 {
                         found.free = Some(extent);
                     } else if found.uncommissioned.is_none() {
@@ -189,7 +193,7 @@ impl Lease {
                 return Ok(());
             }
             let left = capacity.saturating_sub(word.used);
-            let next = if left >= capacity / HAND_ON_PART {
+            let next = if word.live > 0 && left >= capacity / HAND_ON_PART {
                 ExtentWord { owner: None, ..word }
             } else {
                 sealed(word)

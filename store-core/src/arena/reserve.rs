@@ -59,6 +59,8 @@ pub(crate) fn reserve_in<S: Shim>(
         let word = ExtentWord::of(found);
         if word.state != ExtentState::Open
             || word.used.saturating_add(units) > segment.geometry.extent_units()
+            // Only hostile bytes say so.
+            || word.live > word.used
         {
             return Ok(None);
         }

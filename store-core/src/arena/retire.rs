@@ -6,6 +6,7 @@ use super::run;
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment, Slot};
 use crate::region::Shim;
+use crate::sync::Owner;
 
 /// Retires the item at `slot`, which no lane holds any more; under the stripe's guard.
 pub(crate) fn retire<S: Shim>(segment: &Segment<S>, slot: Slot) -> Result<(), Corruption> {
@@ -21,10 +22,14 @@ pub(crate) fn retire<S: Shim>(segment: &Segment<S>, slot: Slot) -> Result<(), Co
 }
 
 /// Gives back a place that was reserved and not published.
-pub(crate) fn abandon<S: Shim>(segment: &Segment<S>, place: Place) -> Result<(), Corruption> {
+pub(crate) fn abandon<S: Shim>(
+    segment: &Segment<S>,
+    place: Place,
+    owner: Owner,
+) -> Result<(), Corruption> {
     let Some(extent) = segment.geometry.extent_of(place.offset) else { return Ok(()) };
     if place.bytes > segment.geometry.extent_bytes() {
-        return run::free_unpublished(segment, extent);
+        return run::free(segment, extent, Some(owner));
     }
     subtract(segment, extent, (place.bytes / 8) as u32)
 }
@@ -39,6 +44,8 @@ fn subtract<S: Shim>(segment: &Segment<S>, extent: u32, units: u32) -> Result<()
         let word = ExtentWord::of(found);
         let less = ExtentWord { live: word.live.saturating_sub(units), ..word };
         let next = match word.state {
+            // Without an owner there is nobody who would free it later.
+            ExtentState::Open if less.live == 0 && less.owner.is_none() => ExtentWord::FREE,
             ExtentState::Open => less,
             ExtentState::Sealed => sealed(less),
             _ => {

@@ -100,30 +100,45 @@ pub(crate) fn length<S: Shim>(segment: &Segment<S>, head: u32) -> Result<Option<
     Ok((word.state == ExtentState::RunHead && fits).then_some(word.used))
 }
 
-/// Clears the owner of a run that was published: it lives on without its writer.
-pub(crate) fn settle<S: Shim>(segment: &Segment<S>, head: u32) -> Result<(), Corruption> {
+/// Clears `owner` from a run that was published: it lives on without its writer. Does nothing if
+/// the run is another's by now.
+pub(crate) fn settle<S: Shim>(
+    segment: &Segment<S>,
+    head: u32,
+    owner: Option<Owner>,
+) -> Result<(), Corruption> {
+    change_all(segment, head, owner, |word| ExtentWord { owner: None, ..word })
+}
+
+/// Frees a run of `owner` that was never published, or (without an owner) is no more. Bodies
+/// first, head last. Does nothing if the run is another's by now.
+pub(crate) fn free<S: Shim>(
+    segment: &Segment<S>,
+    head: u32,
+    owner: Option<Owner>,
+) -> Result<(), Corruption> {
+    change_all(segment, head, owner, |_| ExtentWord::FREE)
+}
+
+/// Changes the words of a run that is `owner`'s, the head last, each by a compare-and-swap of what
+/// is `owner`'s: so an extent that was freed and taken by somebody else meanwhile is left alone.
+fn change_all<S: Shim>(
+    segment: &Segment<S>,
+    head: u32,
+    owner: Option<Owner>,
+    next: impl Fn(ExtentWord) -> ExtentWord,
+) -> Result<(), Corruption> {
+    let owner = owner.map(ExtentWord::kept);
     let Some(count) = length(segment, head)? else { return Ok(()) };
-    let owner = segment.extent_word(head)?.owner;
+    if segment.extent_word(head)?.owner != owner {
+        return Ok(());
+    }
     for distance in (0..count).rev() {
         let cell = &segment.extent(head + distance)?.word;
         let found = cell.load_acquire();
         let word = ExtentWord::of(found);
         if belongs(word, distance, owner) {
-            let _ = cell.compare_exchange::<S>(found, ExtentWord { owner: None, ..word }.word());
-        }
-    }
-    Ok(())
-}
-
-/// Frees a run that was never published, or is no more. Bodies first, head last.
-pub(crate) fn free_unpublished<S: Shim>(segment: &Segment<S>, head: u32) -> Result<(), Corruption> {
-    let Some(count) = length(segment, head)? else { return Ok(()) };
-    let owner = segment.extent_word(head)?.owner;
-    for distance in (0..count).rev() {
-        let cell = &segment.extent(head + distance)?.word;
-        let found = cell.load_acquire();
-        if belongs(ExtentWord::of(found), distance, owner) {
-            let _ = cell.compare_exchange::<S>(found, ExtentWord::FREE.word());
+            let _ = cell.compare_exchange::<S>(found, next(word).word());
         }
     }
     Ok(())
@@ -148,14 +163,12 @@ pub(crate) fn retire<S: Shim>(
 ) -> Result<(), Corruption> {
     let generation = segment.generation(head)?.load();
     if slot.is_of_generation(generation) {
-        // The run may be published and not settled, if its writer died between the two.
-        settle(segment, head)?;
+        // Published and not settled, if its writer died between the two: nobody else is inside
+        // this guard, so the owner that is named is that writer.
+        settle(segment, head, segment.extent_word(head)?.owner)?;
         bump_generation(segment, head)?;
     } else if !slot.is_of_generation(generation.wrapping_sub(1)) {
         return Ok(());
     }
-    if segment.extent_word(head)?.owner.is_none() {
-        free_unpublished(segment, head)?;
-    }
-    Ok(())
+    free(segment, head, None)
 }

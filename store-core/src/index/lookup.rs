@@ -212,6 +212,8 @@ fn attempt<'a, S: Shim, R>(
                 // Followed whatever the tag word says: the tag may be from before the link.
                 if slot.is_link() && lane == LINK_LANE {
                     let Ok(linked) = segment.linked_line(slot) else { return Step::Again };
+                    // Pairs with the Release store of the link: the line is as it was linked.
+                    fence(Ordering::Acquire);
                     next = Some(linked);
                 }
                 continue;

@@ -11,5 +11,5 @@ pub(crate) mod overflow;
 pub(crate) mod search;
 
 /// The most lines of a chain, its bucket included: a bound for every walk, and with hostile keys
-/// the end of what one bucket takes (197 items).
+/// the end of what one bucket takes (199 items).
 pub(crate) const CHAIN_LINES_MAX: usize = 33;

@@ -8,8 +8,7 @@
 //! frees its entry, and neither can meet half of the other.
 
 use super::assert_offsets;
-use crate::region::{Cell64, Shared, Shim};
-use crate::sys::process::ProcessId;
+use crate::region::{Cell64, Shared};
 
 /// See the module. Line 1 is for pins, lines 2 and 3 for counters of the client.
 #[repr(C)]
@@ -20,7 +19,9 @@ pub(crate) struct ClientEntry {
     pub(crate) pid_namespace: Cell64,
     pub(crate) boot_id: [Cell64; 2],
     pub(crate) attached_unix_ms: Cell64,
-    pub(crate) reserved: [Cell64; 2],
+    /// The generation whose client filled start time, namespace and boot id in; stored last.
+    pub(crate) identity_generation: Cell64,
+    pub(crate) reserved: [Cell64; 1],
     pub(crate) pins: [Cell64; 8],
     pub(crate) counters: [Cell64; 16],
 }
@@ -35,6 +36,7 @@ assert_offsets!(ClientEntry, 256, {
     pid_namespace: 16,
     boot_id: 24,
     attached_unix_ms: 40,
+    identity_generation: 48,
     pins: 64,
     counters: 128,
 });
@@ -71,24 +73,6 @@ impl ClientWord {
         };
         let generation = u64::from(self.generation) & ((1 << GENERATION_BITS) - 1);
         state << 60 | generation << 32 | u64::from(self.pid)
-    }
-}
-
-impl ClientEntry {
-    /// Clears what tells its process from another with the same pid: unknown, so thought alive.
-    pub(crate) fn forget_process<S: Shim>(&self) {
-        self.start_time.store::<S>(0);
-        self.boot_id[0].store::<S>(0);
-        self.boot_id[1].store::<S>(0);
-    }
-
-    /// What names the process of the entry.
-    pub(crate) fn process(&self) -> ProcessId {
-        ProcessId {
-            pid: ClientWord::of(self.word.load()).pid,
-            start_time: self.start_time.load(),
-            pid_namespace: self.pid_namespace.load(),
-        }
     }
 }
 

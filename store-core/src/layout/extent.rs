@@ -67,6 +67,8 @@ const SUSPECT: u64 = 1 << 36;
 const OWNER_GENERATION_BITS: u32 = 11;
 
 impl ExtentWord {
+    /// The most extents in a run: what `used` can count.
+    pub(crate) const RUN_EXTENTS_MAX: u64 = UNIT_MASK;
     /// No item, no owner.
     pub(crate) const FREE: Self =
         Self { state: ExtentState::Free, owner: None, suspect: false, live: 0, used: 0 };

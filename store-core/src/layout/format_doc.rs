@@ -187,6 +187,7 @@ fn the_client_entry_is_as_documented() {
         pid_namespace,
         boot_id,
         attached_unix_ms,
+        identity_generation,
         reserved,
         pins,
         counters,

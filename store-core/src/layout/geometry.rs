@@ -4,7 +4,7 @@
 use super::line::Line;
 use super::slot::Slot;
 use super::superblock::{IndexSize, SUPERBLOCK_BYTES, Superblock};
-use super::{ClientEntry, ExtentEntry, Stripe};
+use super::{ClientEntry, ExtentEntry, ExtentWord, Stripe};
 use crate::config::{CreateOptions, Mode};
 use crate::error::{Corruption, CreateError};
 use crate::sync::Owner;
@@ -90,15 +90,17 @@ impl Plan {
             return Err(refuse("items", items, "at most 2^36"));
         }
         let mut geometry = Geometry::head(options.size, items, extent_bytes, max_size);
-        // The tables grow with the number of extents and the other way round: so from above.
-        let mut extents = max_size / extent_bytes;
+        // Each extent takes its bytes, its entry and its generation; alignment may cost one more.
+        geometry.place_tables(0);
+        let of_one = extent_bytes + size_of::<ExtentEntry>() as u64 + 8;
+        let mut extents = max_size.saturating_sub(geometry.arena_offset) / of_one;
         loop {
-            geometry.place_tables(extents as u32);
+            geometry.place_tables(extents.min(u32::MAX.into()) as u32);
             let room = max_size.saturating_sub(geometry.arena_offset) / extent_bytes;
             if room >= extents && extents >= EXTENTS_MIN {
                 break;
             }
-            extents = extents.min(room.max(extents.saturating_sub(1)));
+            extents = extents.saturating_sub(1);
             if extents < EXTENTS_MIN {
                 let structure = geometry.arena_offset;
                 let rule = format!(
@@ -234,9 +236,9 @@ impl Geometry {
         self.buckets + self.overflow_lines
     }
 
-    /// The largest item in bytes: a quarter of the arena, and a value of 4 GiB.
+    /// The largest item in bytes: a quarter of the arena, in no more extents than a run can count.
     pub(crate) fn item_bytes_max(&self) -> u64 {
-        self.arena_bytes() / 4
+        (self.arena_bytes() / 4).min(ExtentWord::RUN_EXTENTS_MAX << self.extent_shift)
     }
 
     /// Writes the geometry into a new superblock's words.

@@ -192,6 +192,15 @@ impl<S: Shim> Segment<S> {
         Ok(Header::of(self.region.view::<[Cell64; 2]>(offset)?[1].load()))
     }
 
+    /// Whether `slot` is that of an item whose extent still has its generation: of one that is not
+    /// (a crash or hostile bytes left it), the lane is as good as empty.
+    pub(crate) fn slot_stands(&self, slot: Slot) -> bool {
+        slot.is_item()
+            && self
+                .generation_at(self.geometry.extent_at(slot.offset()))
+                .is_some_and(|generation| slot.is_of_generation(generation.load()))
+    }
+
     /// The stamp of the item at `offset`.
     #[inline(always)]
     pub(crate) fn stamp(&self, offset: u64) -> Result<u64, Corruption> {

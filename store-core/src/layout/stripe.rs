@@ -20,7 +20,7 @@ pub(crate) struct Stripe {
     intent_cell: Cell64,
     intent_old: Cell64,
     intent_new: Cell64,
-    /// The overflow line that is linked or unlinked.
+    /// The overflow line that is linked or unlinked; of a swap: 1 if `old` is a run of extents.
     intent_line: Cell64,
     /// Items whose bucket is of this stripe. Changes only under the guard.
     pub(crate) items: Cell64,
@@ -44,7 +44,8 @@ assert_offsets!(Stripe, 64, {
 /// What an intent is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IntentKind {
-    /// The slot at `cell` goes from `old` to `new` (either may be empty).
+    /// The slot at `cell` goes from `old` to `new` (either may be empty). `line` is 1 if the item
+    /// at `old` is a run of extents, which nobody could tell any more once its bytes are reused.
     Swap,
     /// Overflow line `line` is linked at `cell`, a lane 7 that held `old`; its first lane takes
     /// `old`, its second `new`.

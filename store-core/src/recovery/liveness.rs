@@ -4,21 +4,36 @@ use crate::layout::{ClientState, ClientWord, Segment};
 use crate::region::Shim;
 use crate::sync::Owner;
 use crate::sys::clock;
-use crate::sys::process::{Liveness, liveness};
+use crate::sys::process::{Liveness, ProcessId, liveness};
 
 /// Whether the process of entry `client` lives; `None` for a free entry.
 pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liveness> {
     let entry = segment.client(client).ok()?;
-    let word = ClientWord::of(entry.word.load());
+    let found = entry.word.load();
+    let word = ClientWord::of(found);
     if word.state == ClientState::Free {
         return None;
     }
-    let boot = u128::from(entry.boot_id[0].load()) | u128::from(entry.boot_id[1].load()) << 64;
-    // 0 on both sides where the kernel has no boot id, or the entry is not filled in yet.
-    if boot != 0 && boot != clock::boot_id() {
-        return Some(Liveness::Dead);
+    let mut id = ProcessId { pid: word.pid, start_time: 0, pid_namespace: 0 };
+    // What tells the process from another with its pid counts only once it was filled in by this
+    // client: not by the last one of the entry.
+    if entry.identity_generation.load() == u64::from(word.generation) {
+        // Pairs with the Release store of the generation, which is the last of the identity.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        let boot = u128::from(entry.boot_id[0].load()) | u128::from(entry.boot_id[1].load()) << 64;
+        id.start_time = entry.start_time.load();
+        id.pid_namespace = entry.pid_namespace.load();
+        if entry.word.load() != found {
+            // Another client by now: it is asked about next time.
+            return Some(Liveness::Unknown);
+        }
+        // 0 where the kernel does not say.
+        let own = clock::boot_id();
+        if boot != 0 && own != 0 && boot != own {
+            return Some(Liveness::Dead);
+        }
     }
-    Some(liveness(&entry.process()))
+    Some(liveness(&id))
 }
 
 /// Whether the owner that a guard or an extent names is dead for certain. An entry that is free or

@@ -10,5 +10,5 @@ mod repair;
 
 pub(crate) use liveness::{is_dead, state_of};
 pub use reap::Reaped;
-pub(crate) use reap::reap;
+pub(crate) use reap::{reap, release};
 pub(crate) use repair::repair_stripe;

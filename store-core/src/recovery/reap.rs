@@ -44,19 +44,36 @@ pub(crate) fn reap<S: Shim>(
             continue;
         }
         let dead = Owner::new(client, word.generation);
-        release_guards(segment, me, dead, &mut reaped)?;
-        if !release_extents(segment, me, dead, limit, &mut reaped)? {
+        if !release(segment, me, dead, limit, &mut reaped)? {
             continue;
         }
-        // The next client of this entry must not be judged by what this one left, not even in the
-        // moment between its registration and the store of its own start time.
-        segment.client(client)?.forget_process::<S>();
         let free = ClientWord { state: ClientState::Free, pid: 0, ..word };
         if segment.client(client)?.word.compare_exchange::<S>(found, free.word()).is_ok() {
             reaped.clients += 1;
         }
     }
     Ok(reaped)
+}
+
+/// Releases the guards and extents of `dead`; `false` if something had to be left for later.
+pub(crate) fn release<S: Shim>(
+    segment: &Segment<S>,
+    me: Owner,
+    dead: Owner,
+    limit: WaitLimit,
+    reaped: &mut Reaped,
+) -> Result<bool, Corruption> {
+    release_guards(segment, me, dead, reaped)?;
+    release_extents(segment, me, dead, limit, reaped)
+}
+
+/// Gives a guard back, also if what is done under it ends early.
+struct Release<'a, S: Shim>(Guard<'a>, std::marker::PhantomData<S>);
+
+impl<S: Shim> Drop for Release<'_, S> {
+    fn drop(&mut self) {
+        self.0.release::<S>();
+    }
 }
 
 fn release_guards<S: Shim>(
@@ -68,16 +85,14 @@ fn release_guards<S: Shim>(
     for stripe in 0..segment.geometry.stripes {
         let guard = Guard::new(&segment.stripe(stripe)?.guard);
         if guard.take_over::<S>(me, dead) {
-            let outcome = repair_stripe(segment, stripe);
-            guard.release::<S>();
-            outcome?;
+            let _held = Release::<S>(guard, std::marker::PhantomData);
+            repair_stripe(segment, stripe)?;
             reaped.guards += 1;
         }
     }
     Ok(())
 }
 
-/// `false` if something had to be left for later.
 fn release_extents<S: Shim>(
     segment: &Segment<S>,
     me: Owner,
@@ -86,36 +101,56 @@ fn release_extents<S: Shim>(
     reaped: &mut Reaped,
 ) -> Result<bool, Corruption> {
     let mut all = true;
-    // Ascending: the head of a run settles or frees its bodies before they are met.
     for extent in 0..segment.geometry.extents {
         let cell = &segment.extent(extent)?.word;
         let found = cell.load_acquire();
         let word = ExtentWord::of(found);
-        if !word.is_owned_by(dead) {
+        let Some(owner) = word.owner.filter(|owner| owner.client == dead.client) else { continue };
+        if !word.is_owned_by(dead) && !is_left_over(segment, owner)? {
             continue;
         }
+        let dead = owner;
         reaped.extents += 1;
         match word.state {
             ExtentState::Open => {
-                // It may have died between a reservation and its publication.
-                let open = ExtentWord { owner: None, suspect: true, ..word };
-                if cell.compare_exchange::<S>(found, open.word()).is_err() {
-                    // A borrower was faster; the dead client's word is met again below.
-                    all &= release_open(segment, extent, dead)?;
-                }
+                all &= release_open(segment, extent, dead)?;
                 segment.superblock().orphan_hint.store::<S>(extent.into());
             }
-            ExtentState::RunHead => all &= resolve_run(segment, me, extent, limit)?,
-            ExtentState::Claimed | ExtentState::RunBody => {
+            ExtentState::RunHead => all &= resolve_run(segment, me, extent, dead, limit)?,
+            // A body goes with its head. One whose head is not its dead owner's any more, or not
+            // yet, belongs to no run that could have been published.
+            ExtentState::RunBody if !head_is_owned(segment, extent, word, dead)? => {
                 let _ = cell.compare_exchange::<S>(found, ExtentWord::FREE.word());
             }
-            ExtentState::Free | ExtentState::Sealed | ExtentState::Unknown => {}
+            ExtentState::Claimed => {
+                let _ = cell.compare_exchange::<S>(found, ExtentWord::FREE.word());
+            }
+            _ => {}
         }
     }
     Ok(all)
 }
 
-/// Takes the owner off an open extent that others reserve in meanwhile.
+/// Whether an extent's owner is an earlier client of its entry, whose reaper died halfway.
+fn is_left_over<S: Shim>(segment: &Segment<S>, owner: Owner) -> Result<bool, Corruption> {
+    let now = ClientWord::of(segment.client(owner.client)?.word.load());
+    Ok(ExtentWord::kept(Owner::new(owner.client, now.generation)) != owner)
+}
+
+/// Whether the head of the run that a body belongs to is there, and `dead`'s.
+fn head_is_owned<S: Shim>(
+    segment: &Segment<S>,
+    body: u32,
+    word: ExtentWord,
+    dead: Owner,
+) -> Result<bool, Corruption> {
+    let Some(head) = body.checked_sub(word.used) else { return Ok(false) };
+    let head = segment.extent_word(head)?;
+    Ok(head.state == ExtentState::RunHead && head.is_owned_by(dead) && head.used > word.used)
+}
+
+/// Takes the owner off an open extent, in which others may reserve meanwhile. The dead client may
+/// have left a reservation in it that nobody will use. An extent without any item is free.
 fn release_open<S: Shim>(
     segment: &Segment<S>,
     extent: u32,
@@ -128,8 +163,12 @@ fn release_open<S: Shim>(
         if word.state != ExtentState::Open || !word.is_owned_by(dead) {
             return Ok(true);
         }
-        let open = ExtentWord { owner: None, suspect: true, ..word };
-        if cell.compare_exchange::<S>(found, open.word()).is_ok() {
+        let next = if word.live == 0 {
+            ExtentWord::FREE
+        } else {
+            ExtentWord { owner: None, suspect: true, ..word }
+        };
+        if cell.compare_exchange::<S>(found, next.word()).is_ok() {
             return Ok(true);
         }
     }
@@ -142,13 +181,14 @@ fn resolve_run<S: Shim>(
     segment: &Segment<S>,
     me: Owner,
     head: u32,
+    dead: Owner,
     limit: WaitLimit,
 ) -> Result<bool, Corruption> {
     let item = segment.geometry.extent_offset(head);
     let mut key = Vec::new();
     if segment.header(item).and_then(|header| segment.copy_key(item, header, &mut key)).is_err() {
         // No header that a writer finished, so nothing was published.
-        return run::free_unpublished(segment, head).map(|()| true);
+        return run::free(segment, head, Some(dead)).map(|()| true);
     }
     let hash = segment.hasher.hash(&key);
     let stripe = segment.geometry.stripe_of(hash);
@@ -156,15 +196,15 @@ fn resolve_run<S: Shim>(
     if guard.acquire::<S>(me, limit, |owner| super::is_dead(segment, owner)).is_err() {
         return Ok(false);
     }
-    let outcome = (|| {
-        if segment.stripe(stripe)?.armed() {
-            repair_stripe(segment, stripe)?;
-        }
-        match search(segment, &key, hash)?.found {
-            Some(standing) if standing.slot.offset() == item => run::settle(segment, head),
-            _ => run::free_unpublished(segment, head),
-        }
-    })();
-    guard.release::<S>();
-    outcome.map(|()| true)
+    let _held = Release::<S>(guard, std::marker::PhantomData);
+    if segment.stripe(stripe)?.armed() {
+        repair_stripe(segment, stripe)?;
+    }
+    // While the guard was waited for somebody else may have settled or freed the run, and the head
+    // be another's: both do nothing then.
+    match search(segment, &key, hash)?.found {
+        Some(standing) if standing.slot.offset() == item => run::settle(segment, head, Some(dead)),
+        _ => run::free(segment, head, Some(dead)),
+    }
+    .map(|()| true)
 }

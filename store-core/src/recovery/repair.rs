@@ -26,7 +26,7 @@ pub(crate) fn repair_stripe<S: Shim>(segment: &Segment<S>, stripe: u32) -> Resul
         outcome = match intent.kind {
             IntentKind::Swap => repair_swap(segment, record, &intent, at),
             IntentKind::Link => repair_link(segment, record, &intent, at, bucket),
-            IntentKind::Unlink => repair_unlink(segment, &intent, at, bucket),
+            IntentKind::Unlink => repair_unlink(segment, record, &intent, at, bucket),
         };
     }
     record.disarm::<S>();
@@ -50,8 +50,15 @@ fn repair_swap<S: Shim>(
     let added = u64::from(done && intent.old.is_empty());
     let removed = u64::from(done && intent.new.is_empty());
     stripe.items.store::<S>((intent.items_before + added).saturating_sub(removed));
-    let given_up = if done { intent.old } else { intent.new };
-    give_up(segment, given_up, done)?;
+    if !done {
+        // Of a run this does nothing: one that was never published still names its dead writer,
+        // and is freed with it.
+        give_up(segment, intent.new)?;
+    } else if intent.line == 0 {
+        give_up(segment, intent.old)?;
+    } else if let Some(extent) = segment.geometry.extent_of(intent.old.offset()) {
+        run::retire(segment, intent.old, extent)?;
+    }
     if done && intent.new.is_empty() {
         let bucket = overflow::bucket_of_line(segment, at.line)?;
         stripe.disarm::<S>();
@@ -60,21 +67,10 @@ fn repair_swap<S: Shim>(
     Ok(())
 }
 
-/// The item at `slot` can't be reached any more, or never could.
-fn give_up<S: Shim>(
-    segment: &Segment<S>,
-    slot: Slot,
-    was_published: bool,
-) -> Result<(), Corruption> {
-    if !slot.is_item() {
-        return Ok(());
-    }
-    let Some(extent) = segment.geometry.extent_of(slot.offset()) else { return Ok(()) };
-    if run::length(segment, extent)?.is_some() {
-        // A run that was never published still names its dead writer, and is freed with it.
-        return if was_published { run::retire(segment, slot, extent) } else { Ok(()) };
-    }
-    retire::mark_suspect(segment, slot.offset())
+/// The item at `slot` can't be reached any more, or never could; whether its units were subtracted
+/// is not known.
+fn give_up<S: Shim>(segment: &Segment<S>, slot: Slot) -> Result<(), Corruption> {
+    if slot.is_item() { retire::mark_suspect(segment, slot.offset()) } else { Ok(()) }
 }
 
 /// A link is done if lane 6 holds it; else the line goes back, if it was taken at all.
@@ -96,7 +92,7 @@ fn repair_link<S: Shim>(
     {
         owner.store::<S>(0);
     }
-    give_up(segment, intent.new, false)
+    give_up(segment, intent.new)
 }
 
 /// Whether `overflow` is in the chain of `bucket`.
@@ -113,9 +109,10 @@ fn is_linked<S: Shim>(
     Ok(false)
 }
 
-/// An unlink is finished if the link is gone, and nothing has happened if it stands.
+/// An unlink is finished if the link is gone, and begun anew if it stands.
 fn repair_unlink<S: Shim>(
     segment: &Segment<S>,
+    stripe: &Stripe,
     intent: &Intent,
     at: Where,
     bucket: u64,
@@ -123,5 +120,6 @@ fn repair_unlink<S: Shim>(
     if segment.slot_cell(at)?.load() == 0 {
         overflow::finish_unlink(segment, bucket, at, intent.line)?;
     }
-    Ok(())
+    stripe.disarm::<S>();
+    overflow::unlink_vacant_tail(segment, stripe, bucket)
 }

@@ -283,7 +283,9 @@ impl<S: Shim> Store<S> {
                 }
             }
             ExtentState::RunHead => {
-                let last = bytes.saturating_sub(u64::from(word.used - 1) << geometry.extent_shift);
+                let last = bytes.saturating_sub(
+                    u64::from(word.used.saturating_sub(1)) << geometry.extent_shift,
+                );
                 if within != 0 || last != u64::from(word.live) * 8 {
                     return Err("the item does not fit its run of extents");
                 }

@@ -199,8 +199,11 @@ pub fn destroy(name: &ObjectName) -> Result<(), AttachError> {
         Ok(store) => {
             store.segment.superblock().state.store::<crate::region::Plain>(STATE_RETIRED);
         }
-        // Somebody's file. In shared memory the name alone says that it is meant to be a store.
-        Err(error @ AttachError::NotAStore { .. }) if matches!(name, ObjectName::File(_)) => {
+        // Somebody's file, or a link to one. In shared memory the name alone says that it is meant
+        // to be a store.
+        Err(error @ (AttachError::NotAStore { .. } | AttachError::System { .. }))
+            if matches!(name, ObjectName::File(_)) =>
+        {
             return Err(error);
         }
         // Half-made and truncated ones have no state word to mark, and are removed too.

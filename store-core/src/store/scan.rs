@@ -6,8 +6,8 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::Store;
 use crate::error::ReadError;
-use crate::index::{cursor, search};
-use crate::layout::{LANES, Slot};
+use crate::index::{CHAIN_LINES_MAX, cursor};
+use crate::layout::{LANES, LINK_LANE, Slot};
 use crate::region::Shim;
 
 /// How often a bucket that changes is walked anew.
@@ -110,10 +110,18 @@ impl<S: Shim> Store<S> {
         prefix: &[u8],
         keys: &mut Vec<Vec<u8>>,
     ) -> Result<bool, ReadError> {
-        for number in search::chain(&self.segment, bucket) {
-            let line = self.segment.line(number?)?;
+        let mut next = Some(bucket);
+        for _ in 0..CHAIN_LINES_MAX {
+            let Some(number) = next.take() else { return Ok(true) };
+            let line = self.segment.line(number)?;
             for lane in 0..LANES {
+                // Read once: lane 6 may turn from an item into a link, behind which that item is.
                 let slot = line.slot(lane);
+                if slot.is_link() && lane == LINK_LANE {
+                    next = Some(self.segment.linked_line(slot)?);
+                    // Pairs with the Release store of the link.
+                    fence(Ordering::Acquire);
+                }
                 if !slot.is_item() {
                     continue;
                 }
@@ -124,7 +132,13 @@ impl<S: Shim> Store<S> {
                 }
             }
         }
-        Ok(true)
+        match next {
+            None => Ok(true),
+            Some(_) => {
+                let what = "a chain of overflow lines without end";
+                Err(crate::error::Corruption { what, offset: bucket }.into())
+            }
+        }
     }
 
     /// The key of the item at `slot`, `Some(None)` if it has expired or the lane is empty after

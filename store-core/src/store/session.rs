@@ -1,15 +1,16 @@
 //! A writer's registration: its client entry, its open extent, its stamps.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Store;
 use crate::arena::Lease;
 use crate::error::{AttachError, Corruption};
 use crate::layout::{ClientState, ClientWord};
-use crate::recovery::{Reaped, reap};
+use crate::recovery::{Reaped, reap, release, state_of};
 use crate::region::Shim;
 use crate::sync::{Owner, WaitLimit};
+use crate::sys::process::{Liveness, ProcessId};
 use crate::sys::{clock, fork, process};
 
 /// Stamps that are taken from the segment at once.
@@ -26,6 +27,9 @@ pub struct Session {
     /// The last stamp given out; a multiple of the block size: none left.
     stamp: AtomicU64,
     process_mark: u64,
+    /// Address of the mapping that it belongs to.
+    segment: usize,
+    closed: AtomicBool,
     guard_deadline_ms: AtomicU64,
     last_reap_ms: AtomicU64,
     /// The next bucket that this session sweeps.
@@ -63,63 +67,131 @@ impl<S: Shim> Store<S> {
     /// Registers this process as a client that writes. About ten system calls.
     ///
     /// # Errors
-    /// `TooManyClients` if every entry belongs to a living process; `PermissionDenied` if the
-    /// mapping is read-only.
+    /// `TooManyClients` if every entry belongs to a living process; `ForeignPidNamespace` if one of
+    /// another PID namespace writes; `PermissionDenied` if the mapping is read-only.
     pub fn open_session(&self) -> Result<Session, AttachError> {
         if !self.segment.region.writable() {
             let name = self.name.clone();
             return Err(AttachError::PermissionDenied { name, access: "writing" });
         }
-        let owner = match self.register()? {
-            Some(owner) => owner,
-            None => {
-                // Entries of the dead are freed by the living; here by one without an entry, whose
-                // take-overs are signed with a number that no entry has.
-                let nobody = Owner::new(Owner::CLIENTS_MAX - 1, 0);
-                reap(&self.segment, nobody, WaitLimit::Try)?;
-                self.register()?.ok_or_else(|| AttachError::TooManyClients {
-                    limit: self.segment.geometry.clients,
-                    name: self.name.clone(),
-                })?
-            }
+        self.refuse_foreign_namespace()?;
+        let me = process::own_id();
+        let owner = match self.register_free(&me)? {
+            Some(owner) => Some(owner),
+            None => self.register_dead(&me)?,
         };
+        let owner = owner.ok_or_else(|| AttachError::TooManyClients {
+            limit: self.segment.geometry.clients,
+            name: self.name.clone(),
+        })?;
         Ok(Session {
             lease: Lease::new(owner),
             stamp: AtomicU64::new(0),
             process_mark: fork::process_mark(),
+            segment: self.segment.region.address(),
+            closed: AtomicBool::new(false),
             guard_deadline_ms: AtomicU64::new(GUARD_DEADLINE.as_millis() as u64),
             last_reap_ms: AtomicU64::new(0),
             sweep_position: AtomicU64::new(0),
         })
     }
 
-    /// Takes the first free client entry.
-    ///
-    /// Dies after the compare-and-swap: the entry has the pid and no start time; it is reaped when
-    /// that pid is gone.
-    fn register(&self) -> Result<Option<Owner>, Corruption> {
-        let me = process::own_id();
-        let boot = clock::boot_id();
+    /// Processes of different PID namespaces can't tell whether the other one lives, so all that
+    /// write are of one.
+    fn refuse_foreign_namespace(&self) -> Result<(), AttachError> {
+        let own = process::own_pid_namespace();
         for client in 0..self.segment.geometry.clients {
             let entry = self.segment.client(client)?;
-            let found = entry.word.load_acquire();
-            let word = ClientWord::of(found);
-            if word.state != ClientState::Free {
-                continue;
+            let word = ClientWord::of(entry.word.load());
+            let filled = entry.identity_generation.load() == u64::from(word.generation);
+            let theirs = entry.pid_namespace.load();
+            if word.state == ClientState::Live && filled && theirs != own && theirs != 0 {
+                // A client from before a reboot is of no namespace that still exists.
+                if state_of(&self.segment, client) == Some(Liveness::Dead) {
+                    continue;
+                }
+                return Err(AttachError::ForeignPidNamespace {
+                    name: self.name.clone(),
+                    pid: word.pid,
+                });
             }
-            let generation = word.generation.wrapping_add(1);
-            let live = ClientWord { state: ClientState::Live, generation, pid: me.pid }.word();
-            if entry.word.compare_exchange::<S>(found, live).is_err() {
-                continue;
+        }
+        Ok(())
+    }
+
+    /// Takes the first free client entry.
+    fn register_free(&self, me: &ProcessId) -> Result<Option<Owner>, Corruption> {
+        for client in 0..self.segment.geometry.clients {
+            let found = self.segment.client(client)?.word.load_acquire();
+            if ClientWord::of(found).state == ClientState::Free
+                && let Some(owner) = self.register_at(client, found, me)?
+            {
+                return Ok(Some(owner));
             }
-            entry.start_time.store::<S>(me.start_time);
-            entry.pid_namespace.store::<S>(me.pid_namespace);
-            entry.boot_id[0].store::<S>(boot as u64);
-            entry.boot_id[1].store::<S>((boot >> 64) as u64);
-            entry.attached_unix_ms.store::<S>(clock::wall_ms());
-            return Ok(Some(Owner::new(client, ClientWord::of(live).generation)));
         }
         Ok(None)
+    }
+
+    /// Takes the first entry whose client is dead, and releases what that one held.
+    ///
+    /// Dies before it is done: what still names the last client of the entry is of a generation
+    /// that the entry does not have, so it counts as dead.
+    fn register_dead(&self, me: &ProcessId) -> Result<Option<Owner>, Corruption> {
+        for client in 0..self.segment.geometry.clients {
+            let found = self.segment.client(client)?.word.load_acquire();
+            let word = ClientWord::of(found);
+            if word.state == ClientState::Free
+                || state_of(&self.segment, client) != Some(Liveness::Dead)
+            {
+                continue;
+            }
+            if let Some(owner) = self.register_at(client, found, me)? {
+                let dead = Owner::new(client, word.generation);
+                let mut reaped = Reaped::default();
+                release(&self.segment, owner, dead, WaitLimit::Try, &mut reaped)?;
+                return Ok(Some(owner));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes an entry, which has the word `found`, this process's; `None` if it has another by now.
+    ///
+    /// Dies after the compare-and-swap: the entry has the pid and no identity; it is reaped when
+    /// nobody has that pid.
+    fn register_at(
+        &self,
+        client: u32,
+        found: u64,
+        me: &ProcessId,
+    ) -> Result<Option<Owner>, Corruption> {
+        let entry = self.segment.client(client)?;
+        let generation = ClientWord::of(found).generation.wrapping_add(1);
+        let live = ClientWord { state: ClientState::Live, generation, pid: me.pid }.word();
+        if entry.word.compare_exchange::<S>(found, live).is_err() {
+            return Ok(None);
+        }
+        let generation = ClientWord::of(live).generation;
+        let boot = clock::boot_id();
+        entry.start_time.store::<S>(me.start_time);
+        entry.pid_namespace.store::<S>(me.pid_namespace);
+        entry.boot_id[0].store::<S>(boot as u64);
+        entry.boot_id[1].store::<S>((boot >> 64) as u64);
+        entry.attached_unix_ms.store::<S>(clock::wall_ms());
+        entry.identity_generation.store::<S>(generation.into());
+        Ok(Some(Owner::new(client, generation)))
+    }
+
+    /// Panics on a session that was closed, is of another store or, after a fork, of another
+    /// process: its owner word names somebody else, and guards would be robbed.
+    #[inline]
+    pub(super) fn assert_usable(&self, session: &Session) {
+        assert!(
+            session.segment == self.segment.region.address()
+                && !session.closed.load(Ordering::Relaxed)
+                && session.is_of_this_process(),
+            "a session is used with another store, after it was closed, or after a fork"
+        );
     }
 
     /// Ends a session: hands its open extent on and frees its entry. In a forked child it does
@@ -128,12 +200,14 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// `Corruption` where the segment's bytes make no sense; the entry is then left to the reaper.
     pub fn close_session(&self, session: &Session) -> Result<(), Corruption> {
-        if !session.is_of_this_process() {
+        if !session.is_of_this_process()
+            || session.segment != self.segment.region.address()
+            || session.closed.swap(true, Ordering::Relaxed)
+        {
             return Ok(());
         }
         session.lease.close(&self.segment)?;
         let entry = self.segment.client(session.owner().client)?;
-        entry.forget_process::<S>();
         let found = entry.word.load_acquire();
         let word = ClientWord::of(found);
         let mine = word.generation & Owner::GENERATION_MASK == session.owner().generation;
@@ -150,6 +224,7 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// `Corruption` where the segment's bytes make no sense.
     pub fn reap(&self, session: &Session) -> Result<Reaped, Corruption> {
+        self.assert_usable(session);
         reap(&self.segment, session.owner(), session.wait_limit())
     }
 
@@ -174,7 +249,7 @@ impl<S: Shim> Store<S> {
                 let block = self.segment.superblock().next_stamp.fetch_add::<S>(STAMP_BLOCK);
                 block / STAMP_BLOCK * STAMP_BLOCK + 1
             } else {
-                last + 1
+                last.wrapping_add(1)
             };
             // Of two threads that lease a block at once one wastes its block.
             match session.stamp.compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed) {

@@ -8,6 +8,7 @@ use crate::error::{Corruption, WriteError};
 use crate::index::search::chain;
 use crate::layout::{LANES, Where, flags};
 use crate::region::Shim;
+use crate::sync::WaitLimit;
 
 /// Buckets that a writer in need looks at before it says `Full`: well under a millisecond.
 const BUCKETS_IN_NEED: u64 = 4096;
@@ -19,20 +20,30 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// `Stuck` or `Corruption`; some items are deleted then.
     pub fn sweep(&self, session: &Session, buckets: u64) -> Result<u64, WriteError> {
+        self.sweep_within(session, buckets, session.wait_limit())
+    }
+
+    fn sweep_within(
+        &self,
+        session: &Session,
+        buckets: u64,
+        limit: WaitLimit,
+    ) -> Result<u64, WriteError> {
         let all = self.segment.index_size().buckets().min(self.segment.geometry.buckets);
         let mut swept = 0;
         for _ in 0..buckets.min(all) {
             let bucket = session.sweep_position.fetch_add(1, Ordering::Relaxed) % all;
             if self.has_expired(bucket)? {
-                swept += self.sweep_bucket(session, bucket)?;
+                swept += self.sweep_bucket(session, bucket, limit)?;
             }
         }
         Ok(swept)
     }
 
-    /// [`Store::sweep`] for a writer that found no room.
-    pub(super) fn sweep_in_need(&self, session: &Session) -> Result<bool, WriteError> {
-        Ok(self.sweep(session, BUCKETS_IN_NEED)? > 0)
+    /// [`Store::sweep`] for a writer that found no room: waits for nobody, and what is in its way
+    /// is not its answer.
+    pub(super) fn sweep_in_need(&self, session: &Session) -> bool {
+        self.sweep_within(session, BUCKETS_IN_NEED, WaitLimit::Try).is_ok_and(|swept| swept > 0)
     }
 
     /// Whether some item of the bucket has expired. Without a guard, so no more than a hint.
@@ -49,7 +60,7 @@ impl<S: Shim> Store<S> {
             let line = self.segment.line(number)?;
             for lane in 0..LANES {
                 let slot = line.slot(lane);
-                if !slot.is_item() {
+                if !self.segment.slot_stands(slot) {
                     continue;
                 }
                 let header = self.segment.header(slot.offset())?;
@@ -62,8 +73,13 @@ impl<S: Shim> Store<S> {
         Ok(None)
     }
 
-    fn sweep_bucket(&self, session: &Session, bucket: u64) -> Result<u64, WriteError> {
-        let held = self.hold(session, bucket)?;
+    fn sweep_bucket(
+        &self,
+        session: &Session,
+        bucket: u64,
+        limit: WaitLimit,
+    ) -> Result<u64, WriteError> {
+        let held = self.hold_within(session, bucket, limit)?;
         let mut swept = 0;
         while let Some(standing) = self.next_expired(bucket)? {
             self.remove(&held, &standing)?;

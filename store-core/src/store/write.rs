@@ -13,7 +13,7 @@ use crate::layout::{
 };
 use crate::recovery::{is_dead, repair_stripe};
 use crate::region::{Cell64, Shim, copy_in};
-use crate::sync::{Acquired, Guard};
+use crate::sync::{Acquired, Guard, Owner, WaitLimit};
 
 /// How often an operation starts anew because the key changed its kind meanwhile.
 const ATTEMPTS_MAX: u32 = 100;
@@ -55,7 +55,7 @@ pub enum Condition {
 pub enum Outcome {
     /// There was no such key.
     Inserted,
-    /// The key had a value, or an expired one.
+    /// The key had another value.
     Replaced,
     /// The condition is false, and nothing was changed; the version that stands, if the key does.
     Refused(Option<Version>),
@@ -73,6 +73,7 @@ pub(super) struct Held<'a, S: Shim> {
     segment: &'a Segment<S>,
     stripe: u32,
     record: &'a Stripe,
+    owner: Owner,
 }
 
 impl<S: Shim> Drop for Held<'_, S> {
@@ -113,7 +114,7 @@ impl<S: Shim> Store<S> {
         let result = self
             .write_item(session, place, shape, key, Value::Bytes(value), expiry)
             .and_then(|()| self.publish_if(session, key, hash, place, condition));
-        self.abandon_unless_published(place, &result)?;
+        self.abandon_unless_published(session, place, &result)?;
         result
     }
 
@@ -148,7 +149,7 @@ impl<S: Shim> Store<S> {
             let shape = self.header(key, Value::Counter(0), expiry)?;
             let place = self.reserve(session, shape)?;
             let result = self.publish_counter(session, key, hash, (place, shape), expiry, by);
-            self.abandon_unless_published(place, &result)?;
+            self.abandon_unless_published(session, place, &result)?;
             if let Some(sum) = result? {
                 return Ok(sum);
             }
@@ -172,6 +173,8 @@ impl<S: Shim> Store<S> {
                 self.remove(&held, &standing)?;
                 deleted += 1;
             }
+            // A crash may have left an empty line at the end of the chain.
+            overflow::unlink_vacant_tail(&self.segment, held.record, bucket)?;
         }
         Ok(deleted)
     }
@@ -187,7 +190,7 @@ impl<S: Shim> Store<S> {
             let line = self.segment.line(number)?;
             for lane in 0..=LINK_LANE {
                 let slot = line.slot(lane);
-                if slot.is_item() {
+                if self.segment.slot_stands(slot) {
                     let at = crate::layout::Where { line: number, lane };
                     let header = self.segment.header(slot.offset())?;
                     return Ok(Some(Standing { at, slot, header }));
@@ -244,10 +247,11 @@ impl<S: Shim> Store<S> {
 
     /// Room for an item; if there is none, the dead are reaped and some expired items deleted.
     fn reserve(&self, session: &Session, header: Header) -> Result<Place, WriteError> {
+        self.assert_usable(session);
         let bytes = header.shape().bytes;
         let mut result = reserve::reserve(&self.segment, &session.lease, bytes);
         if matches!(result, Err(NoRoom::Full))
-            && (self.reap_in_need(session)? | self.sweep_in_need(session)?)
+            && (self.reap_in_need(session)? | self.sweep_in_need(session))
         {
             result = reserve::reserve(&self.segment, &session.lease, bytes);
         }
@@ -269,6 +273,7 @@ impl<S: Shim> Store<S> {
 
     fn abandon_unless_published<T: Published>(
         &self,
+        session: &Session,
         place: Place,
         result: &Result<T, WriteError>,
     ) -> Result<(), Corruption> {
@@ -277,7 +282,7 @@ impl<S: Shim> Store<S> {
         match result {
             Ok(done) if done.published() => Ok(()),
             Err(WriteError::Corruption(_)) => Ok(()),
-            _ => retire::abandon(&self.segment, place),
+            _ => retire::abandon(&self.segment, place, session.owner()),
         }
     }
 
@@ -370,7 +375,7 @@ impl<S: Shim> Store<S> {
             (Some(standing), _) => {
                 held.arm_swap(&standing, new);
                 change::overwrite(segment, standing.at, new)?;
-                self.settle_if_run(place)?;
+                self.settle_if_run(held.owner, place)?;
                 // Dies before: the old item's extent counts too much; the intent tells.
                 retire::retire(segment, standing.slot)?;
             }
@@ -384,8 +389,8 @@ impl<S: Shim> Store<S> {
                     line: 0,
                 });
                 change::insert(segment, at, new, tag)?;
-                self.settle_if_run(place)?;
-                held.record.items.store::<S>(items + 1);
+                self.settle_if_run(held.owner, place)?;
+                held.record.items.store::<S>(items.wrapping_add(1));
             }
             (None, None) => {
                 let room = found.lines < CHAIN_LINES_MAX;
@@ -400,8 +405,8 @@ impl<S: Shim> Store<S> {
                         planned: segment.geometry.planned_items,
                     });
                 }
-                self.settle_if_run(place)?;
-                held.record.items.store::<S>(items + 1);
+                self.settle_if_run(held.owner, place)?;
+                held.record.items.store::<S>(items.wrapping_add(1));
             }
         }
         held.record.disarm::<S>();
@@ -409,11 +414,11 @@ impl<S: Shim> Store<S> {
     }
 
     /// A run that was just published lives on without its writer.
-    fn settle_if_run(&self, place: Place) -> Result<(), Corruption> {
+    fn settle_if_run(&self, owner: Owner, place: Place) -> Result<(), Corruption> {
         if place.bytes > self.segment.geometry.extent_bytes()
             && let Some(head) = self.segment.geometry.extent_of(place.offset)
         {
-            run::settle(&self.segment, head)?;
+            run::settle(&self.segment, head, Some(owner))?;
         }
         Ok(())
     }
@@ -427,8 +432,8 @@ impl<S: Shim> Store<S> {
         held.record.items.store::<S>(items.saturating_sub(1));
         retire::retire(segment, standing.slot)?;
         held.record.disarm::<S>();
-        if standing.at.line >= segment.geometry.buckets {
-            let bucket = overflow::bucket_of_line(segment, standing.at.line)?;
+        let bucket = overflow::bucket_of_line(segment, standing.at.line)?;
+        if segment.line(bucket)?.slot(LINK_LANE).is_link() {
             overflow::unlink_vacant_tail(segment, held.record, bucket)?;
         }
         Ok(())
@@ -505,16 +510,27 @@ impl<S: Shim> Store<S> {
     /// Takes the guard of the stripe of `hash` (or of a bucket), and repairs what a dead holder
     /// left.
     pub(super) fn hold(&self, session: &Session, hash: u64) -> Result<Held<'_, S>, WriteError> {
+        self.hold_within(session, hash, session.wait_limit())
+    }
+
+    /// [`Store::hold`] with a limit of its own.
+    pub(super) fn hold_within(
+        &self,
+        session: &Session,
+        hash: u64,
+        limit: WaitLimit,
+    ) -> Result<Held<'_, S>, WriteError> {
+        self.assert_usable(session);
         let segment = &self.segment;
         let stripe = segment.geometry.stripe_of(hash);
         let record = segment.stripe(stripe)?;
         let acquired = Guard::new(&record.guard)
-            .acquire::<S>(session.owner(), session.wait_limit(), |owner| is_dead(segment, owner))
+            .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))
             .map_err(|blocked| WriteError::Stuck {
                 pid: self.pid_of(blocked.holder.client),
                 waited: blocked.waited,
             })?;
-        let held = Held { segment, stripe, record };
+        let held = Held { segment, stripe, record, owner: session.owner() };
         // An intent without a dead holder: somebody met corruption halfway and gave up.
         if acquired == Acquired::TakenOver || record.armed() {
             repair_stripe(held.segment, held.stripe)?;
@@ -542,13 +558,15 @@ impl Published for Option<i64> {
 
 impl<S: Shim> Held<'_, S> {
     fn arm_swap(&self, standing: &Standing, new: Slot) {
+        let bytes = standing.header.shape().bytes;
+        let old_is_run = bytes > self.segment.geometry.extent_bytes();
         self.record.arm::<S>(&Intent {
             kind: IntentKind::Swap,
             items_before: self.record.items.load(),
             cell: self.segment.slot_offset(standing.at),
             old: standing.slot,
             new,
-            line: 0,
+            line: old_is_run.into(),
         });
     }
 }

@@ -91,6 +91,8 @@ impl<'a> Guard<'a> {
         };
         let start = Instant::now();
         let mut sleep = SLEEP_FIRST;
+        // A dead owner is found even by one that has no time to wait.
+        let mut asked = false;
         loop {
             let word = self.word.load();
             let Some(holder) = Owner::of_word(word) else {
@@ -106,11 +108,12 @@ impl<'a> Guard<'a> {
                 continue;
             }
             let waited = start.elapsed();
-            if waited >= limit {
+            if waited >= limit && asked {
                 return Err(Blocked { holder, waited });
             }
-            futex::wait(self.word.futex(), waiting, sleep.min(limit - waited));
+            futex::wait(self.word.futex(), waiting, sleep.min(limit.saturating_sub(waited)));
             sleep = (sleep * 2).min(SLEEP_MAX);
+            asked = true;
             if self.word.load() == waiting
                 && is_dead(holder)
                 && self.word.compare_exchange::<S>(waiting, Owner::with_waiters(me.word())).is_ok()

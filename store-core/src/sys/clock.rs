@@ -1,5 +1,7 @@
 //! Clocks: coarse monotonic time for expiry, wall-clock time for people, the boot id.
 
+use std::sync::OnceLock;
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// `CLOCK_MONOTONIC_COARSE` in milliseconds: a few nanoseconds from the vDSO, one tick (4 ms) off.
@@ -21,10 +23,16 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// The id of this boot of the machine (`/proc/sys/kernel/random/boot_id`); 0 where there is none.
+/// The id of this boot of the machine (`/proc/sys/kernel/random/boot_id`); 0 where it can't be
+/// read. Read once: it does not change while a process lives.
 pub(crate) fn boot_id() -> u128 {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+    static BOOT_ID: OnceLock<u128> = OnceLock::new();
+    if let Some(id) = BOOT_ID.get() {
+        return *id;
+    }
+    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .ok()
-        .and_then(|text| uuid::Uuid::parse_str(text.trim()).ok())
-        .map_or(0, |id| id.as_u128())
+        .and_then(|text| uuid::Uuid::parse_str(text.trim()).ok());
+    // A failure may pass (no free descriptor), so it is not remembered.
+    read.map_or(0, |id| *BOOT_ID.get_or_init(|| id.as_u128()))
 }

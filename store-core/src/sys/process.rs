@@ -45,15 +45,21 @@ pub(crate) fn own_pid_namespace() -> u64 {
 /// Never says `Dead` of a process that lives: `kill(pid, 0)` is not asked (it says ESRCH of a live
 /// process of another namespace), and a start time that can't be read proves nothing.
 pub(crate) fn liveness(id: &ProcessId) -> Liveness {
-    if id.pid_namespace != own_pid_namespace() {
+    // 0 of an entry: not filled in yet, and then of this namespace, since others are refused.
+    let own = own_pid_namespace();
+    if own == 0 || (id.pid_namespace != 0 && id.pid_namespace != own) {
         return Liveness::Unknown;
     }
     let Some(pid) = i32::try_from(id.pid).ok().and_then(Pid::from_raw) else {
         return Liveness::Dead;
     };
-    let pidfd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Liveness::Dead,
+        // Nobody, or a thread that leads no process (EINVAL, from Linux 6.9 on ENOENT): then the
+        // process that had the number is gone.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {
+            return Liveness::Dead;
+        }
         Err(_) => return Liveness::Unknown,
     };
     // The pid is pinned by the descriptor now, so the start time that is read belongs to it, or

@@ -38,6 +38,22 @@ pub enum Op {
     Reopen,
 }
 
+impl Op {
+    /// The one key that it is about.
+    pub fn key(&self) -> Option<u8> {
+        match *self {
+            Self::Put(key, _)
+            | Self::Add(key, _)
+            | Self::Replace(key, _)
+            | Self::Swap(key, ..)
+            | Self::PutText(key, _)
+            | Self::Incr(key, _)
+            | Self::Delete(key) => Some(key),
+            Self::Clear | Self::Reopen => None,
+        }
+    }
+}
+
 /// Sizes of values: mostly small, some that fill an extent, some that need a run.
 fn sizes() -> impl Strategy<Value = usize> {
     Union::new_weighted(vec![(8, 0..200_usize), (2, 3900..4200), (1, 4200..13_000)])
