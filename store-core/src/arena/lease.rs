@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 use parking_lot::Mutex;
 
 use super::NoRoom;
-use super::reserve::{Place, reserve_in};
+use super::place::{Place, reserve_in};
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment};
 use crate::region::{Mutation, Shim, mutated};

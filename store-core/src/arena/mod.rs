@@ -7,13 +7,14 @@
 //! an extent and the first overwritten byte.
 
 pub(crate) mod lease;
+mod place;
 pub(crate) mod reserve;
 pub(crate) mod retire;
 pub(crate) mod run;
 pub(crate) mod usage;
 
 pub(crate) use lease::Lease;
-pub(crate) use reserve::Place;
+pub(crate) use place::Place;
 
 /// Why there is no room.
 #[derive(Debug)]

@@ -1,23 +1,10 @@
 //! Reserving room for one item.
 
-use std::sync::atomic::{Ordering, fence};
-
 use super::lease::{Lease, Wanted};
+use super::place::{Place, reserve_in};
 use super::{NoRoom, run};
-use crate::error::Corruption;
-use crate::layout::{ExtentState, ExtentWord, Segment};
-use crate::region::{Mutation, Shim, mutated};
-
-/// Room for one item, reserved and not published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Offset of the first byte.
-    pub(crate) offset: u64,
-    /// Bytes, a multiple of 8.
-    pub(crate) bytes: u64,
-    /// Generation of its first extent.
-    pub(crate) generation: u64,
-}
+use crate::layout::Segment;
+use crate::region::Shim;
 
 /// Reserves `bytes` (a multiple of 8, at least 16) through `lease`. Outside of any guard.
 pub(crate) fn reserve<S: Shim>(
@@ -43,42 +30,4 @@ pub(crate) fn reserve<S: Shim>(
         }
     }
     Err(NoRoom::Full)
-}
-
-/// Reserves in one extent if it is open and has the room. One compare-and-swap.
-///
-/// Dies after it: the extent counts an item that never was, until it is cleaned.
-pub(crate) fn reserve_in<S: Shim>(
-    segment: &Segment<S>,
-    extent: u32,
-    units: u32,
-) -> Result<Option<Place>, Corruption> {
-    let cell = &segment.extent(extent)?.word;
-    let mut found = cell.load_acquire();
-    loop {
-        let word = ExtentWord::of(found);
-        if word.state != ExtentState::Open
-            || word.used.saturating_add(units) > segment.geometry.extent_units()
-            // Only hostile bytes say so.
-            || word.live > word.used
-        {
-            return Ok(None);
-        }
-        let live =
-            if mutated::<S>(Mutation::SkipLiveBytes) { word.live } else { word.live + units };
-        let next = ExtentWord { live, used: word.used + units, ..word };
-        match cell.compare_exchange::<S>(found, next.word()) {
-            Ok(()) => {
-                let generation = segment.generation(extent)?.load();
-                // Before the first byte of the item: pairs with the readers' Acquire fence.
-                fence(Ordering::Release);
-                return Ok(Some(Place {
-                    offset: segment.geometry.extent_offset(extent) + u64::from(word.used) * 8,
-                    bytes: u64::from(units) * 8,
-                    generation,
-                }));
-            }
-            Err(now) => found = now,
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Giving an item's bytes back: after it was unpublished, or was never published.
 
 use super::lease::sealed;
-use super::reserve::Place;
+use super::place::Place;
 use super::run;
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment, Slot};

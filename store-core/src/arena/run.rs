@@ -7,7 +7,7 @@
 
 use super::NoRoom;
 use super::lease::{Lease, bump_generation, claim};
-use super::reserve::Place;
+use super::place::Place;
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment, Slot};
 use crate::region::Shim;

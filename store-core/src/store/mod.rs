@@ -2,8 +2,10 @@
 
 mod attach;
 mod check;
+mod counter;
 mod create;
 mod expiry;
+mod guarded;
 mod info;
 mod read;
 mod scan;

@@ -4,19 +4,12 @@
 use std::time::Duration;
 
 use super::{Session, Store, Version};
-use crate::arena::{NoRoom, Place, reserve, retire, run, usage::Usage};
+use crate::arena::{NoRoom, Place, reserve, retire, usage::Usage};
 use crate::error::{Corruption, Fullness, WriteError};
-use crate::index::search::{Search, Standing, search};
-use crate::index::{CHAIN_LINES_MAX, change, overflow};
-use crate::layout::{
-    Header, Intent, IntentKind, KEY_BYTES_MAX, LINK_LANE, Segment, Slot, Stripe, TagWord, flags,
-};
-use crate::recovery::{is_dead, repair_stripe};
+use crate::index::overflow;
+use crate::index::search::{Standing, search};
+use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, flags};
 use crate::region::{Cell64, Shim, copy_in};
-use crate::sync::{Acquired, Guard, Owner, WaitLimit};
-
-/// How often an operation starts anew because the key changed its kind meanwhile.
-const ATTEMPTS_MAX: u32 = 100;
 
 /// What a put carries besides key and value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,30 +56,9 @@ pub enum Outcome {
 
 /// What is written as a value.
 #[derive(Debug, Clone, Copy)]
-enum Value<'a> {
+pub(super) enum Value<'a> {
     Bytes(&'a [u8]),
     Counter(i64),
-}
-
-/// A stripe's guard, given back when dropped.
-pub(super) struct Held<'a, S: Shim> {
-    segment: &'a Segment<S>,
-    stripe: u32,
-    record: &'a Stripe,
-    owner: Owner,
-}
-
-impl<S: Shim> Drop for Held<'_, S> {
-    fn drop(&mut self) {
-        Guard::new(&self.record.guard).release::<S>();
-    }
-}
-
-/// The item that has a key under its guard, and whether it has expired.
-#[derive(Clone, Copy)]
-struct Present {
-    standing: Standing,
-    version: Version,
 }
 
 impl<S: Shim> Store<S> {
@@ -129,32 +101,6 @@ impl<S: Shim> Store<S> {
         let expired = self.is_expired(standing.slot.offset(), standing.header)?;
         self.remove(&held, &standing)?;
         Ok(!expired)
-    }
-
-    /// Adds `by` to the number under `key`, which is 0 if absent, and gives the sum. A value that
-    /// reads as a decimal number becomes a counter; from then on it changes in place.
-    ///
-    /// # Errors
-    /// `NotANumber`, `Overflow`, and those of [`Store::put`].
-    pub fn add_to(&self, session: &Session, key: &[u8], by: i128) -> Result<i64, WriteError> {
-        let hash = self.segment.hasher.hash(key);
-        for _ in 0..ATTEMPTS_MAX {
-            if let Some(sum) = self.add_in_place(session, key, hash, by)? {
-                return Ok(sum);
-            }
-            // Absent, expired, or a text: a counter takes its place, with the expiry it has.
-            let expiry = self
-                .look_up_hashed(key, hash, |item| self.expiry_word(item.item, item.header).ok())?
-                .flatten();
-            let shape = self.header(key, Value::Counter(0), expiry)?;
-            let place = self.reserve(session, shape)?;
-            let result = self.publish_counter(session, key, hash, (place, shape), expiry, by);
-            self.abandon_unless_published(session, place, &result)?;
-            if let Some(sum) = result? {
-                return Ok(sum);
-            }
-        }
-        Err(crate::error::ReadError::Contended { attempts: ATTEMPTS_MAX }.into())
     }
 
     /// Deletes every key that is there when it begins; how many it deleted. Keys put meanwhile may
@@ -201,7 +147,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// The header of an item, if this store takes such a one.
-    fn header(
+    pub(super) fn header(
         &self,
         key: &[u8],
         value: Value<'_>,
@@ -246,7 +192,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Room for an item; if there is none, the dead are reaped and some expired items deleted.
-    fn reserve(&self, session: &Session, header: Header) -> Result<Place, WriteError> {
+    pub(super) fn reserve(&self, session: &Session, header: Header) -> Result<Place, WriteError> {
         self.assert_usable(session);
         let bytes = header.shape().bytes;
         let mut result = reserve::reserve(&self.segment, &session.lease, bytes);
@@ -271,7 +217,7 @@ impl<S: Shim> Store<S> {
         })
     }
 
-    fn abandon_unless_published<T: Published>(
+    pub(super) fn abandon_unless_published<T: Published>(
         &self,
         session: &Session,
         place: Place,
@@ -287,7 +233,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Writes a whole item to a reserved place that nobody else can reach.
-    fn write_item(
+    pub(super) fn write_item(
         &self,
         session: &Session,
         place: Place,
@@ -345,202 +291,10 @@ impl<S: Shim> Store<S> {
         self.publish(&held, &found, hash, place)?;
         Ok(if present.is_some() { Outcome::Replaced } else { Outcome::Inserted })
     }
-
-    /// What stands under the key that was searched, if it has not expired.
-    fn present(&self, found: &Search) -> Result<Option<Present>, Corruption> {
-        let Some(standing) = found.found else { return Ok(None) };
-        let item = standing.slot.offset();
-        if self.is_expired(item, standing.header)? {
-            return Ok(None);
-        }
-        let stamp = self.segment.stamp(item)?;
-        let number = self.number(item, standing.header)?;
-        Ok(Some(Present { standing, version: Version { stamp, number } }))
-    }
-
-    /// Makes the item at `place` the one of its key: one store of the slot.
-    fn publish(
-        &self,
-        held: &Held<'_, S>,
-        found: &Search,
-        hash: u64,
-        place: Place,
-    ) -> Result<(), WriteError> {
-        let segment = &self.segment;
-        let shift = segment.geometry.slot_hash_shift;
-        let new = Slot::of_item(place.offset, place.generation, hash, shift);
-        let tag = TagWord::tag_of(hash);
-        let items = held.record.items.load();
-        match (found.found, found.free) {
-            (Some(standing), _) => {
-                held.arm_swap(&standing, new);
-                change::overwrite(segment, standing.at, new)?;
-                self.settle_if_run(held.owner, place)?;
-                // Dies before: the old item's extent counts too much; the intent tells.
-                retire::retire(segment, standing.slot)?;
-            }
-            (None, Some(at)) => {
-                held.record.arm::<S>(&Intent {
-                    kind: IntentKind::Swap,
-                    items_before: items,
-                    cell: segment.slot_offset(at),
-                    old: Slot::EMPTY,
-                    new,
-                    line: 0,
-                });
-                change::insert(segment, at, new, tag)?;
-                self.settle_if_run(held.owner, place)?;
-                held.record.items.store::<S>(items.wrapping_add(1));
-            }
-            (None, None) => {
-                let room = found.lines < CHAIN_LINES_MAX;
-                let linked = if room {
-                    overflow::link(segment, held.record, found.bucket, found.tail, new, tag)?
-                } else {
-                    None
-                };
-                if linked.is_none() {
-                    return Err(WriteError::IndexFull {
-                        items: self.len(),
-                        planned: segment.geometry.planned_items,
-                    });
-                }
-                self.settle_if_run(held.owner, place)?;
-                held.record.items.store::<S>(items.wrapping_add(1));
-            }
-        }
-        held.record.disarm::<S>();
-        Ok(())
-    }
-
-    /// A run that was just published lives on without its writer.
-    fn settle_if_run(&self, owner: Owner, place: Place) -> Result<(), Corruption> {
-        if place.bytes > self.segment.geometry.extent_bytes()
-            && let Some(head) = self.segment.geometry.extent_of(place.offset)
-        {
-            run::settle(&self.segment, head, Some(owner))?;
-        }
-        Ok(())
-    }
-
-    /// Unpublishes an item and gives its bytes back.
-    pub(super) fn remove(&self, held: &Held<'_, S>, standing: &Standing) -> Result<(), Corruption> {
-        let segment = &self.segment;
-        let items = held.record.items.load();
-        held.arm_swap(standing, Slot::EMPTY);
-        change::remove(segment, standing.at)?;
-        held.record.items.store::<S>(items.saturating_sub(1));
-        retire::retire(segment, standing.slot)?;
-        held.record.disarm::<S>();
-        let bucket = overflow::bucket_of_line(segment, standing.at.line)?;
-        if segment.line(bucket)?.slot(LINK_LANE).is_link() {
-            overflow::unlink_vacant_tail(segment, held.record, bucket)?;
-        }
-        Ok(())
-    }
-
-    /// Adds to a counter in place: one 8-byte store, under the guard. `None` if there is none.
-    fn add_in_place(
-        &self,
-        session: &Session,
-        key: &[u8],
-        hash: u64,
-        by: i128,
-    ) -> Result<Option<i64>, WriteError> {
-        let _held = self.hold(session, hash)?;
-        let Some(present) = self.present(&search(&self.segment, key, hash)?)? else {
-            return Ok(None);
-        };
-        let Some(current) = present.version.number else { return Ok(None) };
-        let sum = added(current, by)?;
-        let standing = present.standing;
-        let offset = standing.slot.offset() + standing.header.shape().value;
-        self.segment.region.view::<Cell64>(offset)?.store::<S>(sum as u64);
-        Ok(Some(sum))
-    }
-
-    /// Puts a counter where nothing, an expired item or a text stands. `None` if that changed
-    /// meanwhile, so that place or expiry don't fit any more.
-    fn publish_counter(
-        &self,
-        session: &Session,
-        key: &[u8],
-        hash: u64,
-        (place, header): (Place, Header),
-        expiry: Option<u64>,
-        by: i128,
-    ) -> Result<Option<i64>, WriteError> {
-        self.write_item(session, place, header, key, Value::Counter(0), expiry)?;
-        let held = self.hold(session, hash)?;
-        let found = search(&self.segment, key, hash)?;
-        let current = match self.present(&found)? {
-            None if expiry.is_none() => 0,
-            Some(Present { standing, version: Version { number: None, .. } }) => {
-                if self.expiry_word(standing.slot.offset(), standing.header)? != expiry {
-                    return Ok(None);
-                }
-                self.number_of_text(&standing)?
-            }
-            _ => return Ok(None),
-        };
-        let sum = added(current, by)?;
-        let value = place.offset + header.shape().value;
-        self.segment.region.view::<Cell64>(value)?.store_unpublished::<S>(sum as u64);
-        self.publish(&held, &found, hash, place)?;
-        Ok(Some(sum))
-    }
-
-    /// The number that a value reads as, under the guard.
-    fn number_of_text(&self, standing: &Standing) -> Result<i64, WriteError> {
-        let bytes = standing.header.value_bytes as usize;
-        // The longest is i64::MIN, 20 bytes.
-        if bytes > 20 {
-            return Err(WriteError::NotANumber);
-        }
-        let offset = standing.slot.offset() + standing.header.shape().value;
-        let words = self.segment.region.words(offset, bytes.div_ceil(8) as u64)?;
-        let mut text = [0; 20];
-        crate::region::copy_out(words, &mut text[..bytes]);
-        std::str::from_utf8(&text[..bytes])
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .ok_or(WriteError::NotANumber)
-    }
-
-    /// Takes the guard of the stripe of `hash` (or of a bucket), and repairs what a dead holder
-    /// left.
-    pub(super) fn hold(&self, session: &Session, hash: u64) -> Result<Held<'_, S>, WriteError> {
-        self.hold_within(session, hash, session.wait_limit())
-    }
-
-    /// [`Store::hold`] with a limit of its own.
-    pub(super) fn hold_within(
-        &self,
-        session: &Session,
-        hash: u64,
-        limit: WaitLimit,
-    ) -> Result<Held<'_, S>, WriteError> {
-        self.assert_usable(session);
-        let segment = &self.segment;
-        let stripe = segment.geometry.stripe_of(hash);
-        let record = segment.stripe(stripe)?;
-        let acquired = Guard::new(&record.guard)
-            .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))
-            .map_err(|blocked| WriteError::Stuck {
-                pid: self.pid_of(blocked.holder.client),
-                waited: blocked.waited,
-            })?;
-        let held = Held { segment, stripe, record, owner: session.owner() };
-        // An intent without a dead holder: somebody met corruption halfway and gave up.
-        if acquired == Acquired::TakenOver || record.armed() {
-            repair_stripe(held.segment, held.stripe)?;
-        }
-        Ok(held)
-    }
 }
 
 /// What a write answered: whether its item can be reached now.
-trait Published {
+pub(super) trait Published {
     fn published(&self) -> bool;
 }
 
@@ -556,21 +310,6 @@ impl Published for Option<i64> {
     }
 }
 
-impl<S: Shim> Held<'_, S> {
-    fn arm_swap(&self, standing: &Standing, new: Slot) {
-        let bytes = standing.header.shape().bytes;
-        let old_is_run = bytes > self.segment.geometry.extent_bytes();
-        self.record.arm::<S>(&Intent {
-            kind: IntentKind::Swap,
-            items_before: self.record.items.load(),
-            cell: self.segment.slot_offset(standing.at),
-            old: standing.slot,
-            new,
-            line: old_is_run.into(),
-        });
-    }
-}
-
 fn holds(condition: Condition, version: Option<Version>) -> bool {
     match condition {
         Condition::Always => true,
@@ -578,8 +317,4 @@ fn holds(condition: Condition, version: Option<Version>) -> bool {
         Condition::Present => version.is_some(),
         Condition::Version(expected) => version == Some(expected),
     }
-}
-
-fn added(current: i64, by: i128) -> Result<i64, WriteError> {
-    i64::try_from(i128::from(current) + by).map_err(|_| WriteError::Overflow { current, delta: by })
 }

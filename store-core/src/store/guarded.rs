@@ -1,0 +1,174 @@
+//! What is done under a stripe's guard: taking it, repairing what a dead holder left, publishing an
+//! item by one store of its slot, unpublishing one.
+
+use super::{Session, Store, Version};
+use crate::arena::{Place, retire, run};
+use crate::error::{Corruption, WriteError};
+use crate::index::search::{Search, Standing};
+use crate::index::{CHAIN_LINES_MAX, change, overflow};
+use crate::layout::{Intent, IntentKind, LINK_LANE, Segment, Slot, Stripe, TagWord};
+use crate::recovery::{is_dead, repair_stripe};
+use crate::region::Shim;
+use crate::sync::{Acquired, Guard, Owner, WaitLimit};
+
+/// A stripe's guard, given back when dropped.
+pub(super) struct Held<'a, S: Shim> {
+    segment: &'a Segment<S>,
+    stripe: u32,
+    pub(super) record: &'a Stripe,
+    owner: Owner,
+}
+
+impl<S: Shim> Drop for Held<'_, S> {
+    fn drop(&mut self) {
+        Guard::new(&self.record.guard).release::<S>();
+    }
+}
+
+/// The item that has a key, which has not expired, as it stands under the guard.
+#[derive(Clone, Copy)]
+pub(super) struct Present {
+    pub(super) standing: Standing,
+    pub(super) version: Version,
+}
+
+impl<S: Shim> Held<'_, S> {
+    fn arm_swap(&self, standing: &Standing, new: Slot) {
+        let bytes = standing.header.shape().bytes;
+        let old_is_run = bytes > self.segment.geometry.extent_bytes();
+        self.record.arm::<S>(&Intent {
+            kind: IntentKind::Swap,
+            items_before: self.record.items.load(),
+            cell: self.segment.slot_offset(standing.at),
+            old: standing.slot,
+            new,
+            line: old_is_run.into(),
+        });
+    }
+}
+
+impl<S: Shim> Store<S> {
+    /// Takes the guard of the stripe of `hash` (or of a bucket), and repairs what a dead holder
+    /// left.
+    pub(super) fn hold(&self, session: &Session, hash: u64) -> Result<Held<'_, S>, WriteError> {
+        self.hold_within(session, hash, session.wait_limit())
+    }
+
+    /// [`Store::hold`] with a limit of its own.
+    pub(super) fn hold_within(
+        &self,
+        session: &Session,
+        hash: u64,
+        limit: WaitLimit,
+    ) -> Result<Held<'_, S>, WriteError> {
+        self.assert_usable(session);
+        let segment = &self.segment;
+        let stripe = segment.geometry.stripe_of(hash);
+        let record = segment.stripe(stripe)?;
+        let acquired = Guard::new(&record.guard)
+            .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))
+            .map_err(|blocked| WriteError::Stuck {
+                pid: self.pid_of(blocked.holder.client),
+                waited: blocked.waited,
+            })?;
+        let held = Held { segment, stripe, record, owner: session.owner() };
+        // An intent without a dead holder: somebody met corruption halfway and gave up.
+        if acquired == Acquired::TakenOver || record.armed() {
+            repair_stripe(held.segment, held.stripe)?;
+        }
+        Ok(held)
+    }
+
+    /// What stands under the key that was searched, if it has not expired.
+    pub(super) fn present(&self, found: &Search) -> Result<Option<Present>, Corruption> {
+        let Some(standing) = found.found else { return Ok(None) };
+        let item = standing.slot.offset();
+        if self.is_expired(item, standing.header)? {
+            return Ok(None);
+        }
+        let stamp = self.segment.stamp(item)?;
+        let number = self.number(item, standing.header)?;
+        Ok(Some(Present { standing, version: Version { stamp, number } }))
+    }
+
+    /// Makes the item at `place` the one of its key: one store of the slot.
+    pub(super) fn publish(
+        &self,
+        held: &Held<'_, S>,
+        found: &Search,
+        hash: u64,
+        place: Place,
+    ) -> Result<(), WriteError> {
+        let segment = &self.segment;
+        let shift = segment.geometry.slot_hash_shift;
+        let new = Slot::of_item(place.offset, place.generation, hash, shift);
+        let tag = TagWord::tag_of(hash);
+        let items = held.record.items.load();
+        match (found.found, found.free) {
+            (Some(standing), _) => {
+                held.arm_swap(&standing, new);
+                change::overwrite(segment, standing.at, new)?;
+                self.settle_if_run(held.owner, place)?;
+                // Dies before: the old item's extent counts too much; the intent tells.
+                retire::retire(segment, standing.slot)?;
+            }
+            (None, Some(at)) => {
+                held.record.arm::<S>(&Intent {
+                    kind: IntentKind::Swap,
+                    items_before: items,
+                    cell: segment.slot_offset(at),
+                    old: Slot::EMPTY,
+                    new,
+                    line: 0,
+                });
+                change::insert(segment, at, new, tag)?;
+                self.settle_if_run(held.owner, place)?;
+                held.record.items.store::<S>(items.wrapping_add(1));
+            }
+            (None, None) => {
+                let room = found.lines < CHAIN_LINES_MAX;
+                let linked = if room {
+                    overflow::link(segment, held.record, found.bucket, found.tail, new, tag)?
+                } else {
+                    None
+                };
+                if linked.is_none() {
+                    return Err(WriteError::IndexFull {
+                        items: self.len(),
+                        planned: segment.geometry.planned_items,
+                    });
+                }
+                self.settle_if_run(held.owner, place)?;
+                held.record.items.store::<S>(items.wrapping_add(1));
+            }
+        }
+        held.record.disarm::<S>();
+        Ok(())
+    }
+
+    /// A run that was just published lives on without its writer.
+    fn settle_if_run(&self, owner: Owner, place: Place) -> Result<(), Corruption> {
+        if place.bytes > self.segment.geometry.extent_bytes()
+            && let Some(head) = self.segment.geometry.extent_of(place.offset)
+        {
+            run::settle(&self.segment, head, Some(owner))?;
+        }
+        Ok(())
+    }
+
+    /// Unpublishes an item and gives its bytes back.
+    pub(super) fn remove(&self, held: &Held<'_, S>, standing: &Standing) -> Result<(), Corruption> {
+        let segment = &self.segment;
+        let items = held.record.items.load();
+        held.arm_swap(standing, Slot::EMPTY);
+        change::remove(segment, standing.at)?;
+        held.record.items.store::<S>(items.saturating_sub(1));
+        retire::retire(segment, standing.slot)?;
+        held.record.disarm::<S>();
+        let bucket = overflow::bucket_of_line(segment, standing.at.line)?;
+        if segment.line(bucket)?.slot(LINK_LANE).is_link() {
+            overflow::unlink_vacant_tail(segment, held.record, bucket)?;
+        }
+        Ok(())
+    }
+}
