@@ -177,7 +177,9 @@ fn exit_of_attach(error: &AttachError) -> Exit {
     match error {
         // A retired store was destroyed: there is none of that name any more.
         AttachError::NotFound { .. } | AttachError::Retired { .. } => Exit::NoStore,
-        AttachError::PermissionDenied { .. } => Exit::Permission,
+        AttachError::PermissionDenied { .. } | AttachError::ForeignPidNamespace { .. } => {
+            Exit::Permission
+        }
         AttachError::NotAStore { .. }
         | AttachError::Unfinished { .. }
         | AttachError::OtherVersion { .. }
@@ -224,6 +226,7 @@ mod tests {
         assert_eq!(exit(AttachError::NotFound { name: name() }), 3);
         assert_eq!(exit(AttachError::Retired { name: name() }), 3);
         assert_eq!(exit(AttachError::PermissionDenied { name: name(), access: "writing" }), 4);
+        assert_eq!(exit(AttachError::ForeignPidNamespace { name: name(), pid: 1 }), 4);
         assert_eq!(exit(AttachError::TooManyClients { name: name(), limit: 1 }), 5);
         assert_eq!(exit(AttachError::NotAStore { name: name(), found: 0 }), 6);
         assert_eq!(exit(AttachError::Unfinished { name: name(), creator_alive: false }), 6);

@@ -72,13 +72,11 @@ fn header_if_key<S: Shim>(
     slot: Slot,
     key: &[u8],
 ) -> Result<Option<Header>, Corruption> {
-    let Some(extent) = segment.geometry.extent_of(slot.offset()) else {
-        return Err(Corruption {
-            what: "a slot that leads out of the arena",
-            offset: slot.offset(),
-        });
-    };
-    if !slot.is_of_generation(segment.generation(extent)?.load()) {
+    if segment.geometry.extent_of(slot.offset()).is_none() {
+        let what = "a slot that leads out of the arena";
+        return Err(Corruption { what, offset: slot.offset() });
+    }
+    if !segment.slot_stands(slot) {
         return Ok(None);
     }
     let header = segment.header(slot.offset())?;

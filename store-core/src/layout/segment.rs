@@ -198,7 +198,9 @@ impl<S: Shim> Segment<S> {
         slot.is_item()
             && self
                 .generation_at(self.geometry.extent_at(slot.offset()))
-                .is_some_and(|generation| slot.is_of_generation(generation.load()))
+                .map(Cell64::load)
+                // 0: not commissioned, and so not to be touched.
+                .is_some_and(|generation| generation != 0 && slot.is_of_generation(generation))
     }
 
     /// The stamp of the item at `offset`.

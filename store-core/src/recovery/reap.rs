@@ -52,6 +52,9 @@ pub(crate) fn reap<S: Shim>(
             reaped.clients += 1;
         }
     }
+    // What an earlier client of an entry left, because whoever released it died halfway or found a
+    // guard taken: its generation is not the entry's any more.
+    let _ = release_extents(segment, me, limit, &mut reaped, |owner| is_left_over(segment, owner))?;
     Ok(reaped)
 }
 
@@ -64,7 +67,8 @@ pub(crate) fn release<S: Shim>(
     reaped: &mut Reaped,
 ) -> Result<bool, Corruption> {
     release_guards(segment, me, dead, reaped)?;
-    release_extents(segment, me, dead, limit, reaped)
+    let kept = ExtentWord::kept(dead);
+    release_extents(segment, me, limit, reaped, |owner| Ok(owner == kept))
 }
 
 /// Gives a guard back, also if what is done under it ends early.
@@ -93,23 +97,23 @@ fn release_guards<S: Shim>(
     Ok(())
 }
 
+/// Takes the extents of owners that are dead out of their hands; `false` if one had to be left.
 fn release_extents<S: Shim>(
     segment: &Segment<S>,
     me: Owner,
-    dead: Owner,
     limit: WaitLimit,
     reaped: &mut Reaped,
+    is_dead: impl Fn(Owner) -> Result<bool, Corruption>,
 ) -> Result<bool, Corruption> {
     let mut all = true;
     for extent in 0..segment.geometry.extents {
         let cell = &segment.extent(extent)?.word;
         let found = cell.load_acquire();
         let word = ExtentWord::of(found);
-        let Some(owner) = word.owner.filter(|owner| owner.client == dead.client) else { continue };
-        if !word.is_owned_by(dead) && !is_left_over(segment, owner)? {
+        let Some(dead) = word.owner else { continue };
+        if !is_dead(dead)? {
             continue;
         }
-        let dead = owner;
         reaped.extents += 1;
         match word.state {
             ExtentState::Open => {
@@ -133,7 +137,9 @@ fn release_extents<S: Shim>(
 
 /// Whether an extent's owner is an earlier client of its entry, whose reaper died halfway.
 fn is_left_over<S: Shim>(segment: &Segment<S>, owner: Owner) -> Result<bool, Corruption> {
-    let now = ClientWord::of(segment.client(owner.client)?.word.load());
+    // Only hostile bytes name an entry that there is not.
+    let Ok(entry) = segment.client(owner.client) else { return Ok(true) };
+    let now = ClientWord::of(entry.word.load());
     Ok(ExtentWord::kept(Owner::new(owner.client, now.generation)) != owner)
 }
 

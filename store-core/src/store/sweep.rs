@@ -20,7 +20,9 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// `Stuck` or `Corruption`; some items are deleted then.
     pub fn sweep(&self, session: &Session, buckets: u64) -> Result<u64, WriteError> {
-        self.sweep_within(session, buckets, session.wait_limit())
+        let mut swept = 0;
+        self.sweep_within(session, buckets, session.wait_limit(), &mut swept)?;
+        Ok(swept)
     }
 
     fn sweep_within(
@@ -28,22 +30,24 @@ impl<S: Shim> Store<S> {
         session: &Session,
         buckets: u64,
         limit: WaitLimit,
-    ) -> Result<u64, WriteError> {
+        swept: &mut u64,
+    ) -> Result<(), WriteError> {
         let all = self.segment.index_size().buckets().min(self.segment.geometry.buckets);
-        let mut swept = 0;
         for _ in 0..buckets.min(all) {
             let bucket = session.sweep_position.fetch_add(1, Ordering::Relaxed) % all;
             if self.has_expired(bucket)? {
-                swept += self.sweep_bucket(session, bucket, limit)?;
+                *swept += self.sweep_bucket(session, bucket, limit)?;
             }
         }
-        Ok(swept)
+        Ok(())
     }
 
     /// [`Store::sweep`] for a writer that found no room: waits for nobody, and what is in its way
     /// is not its answer.
     pub(super) fn sweep_in_need(&self, session: &Session) -> bool {
-        self.sweep_within(session, BUCKETS_IN_NEED, WaitLimit::Try).is_ok_and(|swept| swept > 0)
+        let mut swept = 0;
+        let _ = self.sweep_within(session, BUCKETS_IN_NEED, WaitLimit::Try, &mut swept);
+        swept > 0
     }
 
     /// Whether some item of the bucket has expired. Without a guard, so no more than a hint.

@@ -196,7 +196,7 @@ impl<S: Shim> Store<S> {
         self.assert_usable(session);
         let bytes = header.shape().bytes;
         let mut result = reserve::reserve(&self.segment, &session.lease, bytes);
-        if matches!(result, Err(NoRoom::Full))
+        if matches!(result, Err(NoRoom::Full | NoRoom::Grow(_)))
             && (self.reap_in_need(session)? | self.sweep_in_need(session))
         {
             result = reserve::reserve(&self.segment, &session.lease, bytes);
