@@ -54,8 +54,10 @@ fn run(args: &Args) -> Result<()> {
     let info = writer.info()?;
     println!("keeping {} ({}), {} items", args.store, ByteSize(info.segment_bytes), writer.len());
     upkeep::run(&writer, Duration::from_millis(args.interval_ms), &stop);
+    // A store that somebody removed meanwhile is not ours any more, whatever has its name now.
+    let retired = writer.is_retired();
     drop(writer);
-    if args.remove {
+    if args.remove && !retired {
         destroy(&args.store)?;
         println!("removed {}", args.store);
     }

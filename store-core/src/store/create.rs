@@ -71,7 +71,11 @@ pub fn create<S: Shim>(
     match made {
         Ok(()) => {
             drop(lock);
-            Ok(attach(name, Access::ReadWrite)?)
+            // Permissions that shut its creator out must not leave a store behind.
+            attach(name, Access::ReadWrite).map_err(|error| {
+                let _ = name.unlink();
+                error.into()
+            })
         }
         Err(error) => {
             let _ = name.unlink();
