@@ -24,6 +24,12 @@ pub(crate) fn run(args: CompletionsArgs, context: &mut Context) -> Result<Exit, 
     // Into memory first: the generator panics when its writer fails.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut cli::definition(), "kv-cli", &mut script);
-    context.output.raw(&script)?;
+    context.output.raw(mended(&String::from_utf8_lossy(&script)).as_bytes())?;
     Ok(Exit::Done)
+}
+
+/// The bash generator writes the hyphen of the program's name in two ways, so that the cases of its
+/// subcommands never match; here it is one way.
+fn mended(script: &str) -> String {
+    script.replace("kv__subcmd__cli", "kv__cli")
 }
