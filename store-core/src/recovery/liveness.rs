@@ -1,5 +1,7 @@
 //! Whether a client entry's process still lives.
 
+use std::sync::atomic::{Ordering, fence};
+
 use crate::layout::{ClientState, ClientWord, Segment};
 use crate::region::Shim;
 use crate::sync::Owner;
@@ -19,10 +21,13 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
     // client: not by the last one of the entry.
     if entry.identity_generation.load() == u64::from(word.generation) {
         // Pairs with the Release store of the generation, which is the last of the identity.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        fence(Ordering::Acquire);
         let boot = u128::from(entry.boot_id[0].load()) | u128::from(entry.boot_id[1].load()) << 64;
         id.start_time = entry.start_time.load();
         id.pid_namespace = entry.pid_namespace.load();
+        // Pairs with the Release stores of an identity, which follow the entry's new word: whoever
+        // read one of them sees that word.
+        fence(Ordering::Acquire);
         if entry.word.load() != found {
             // Another client by now: it is asked about next time.
             return Some(Liveness::Unknown);
