@@ -4,12 +4,13 @@
 //! preference, not a lock: the cursor is a compare-and-swap, so under pressure anybody may reserve
 //! in any open extent. The rest of an extent that its owner leaves is handed on.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use parking_lot::Mutex;
 
-use super::NoRoom;
 use super::place::{Place, reserve_in};
+use super::reserve::Reach;
+use super::{InFlight, NoRoom};
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment};
 use crate::region::{Mutation, Shim, mutated};
@@ -20,6 +21,8 @@ const HAND_ON_PART: u32 = 8;
 /// How many entries of the table are searched for one that was handed on before a free one is
 /// taken.
 const ORPHAN_SEARCH_MAX: u32 = 64;
+/// With more than this part of the extents free, nobody cleans ahead of need.
+const PLENTY_PART: u32 = 64;
 /// How much memory is commissioned at once when the arena grows.
 const GROWTH_STEP_BYTES: u64 = 8 << 20;
 
@@ -30,6 +33,8 @@ pub(crate) struct Lease {
     /// Number of the open extent + 1; 0: none.
     open: AtomicU32,
     renewing: Mutex<()>,
+    /// Few extents are free: puts clean ahead of need.
+    short: AtomicBool,
 }
 
 /// What [`Lease::renew`] did.
@@ -44,13 +49,19 @@ pub(crate) enum Wanted {
 #[derive(Default)]
 struct Candidates {
     handed_on: Option<u32>,
+    /// One of the free extents that are not kept for cleaners.
     free: Option<u32>,
     uncommissioned: Option<u32>,
 }
 
 impl Lease {
     pub(crate) fn new(owner: Owner) -> Self {
-        Self { owner, open: AtomicU32::new(0), renewing: Mutex::new(()) }
+        Self {
+            owner,
+            open: AtomicU32::new(0),
+            renewing: Mutex::new(()),
+            short: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -63,6 +74,17 @@ impl Lease {
         self.open.load(Ordering::Relaxed).checked_sub(1)
     }
 
+    /// Whether few extents were free when the open one was renewed.
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
+    }
+
+    /// There is enough, or nothing to be done about it before the next renewal.
+    pub(crate) fn not_short(&self) {
+        self.short.store(false, Ordering::Relaxed);
+    }
+
     /// Whether this client may own extents: the first quarter of them, by its number, so that at
     /// most a quarter of the extents is owned, however many clients there are.
     fn may_own<S: Shim>(&self, segment: &Segment<S>) -> bool {
@@ -73,10 +95,12 @@ impl Lease {
     ///
     /// # Errors
     /// `Full` if no extent of the whole arena has the room.
-    pub(crate) fn renew<S: Shim>(
+    pub(super) fn renew<S: Shim>(
         &self,
         segment: &Segment<S>,
+        in_flight: &InFlight<'_, S>,
         units: u32,
+        reach: Reach,
     ) -> Result<Wanted, NoRoom> {
         let before = self.current();
         let _renewing = self.renewing.lock();
@@ -105,14 +129,15 @@ impl Lease {
                 }
             } else if let Some(extent) = found.uncommissioned {
                 if let Err(error) = commission(segment, extent) {
-                    let borrowed = borrow_anywhere(segment, units)?;
+                    let borrowed = borrow_anywhere(segment, in_flight, units, reach)?;
                     return borrowed.map(Wanted::Borrowed).ok_or(error);
                 }
             } else {
                 break;
             }
         }
-        borrow_anywhere(segment, units)?.map(Wanted::Borrowed).ok_or(NoRoom::Full)
+        let borrowed = borrow_anywhere(segment, in_flight, units, reach)?;
+        borrowed.map(Wanted::Borrowed).ok_or(NoRoom::Full)
     }
 
     /// Looks for an extent: one that was handed on and has the room, else a free one, else one
@@ -126,6 +151,8 @@ impl Lease {
         let extents = segment.geometry.extents;
         let capacity = segment.geometry.extent_units();
         let mut found = Candidates::default();
+        let (mut first_free, mut free) = (None, 0);
+        let plenty = segment.geometry.cleaners() + 1 + extents / PLENTY_PART;
         let hint = segment.superblock().orphan_hint.load() as u32 % extents;
         let order = std::iter::once(hint).chain((0..extents).map(|i| (start + i) % extents));
         for (looked, extent) in order.enumerate() {
@@ -138,19 +165,26 @@ impl Lease {
                     return Ok(found);
                 }
                 // Stray bits in a free word, which only hostile bytes have, make it useless.
-                ExtentState::Free if found.free.is_none() && word == ExtentWord::FREE => {
+                ExtentState::Free if word == ExtentWord::FREE => {
                     if segment.generation(extent)?.load() != 0 {
-                        found.free = Some(extent);
+                        // The hint is looked at twice.
+                        free += u32::from(looked > 0);
+                        first_free = first_free.or(Some(extent));
+                        if free > segment.geometry.cleaners() {
+                            found.free = first_free;
+                        }
                     } else if found.uncommissioned.is_none() {
                         found.uncommissioned = Some(extent);
                     }
                 }
                 _ => {}
             }
-            if looked as u32 >= ORPHAN_SEARCH_MAX && found.free.is_some() {
+            if looked as u32 >= ORPHAN_SEARCH_MAX && free > plenty {
                 break;
             }
         }
+        let growing = found.uncommissioned.is_some();
+        self.short.store(free <= plenty && !growing, Ordering::Relaxed);
         Ok(found)
     }
 
@@ -172,6 +206,10 @@ impl Lease {
     /// Claims a free extent and opens it.
     fn claim_open<S: Shim>(&self, segment: &Segment<S>, extent: u32) -> Result<bool, Corruption> {
         if !claim(segment, extent, self.owner)? {
+            return Ok(false);
+        }
+        if !reserve_stands(segment)? {
+            segment.extent(extent)?.word.store::<S>(ExtentWord::FREE.word());
             return Ok(false);
         }
         let owner = self.may_own(segment).then_some(ExtentWord::kept(self.owner));
@@ -226,6 +264,26 @@ pub(crate) fn sealed(word: ExtentWord) -> ExtentWord {
     } else {
         ExtentWord { state: ExtentState::Sealed, owner: None, ..word }
     }
+}
+
+/// Whether the extents that are kept for cleaners are still free. Asked after a claim: of two that
+/// claim the last one to spare at least one gives it back.
+pub(super) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
+    let kept = segment.geometry.cleaners();
+    let mut free = 0;
+    let extents = segment.geometry.extents;
+    let start = segment.superblock().lease_hint.load() as u32 % extents;
+    for extent in (0..extents).map(|i| (start + i) % extents) {
+        if segment.extent_word(extent)? == ExtentWord::FREE
+            && segment.generation(extent)?.load() != 0
+        {
+            free += 1;
+            if free >= kept {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Takes a free extent for `owner` and bumps its generation: from then on no reader believes what
@@ -301,11 +359,21 @@ pub(crate) fn commission_range<S: Shim>(
     Ok(())
 }
 
-/// Reserves in any open extent that has the room, whoever owns it.
-fn borrow_anywhere<S: Shim>(segment: &Segment<S>, units: u32) -> Result<Option<Place>, Corruption> {
+/// Reserves in any open extent that has the room, whoever owns it, if the reach is that far.
+fn borrow_anywhere<S: Shim>(
+    segment: &Segment<S>,
+    in_flight: &InFlight<'_, S>,
+    units: u32,
+    reach: Reach,
+) -> Result<Option<Place>, Corruption> {
+    if reach != Reach::Any {
+        return Ok(None);
+    }
     for extent in 0..segment.geometry.extents {
-        if segment.extent_word(extent)?.state == ExtentState::Open
-            && let Some(place) = reserve_in(segment, extent, units)?
+        let word = segment.extent_word(extent)?;
+        if word.state == ExtentState::Open
+            && word.used.saturating_add(units) <= segment.geometry.extent_units()
+            && let Some(place) = reserve_in(segment, in_flight, extent, word.state, units)?
         {
             return Ok(Some(place));
         }

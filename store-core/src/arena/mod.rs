@@ -6,13 +6,16 @@
 //! returned put in an extent that looks empty. The generation is bumped between the last use of
 //! an extent and the first overwritten byte.
 
+pub(crate) mod in_flight;
 pub(crate) mod lease;
 mod place;
+pub(crate) mod relocation;
 pub(crate) mod reserve;
 pub(crate) mod retire;
 pub(crate) mod run;
 pub(crate) mod usage;
 
+pub(crate) use in_flight::InFlight;
 pub(crate) use lease::Lease;
 pub(crate) use place::Place;
 

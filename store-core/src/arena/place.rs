@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use super::InFlight;
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment};
 use crate::region::{Mutation, Shim, mutated};
@@ -17,19 +18,23 @@ pub(crate) struct Place {
     pub(crate) generation: u64,
 }
 
-/// Reserves in one extent if it is open and has the room. One compare-and-swap.
+/// Reserves in one extent if it is in `state` and has the room. One compare-and-swap.
 ///
-/// Dies after it: the extent counts an item that never was, until it is cleaned.
+/// Dies after it: the extent counts an item that never was, until it is cleaned; `in_flight` names
+/// it.
 pub(crate) fn reserve_in<S: Shim>(
     segment: &Segment<S>,
+    in_flight: &InFlight<'_, S>,
     extent: u32,
+    state: ExtentState,
     units: u32,
 ) -> Result<Option<Place>, Corruption> {
     let cell = &segment.extent(extent)?.word;
+    in_flight.name(extent);
     let mut found = cell.load_acquire();
     loop {
         let word = ExtentWord::of(found);
-        if word.state != ExtentState::Open
+        if word.state != state
             || word.used.saturating_add(units) > segment.geometry.extent_units()
             // Only hostile bytes say so.
             || word.live > word.used

@@ -1,32 +1,69 @@
 //! Reserving room for one item.
 
+use std::ops::Deref;
+
 use super::lease::{Lease, Wanted};
 use super::place::{Place, reserve_in};
-use super::{NoRoom, run};
-use crate::layout::Segment;
+use super::{InFlight, NoRoom, run};
+use crate::layout::{ExtentState, Segment};
 use crate::region::Shim;
 
+/// A place, with the note that it is in flight: dropped after it was published or abandoned.
+#[derive(Debug)]
+pub(crate) struct Reserved<'a, S: Shim> {
+    place: Place,
+    _in_flight: InFlight<'a, S>,
+}
+
+impl<'a, S: Shim> Reserved<'a, S> {
+    pub(super) fn new(place: Place, in_flight: InFlight<'a, S>) -> Self {
+        Self { place, _in_flight: in_flight }
+    }
+}
+
+impl<S: Shim> Deref for Reserved<'_, S> {
+    type Target = Place;
+
+    #[inline]
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+/// Where a reservation may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// In an extent of one's own, or one that nobody owns.
+    Own,
+    /// In any extent that has the room.
+    Any,
+}
+
 /// Reserves `bytes` (a multiple of 8, at least 16) through `lease`. Outside of any guard.
-pub(crate) fn reserve<S: Shim>(
-    segment: &Segment<S>,
+pub(crate) fn reserve<'a, S: Shim>(
+    segment: &'a Segment<S>,
     lease: &Lease,
     bytes: u64,
-) -> Result<Place, NoRoom> {
+    reach: Reach,
+) -> Result<Reserved<'a, S>, NoRoom> {
+    let in_flight = InFlight::begin(segment, lease.owner())?;
     if bytes > segment.geometry.extent_bytes() {
-        return run::reserve(segment, lease, bytes);
+        // Its extents name their owner until it is published.
+        let place = run::reserve(segment, lease, bytes)?;
+        return Ok(Reserved::new(place, in_flight));
     }
     let units = (bytes / 8) as u32;
     // Each turn that fails has found a better extent or ends in `Full`; threads of one client may
     // fill a new one before this one gets to it, so the number of turns is bounded, not fixed.
     for _ in 0..1000 {
         if let Some(extent) = lease.current()
-            && let Some(place) = reserve_in(segment, extent, units)?
+            && let Some(place) = reserve_in(segment, &in_flight, extent, ExtentState::Open, units)?
         {
-            return Ok(place);
+            return Ok(Reserved::new(place, in_flight));
         }
-        match lease.renew(segment, units)? {
+        match lease.renew(segment, &in_flight, units, reach)? {
             Wanted::Renewed => {}
-            Wanted::Borrowed(place) => return Ok(place),
+            Wanted::Borrowed(place) => return Ok(Reserved::new(place, in_flight)),
         }
     }
     Err(NoRoom::Full)

@@ -46,7 +46,8 @@ fn subtract<S: Shim>(segment: &Segment<S>, extent: u32, units: u32) -> Result<()
         let next = match word.state {
             // Without an owner there is nobody who would free it later.
             ExtentState::Open if less.live == 0 && less.owner.is_none() => ExtentWord::FREE,
-            ExtentState::Open => less,
+            // A cleaner still moves items there.
+            ExtentState::Open | ExtentState::Relocation => less,
             ExtentState::Sealed => sealed(less),
             _ => {
                 return Err(Corruption {
@@ -69,7 +70,9 @@ pub(crate) fn mark_suspect<S: Shim>(segment: &Segment<S>, offset: u64) -> Result
     let mut found = cell.load_acquire();
     loop {
         let word = ExtentWord::of(found);
-        if word.suspect || !matches!(word.state, ExtentState::Open | ExtentState::Sealed) {
+        let takes_items =
+            matches!(word.state, ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation);
+        if word.suspect || !takes_items {
             return Ok(());
         }
         match cell.compare_exchange::<S>(found, ExtentWord { suspect: true, ..word }.word()) {

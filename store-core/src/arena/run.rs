@@ -6,7 +6,7 @@
 //! at no other), the bodies are freed, the head last. Each step can be redone.
 
 use super::NoRoom;
-use super::lease::{Lease, bump_generation, claim};
+use super::lease::{Lease, bump_generation, claim, reserve_stands};
 use super::place::Place;
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment, Slot};
@@ -25,10 +25,15 @@ pub(crate) fn reserve<S: Shim>(
     let mut first = 0;
     while let Some(head) = find_window(segment, first, count)? {
         let claimed = claim_window(segment, head, count, lease.owner())?;
-        if claimed < count {
-            // Somebody else took one of them: give the others back, and go on behind it.
+        let kept = claimed < count || reserve_stands(segment)?;
+        if claimed < count || !kept {
+            // Somebody else took one of them, or what is left is kept for cleaners: give the others
+            // back.
             for extent in head..head + claimed {
                 segment.extent(extent)?.word.store::<S>(ExtentWord::FREE.word());
+            }
+            if !kept {
+                return Err(NoRoom::Full);
             }
             first = head + claimed + 1;
             continue;

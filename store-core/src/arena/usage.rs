@@ -14,6 +14,10 @@ pub(crate) struct Usage {
     pub(crate) free: u32,
     pub(crate) open: u32,
     pub(crate) sealed: u32,
+    /// Extents that take what cleaners move.
+    pub(crate) relocation: u32,
+    /// Bytes that are kept for cleaners, and so not free.
+    pub(crate) reserve_bytes: u64,
     pub(crate) run: u32,
     pub(crate) uncommissioned: u32,
     pub(crate) suspect: u32,
@@ -44,6 +48,12 @@ impl Usage {
                     usage.dead_bytes += used.saturating_sub(live);
                     usage.free_bytes += extent_bytes.saturating_sub(used);
                 }
+                ExtentState::Relocation => {
+                    usage.relocation += 1;
+                    usage.live_bytes += live;
+                    usage.dead_bytes += used.saturating_sub(live);
+                    usage.reserve_bytes += extent_bytes.saturating_sub(used);
+                }
                 ExtentState::Sealed | ExtentState::Unknown => {
                     usage.sealed += 1;
                     usage.live_bytes += live;
@@ -59,6 +69,9 @@ impl Usage {
                 ExtentState::RunBody => usage.run += 1,
             }
         }
+        let kept = u64::from(segment.geometry.cleaners().min(usage.free)) * extent_bytes;
+        usage.reserve_bytes += kept;
+        usage.free_bytes -= kept;
         Ok(usage)
     }
 }

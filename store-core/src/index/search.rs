@@ -66,6 +66,22 @@ pub(crate) fn search<S: Shim>(
     Ok(result)
 }
 
+/// The place of exactly `slot` in the chain of `hash`; `None` if no lane holds it.
+pub(crate) fn find_slot<S: Shim>(
+    segment: &Segment<S>,
+    slot: Slot,
+    hash: u64,
+) -> Result<Option<Where>, Corruption> {
+    for number in chain(segment, segment.index_size().bucket_of(hash)) {
+        let line = number?;
+        let record = segment.line(line)?;
+        if let Some(lane) = (0..LANES).find(|lane| record.slot(*lane) == slot) {
+            return Ok(Some(Where { line, lane }));
+        }
+    }
+    Ok(None)
+}
+
 /// The header of the item at `slot` if its key is `key`.
 fn header_if_key<S: Shim>(
     segment: &Segment<S>,

@@ -9,8 +9,9 @@
 
 use super::assert_offsets;
 use crate::region::{Cell64, Shared};
+use crate::sync::Owner;
 
-/// See the module. Line 1 is for pins, lines 2 and 3 for counters of the client.
+/// See the module. Line 1 is for pins, line 2 for reservations in flight, line 3 for counters.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct ClientEntry {
@@ -23,7 +24,9 @@ pub(crate) struct ClientEntry {
     pub(crate) identity_generation: Cell64,
     pub(crate) reserved: [Cell64; 1],
     pub(crate) pins: [Cell64; 8],
-    pub(crate) counters: [Cell64; 16],
+    /// What its threads have reserved and not published yet: see [`InFlightWord`].
+    pub(crate) in_flight: [Cell64; IN_FLIGHT_WORDS],
+    pub(crate) counters: [Cell64; 8],
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
@@ -38,8 +41,42 @@ assert_offsets!(ClientEntry, 256, {
     attached_unix_ms: 40,
     identity_generation: 48,
     pins: 64,
-    counters: 128,
+    in_flight: 128,
+    counters: 192,
 });
+
+/// Words for reservations in flight. The last one counts those of further threads.
+pub(crate) const IN_FLIGHT_WORDS: usize = 8;
+
+/// A word of `in_flight`: one thread's reservation, or in the last word how many more there are.
+///
+/// ```text
+/// 63  62      51 50       32 31                     0
+/// 1 | 0         | generation | extent + 1, or count  |      0 = none
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InFlightWord {
+    /// Of the client, as far as a guard names it.
+    pub(crate) generation: u32,
+    /// The extent + 1 (0: none yet), or in the last word the count.
+    pub(crate) number: u32,
+}
+
+impl InFlightWord {
+    const TAKEN: u64 = 1 << 63;
+
+    /// `None` for a word that nobody has taken.
+    #[inline]
+    pub(crate) fn of(word: u64) -> Option<Self> {
+        let generation = (word >> 32) as u32 & Owner::GENERATION_MASK;
+        (word & Self::TAKEN != 0).then_some(Self { generation, number: word as u32 })
+    }
+
+    #[inline]
+    pub(crate) fn word(self) -> u64 {
+        Self::TAKEN | u64::from(self.generation) << 32 | u64::from(self.number)
+    }
+}
 
 /// Whether an entry is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,6 +47,8 @@ pub(crate) enum ExtentState {
     RunHead,
     /// A later extent of one large item.
     RunBody,
+    /// Takes the items that a cleaner moves, and no others.
+    Relocation,
     /// Not of this version.
     Unknown,
 }
@@ -82,6 +84,7 @@ impl ExtentWord {
             3 => ExtentState::Sealed,
             4 => ExtentState::RunHead,
             5 => ExtentState::RunBody,
+            6 => ExtentState::Relocation,
             _ => ExtentState::Unknown,
         };
         let owner = (word >> 48 & 0xFFF).checked_sub(1).map(|client| {
@@ -106,6 +109,7 @@ impl ExtentWord {
             ExtentState::Sealed => 3,
             ExtentState::RunHead => 4,
             ExtentState::RunBody => 5,
+            ExtentState::Relocation => 6,
             ExtentState::Unknown => 15,
         };
         let owner = self.owner.map_or(0, |owner| {
@@ -146,6 +150,7 @@ mod tests {
             ExtentState::Sealed,
             ExtentState::RunHead,
             ExtentState::RunBody,
+            ExtentState::Relocation,
         ] {
             for owner in [
                 None,

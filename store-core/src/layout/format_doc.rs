@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use memoffset::span_of;
 
-use super::client::{ClientEntry, ClientState, ClientWord};
+use super::cleaner::Cleaner;
+use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord};
 use super::extent::{ExtentEntry, ExtentState, ExtentWord};
 use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use super::item::{Header, KEY_BYTES_MAX, flags};
@@ -173,6 +174,7 @@ fn the_superblock_is_as_documented() {
         orphan_hint,
         pad_hints,
         growth,
+        cleaners,
         reserved,
     });
     compare_record("Superblock", size_of::<Superblock>(), &fields);
@@ -190,9 +192,26 @@ fn the_client_entry_is_as_documented() {
         identity_generation,
         reserved,
         pins,
+        in_flight,
         counters,
     });
     compare_record("Client entry", size_of::<ClientEntry>(), &fields);
+}
+
+#[test]
+fn the_cleaner_is_as_documented() {
+    let fields = fields!(Cleaner {
+        guard,
+        reserved,
+        destination,
+        victim,
+        victim_generation,
+        cursor,
+        moved_bytes,
+        emptied,
+        reserved_end,
+    });
+    compare_record("Cleaner", size_of::<Cleaner>(), &fields);
 }
 
 #[test]
@@ -348,6 +367,21 @@ fn the_client_word_is_as_documented() {
 }
 
 #[test]
+fn the_in_flight_word_is_as_documented() {
+    let taken = InFlightWord { generation: 0, number: 0 }.word();
+    let of = |word| InFlightWord::of(word | taken).expect("taken");
+    compare_word(
+        "In-flight word",
+        64,
+        &[
+            ("number", bits_that(|word| of(word).number != 0)),
+            ("generation", bits_that(|word| of(word).generation != 0)),
+            ("taken", bits_that(|word| InFlightWord::of(word).is_some())),
+        ],
+    );
+}
+
+#[test]
 fn the_guard_word_is_as_documented() {
     let word = |client, generation| u64::from(Owner::new(client, generation).word());
     let base = word(0, 0);
@@ -389,6 +423,7 @@ fn the_extent_word_is_as_documented() {
         ("sealed", ExtentState::Sealed),
         ("run head", ExtentState::RunHead),
         ("run body", ExtentState::RunBody),
+        ("relocation", ExtentState::Relocation),
     ];
     let rows = table("Extent word", "| state | name | `used` | `live` | meaning |");
     assert_eq!(rows.len(), states.len());

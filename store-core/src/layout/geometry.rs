@@ -4,7 +4,7 @@
 use super::line::Line;
 use super::slot::Slot;
 use super::superblock::{IndexSize, SUPERBLOCK_BYTES, Superblock};
-use super::{ClientEntry, ExtentEntry, ExtentWord, Stripe};
+use super::{CLEANERS_MAX, ClientEntry, ExtentEntry, ExtentWord, Stripe};
 use crate::config::{CreateOptions, Mode};
 use crate::error::{Corruption, CreateError};
 use crate::sync::Owner;
@@ -18,6 +18,8 @@ const PAGE_BYTES: u64 = 4096;
 const NAMESPACES: u64 = 256;
 const NAMESPACE_BYTES: u64 = 64;
 const EXTENTS_MIN: u64 = 8;
+/// Extents for each place of a cleaner.
+const EXTENTS_PER_CLEANER: u32 = 64;
 /// Bytes of an item that the index is laid out for, if nothing else is said.
 const PLANNED_ITEM_BYTES: u64 = 192;
 /// The mean number of items in a bucket of 7 lanes that the planned items must not exceed.
@@ -222,6 +224,12 @@ impl Geometry {
     pub(crate) fn extent_of(&self, offset: u64) -> Option<u32> {
         let extent = self.extent_at(offset);
         (extent < u64::from(self.extents)).then_some(extent as u32)
+    }
+
+    /// The places of cleaners that are in use, and so the free extents that are kept for them.
+    #[inline]
+    pub(crate) fn cleaners(&self) -> u32 {
+        (self.extents / EXTENTS_PER_CLEANER).clamp(1, CLEANERS_MAX as u32)
     }
 
     /// The stripe of a hash, and of every bucket that the hash can be in.

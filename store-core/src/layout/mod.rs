@@ -1,6 +1,7 @@
 //! What the bytes of a segment mean: one file for each kind of record, and [`Segment`], which
 //! finds them. `docs/FORMAT.md` is the same in prose; a test holds the two together.
 
+mod cleaner;
 mod client;
 mod extent;
 #[cfg(test)]
@@ -13,7 +14,8 @@ mod slot;
 mod stripe;
 mod superblock;
 
-pub(crate) use client::{ClientEntry, ClientState, ClientWord};
+pub(crate) use cleaner::{CLEANERS_MAX, Cleaner, Victim};
+pub(crate) use client::{ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord};
 pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord};
 pub(crate) use geometry::{Geometry, Plan};
 pub(crate) use item::{Header, KEY_BYTES_MAX, flags};

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::item::{Header, ItemShape, flags};
 use super::superblock::{FEATURE_CHECKSUMS, IndexSize, Superblock};
-use super::{ClientEntry, ExtentEntry, ExtentWord, Geometry, LANES, Line, Slot, Stripe};
+use super::{Cleaner, ClientEntry, ExtentEntry, ExtentWord, Geometry, LANES, Line, Slot, Stripe};
 use crate::error::Corruption;
 use crate::hash::Hasher;
 use crate::region::{Cell64, One, Region, Ring, Shim, Table};
@@ -87,6 +87,11 @@ impl<S: Shim> Segment<S> {
     #[inline(always)]
     pub(crate) fn index_size(&self) -> IndexSize {
         IndexSize(self.superblock().index_size.load())
+    }
+
+    /// The places of cleaners that are in use.
+    pub(crate) fn cleaners(&self) -> &[Cleaner] {
+        &self.superblock().cleaners[..self.geometry.cleaners() as usize]
     }
 
     pub(crate) fn client(&self, client: u32) -> Result<&ClientEntry, Corruption> {

@@ -4,6 +4,7 @@
 //! change, each on a line of its own.
 
 use super::assert_offsets;
+use super::cleaner::{CLEANERS_MAX, Cleaner};
 use crate::region::{Cell64, Shared};
 
 /// Bytes of the superblock.
@@ -91,11 +92,13 @@ pub(crate) struct Superblock {
     pub(crate) pad_hints: [Cell64; 6],
     // Line 13: the guard of growth, laid out as a stripe.
     pub(crate) growth: [Cell64; 8],
-    pub(crate) reserved: [Cell64; 400],
+    // Lines 14 to 17: the places of cleaners.
+    pub(crate) cleaners: [Cleaner; CLEANERS_MAX],
+    pub(crate) reserved: [Cell64; 368],
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
-// SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
+// SAFETY: repr(C), every field is a Cell64, an array of them or of Cleaner, so no padding (asserted).
 unsafe impl Shared for Superblock {}
 
 assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
@@ -137,7 +140,8 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     lease_hint: 768,
     orphan_hint: 776,
     growth: 832,
-    reserved: 896,
+    cleaners: 896,
+    reserved: 1152,
 });
 
 /// The size word of the index: buckets in use, and an epoch that tells a reader that a line was

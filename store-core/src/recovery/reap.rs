@@ -5,7 +5,7 @@
 
 use super::liveness::state_of;
 use super::repair::repair_stripe;
-use crate::arena::run;
+use crate::arena::{in_flight, run};
 use crate::error::Corruption;
 use crate::index::search::search;
 use crate::layout::{ClientState, ClientWord, ExtentState, ExtentWord, Segment};
@@ -67,6 +67,7 @@ pub(crate) fn release<S: Shim>(
     reaped: &mut Reaped,
 ) -> Result<bool, Corruption> {
     release_guards(segment, me, dead, reaped)?;
+    in_flight::release(segment, dead)?;
     let kept = ExtentWord::kept(dead);
     release_extents(segment, me, limit, reaped, |owner| Ok(owner == kept))
 }
@@ -91,6 +92,13 @@ fn release_guards<S: Shim>(
         if guard.take_over::<S>(me, dead) {
             let _held = Release::<S>(guard, std::marker::PhantomData);
             repair_stripe(segment, stripe)?;
+            reaped.guards += 1;
+        }
+    }
+    for cleaner in segment.cleaners() {
+        let guard = Guard::new(&cleaner.guard);
+        if guard.take_over::<S>(me, dead) {
+            guard.release::<S>();
             reaped.guards += 1;
         }
     }

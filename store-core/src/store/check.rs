@@ -276,7 +276,7 @@ impl<S: Shim> Store<S> {
         let word = self.segment.extent_word(extent).map_err(|_| "no such extent")?;
         let within = item - geometry.extent_offset(extent);
         match word.state {
-            ExtentState::Open | ExtentState::Sealed => {
+            ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation => {
                 let end = within + bytes;
                 if end > geometry.extent_bytes() || end > u64::from(word.used) * 8 {
                     return Err("the item reaches beyond what is used of its extent");
@@ -327,7 +327,10 @@ impl<S: Shim> Store<S> {
             if word.state == ExtentState::Unknown {
                 report.violation(format!("extent {extent} has no state of this version"));
             }
-            let judged = matches!(word.state, ExtentState::Open | ExtentState::Sealed);
+            let judged = matches!(
+                word.state,
+                ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation
+            );
             if !judged {
                 continue;
             }

@@ -31,8 +31,8 @@ impl<S: Shim> Store<S> {
                 .flatten();
             let shape = self.header(key, Value::Counter(0), expiry)?;
             let place = self.reserve(session, shape)?;
-            let result = self.publish_counter(session, key, hash, (place, shape), expiry, by);
-            self.abandon_unless_published(session, place, &result)?;
+            let result = self.publish_counter(session, key, hash, (*place, shape), expiry, by);
+            self.abandon_unless_published(session, *place, &result)?;
             if let Some(sum) = result? {
                 return Ok(sum);
             }

@@ -33,7 +33,7 @@ pub(super) struct Present {
 }
 
 impl<S: Shim> Held<'_, S> {
-    fn arm_swap(&self, standing: &Standing, new: Slot) {
+    pub(super) fn arm_swap(&self, standing: &Standing, new: Slot) {
         let bytes = standing.header.shape().bytes;
         let old_is_run = bytes > self.segment.geometry.extent_bytes();
         self.record.arm::<S>(&Intent {

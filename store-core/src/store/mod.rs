@@ -2,6 +2,7 @@
 
 mod attach;
 mod check;
+mod clean;
 mod counter;
 mod create;
 mod expiry;

@@ -1,6 +1,6 @@
 //! A writer's registration: its client entry, its open extent, its stamps.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Store;
@@ -34,6 +34,8 @@ pub struct Session {
     last_reap_ms: AtomicU64,
     /// The next bucket that this session sweeps.
     pub(super) sweep_position: AtomicU64,
+    /// The next extent that it compares with others to choose what to clean.
+    clean_position: AtomicU32,
 }
 
 impl Session {
@@ -55,6 +57,11 @@ impl Session {
     pub fn set_guard_deadline(&self, deadline: Duration) {
         let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         self.guard_deadline_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// Where to look for something to clean, in steps of `looked` extents.
+    pub(super) fn next_candidates(&self, looked: u32) -> u32 {
+        self.clean_position.fetch_add(looked, Ordering::Relaxed)
     }
 
     /// The number of its client entry, as `info` shows it.
@@ -93,6 +100,7 @@ impl<S: Shim> Store<S> {
             guard_deadline_ms: AtomicU64::new(GUARD_DEADLINE.as_millis() as u64),
             last_reap_ms: AtomicU64::new(0),
             sweep_position: AtomicU64::new(0),
+            clean_position: AtomicU32::new(0),
         })
     }
 

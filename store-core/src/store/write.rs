@@ -3,13 +3,20 @@
 
 use std::time::Duration;
 
+use super::clean::Step;
 use super::{Session, Store, Version};
+use crate::arena::reserve::{Reach, Reserved};
 use crate::arena::{NoRoom, Place, reserve, retire, usage::Usage};
 use crate::error::{Corruption, Fullness, WriteError};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
 use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, flags};
 use crate::region::{Cell64, Shim, copy_in};
+
+/// Bytes that a put moves ahead of need for each of its own.
+const CLEANING_PER_BYTE: u64 = 4;
+/// Rounds of cleaning and trying again before a put is refused.
+const CLEANING_ROUNDS: u32 = 64;
 
 /// What a put carries besides key and value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,10 +91,27 @@ impl<S: Shim> Store<S> {
         }
         let place = self.reserve(session, shape)?;
         let result = self
-            .write_item(session, place, shape, key, Value::Bytes(value), expiry)
-            .and_then(|()| self.publish_if(session, key, hash, place, condition));
-        self.abandon_unless_published(session, place, &result)?;
+            .write_item(session, *place, shape, key, Value::Bytes(value), expiry)
+            .and_then(|()| self.publish_if(session, key, hash, *place, condition));
+        self.abandon_unless_published(session, *place, &result)?;
+        let bytes = place.bytes;
+        drop(place);
+        if session.lease.is_short() {
+            self.clean_after(session, bytes);
+        }
         result
+    }
+
+    /// Cleaning that a put pays for, in proportion to its own bytes. What is in its way is not the
+    /// put's answer.
+    #[cold]
+    fn clean_after(&self, session: &Session, bytes: u64) {
+        if matches!(
+            self.clean_ahead(session, bytes.saturating_mul(CLEANING_PER_BYTE)),
+            Ok(Step::Nothing)
+        ) {
+            session.lease.not_short();
+        }
     }
 
     /// Deletes `key`; whether it was there.
@@ -191,17 +215,42 @@ impl<S: Shim> Store<S> {
         Ok((!holds(condition, version)).then_some(Outcome::Refused(version)))
     }
 
-    /// Room for an item; if there is none, the dead are reaped and some expired items deleted.
-    pub(super) fn reserve(&self, session: &Session, header: Header) -> Result<Place, WriteError> {
+    /// Room for an item. If there is none, extents are cleaned; if that gives none, the dead are
+    /// reaped and some expired items deleted; in the end, any room in anybody's extent will do.
+    pub(super) fn reserve(
+        &self,
+        session: &Session,
+        header: Header,
+    ) -> Result<Reserved<'_, S>, WriteError> {
         self.assert_usable(session);
         let bytes = header.shape().bytes;
-        let mut result = reserve::reserve(&self.segment, &session.lease, bytes);
-        if matches!(result, Err(NoRoom::Full | NoRoom::Grow(_)))
-            && (self.reap_in_need(session)? | self.sweep_in_need(session))
-        {
-            result = reserve::reserve(&self.segment, &session.lease, bytes);
+        let try_in = |reach| reserve::reserve(&self.segment, &session.lease, bytes, reach);
+        let mut stuck = None;
+        // Others may take what was cleaned, so the number of rounds is bounded, not fixed.
+        for _ in 0..CLEANING_ROUNDS {
+            match try_in(Reach::Own) {
+                Ok(place) => return Ok(place),
+                Err(NoRoom::Corruption(error)) => return Err(error.into()),
+                Err(NoRoom::Full | NoRoom::Grow(_)) => {}
+            }
+            match self.clean_in_need(session) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error @ WriteError::Stuck { .. }) => stuck = Some(error),
+                Err(error) => return Err(error),
+            }
+            if !(self.reap_in_need(session)? | self.sweep_in_need(session)) {
+                break;
+            }
         }
-        result.map_err(|error| match error {
+        try_in(Reach::Any).map_err(|error| match (error, stuck) {
+            (NoRoom::Full, Some(stuck)) => stuck,
+            (error, _) => self.no_room(error, bytes),
+        })
+    }
+
+    fn no_room(&self, error: NoRoom, bytes: u64) -> WriteError {
+        match error {
             NoRoom::Grow(source) => WriteError::Grow { source },
             NoRoom::Corruption(error) => error.into(),
             NoRoom::Full => match Usage::of(&self.segment) {
@@ -214,7 +263,7 @@ impl<S: Shim> Store<S> {
                 }),
                 Err(error) => error.into(),
             },
-        })
+        }
     }
 
     pub(super) fn abandon_unless_published<T: Published>(

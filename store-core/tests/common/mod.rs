@@ -36,6 +36,8 @@ pub enum Op {
     Delete(u8),
     Clear,
     Reopen,
+    /// Empties some extents.
+    Clean,
 }
 
 impl Op {
@@ -49,7 +51,7 @@ impl Op {
             | Self::PutText(key, _)
             | Self::Incr(key, _)
             | Self::Delete(key) => Some(key),
-            Self::Clear | Self::Reopen => None,
+            Self::Clear | Self::Reopen | Self::Clean => None,
         }
     }
 }
@@ -71,6 +73,7 @@ pub fn ops() -> impl Strategy<Value = Op> {
         8 => key().prop_map(Op::Delete),
         1 => Just(Op::Clear),
         1 => Just(Op::Reopen),
+        2 => Just(Op::Clean),
     ]
 }
 
@@ -139,6 +142,9 @@ impl<S: Shim> Pair<S> {
                 let cleared = self.store.clear(&self.session).expect("a clear");
                 assert_eq!(cleared, self.model.len() as u64);
                 self.model.clear();
+            }
+            Op::Clean => {
+                self.store.clean(&self.session, 3).expect("cleaning");
             }
             Op::Reopen => {
                 self.store.close_session(&self.session).expect("a close");

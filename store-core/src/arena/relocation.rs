@@ -1,0 +1,102 @@
+//! Room for the items that a cleaner moves: its own destination, which no put may fill, so that a
+//! victim that was begun can be emptied.
+
+use super::in_flight::InFlight;
+use super::lease::{claim, sealed};
+use super::place::reserve_in;
+use super::reserve::Reserved;
+use crate::error::Corruption;
+use crate::layout::{Cleaner, ExtentState, ExtentWord, Segment};
+use crate::region::Shim;
+use crate::sync::Owner;
+
+/// Units that the destination of a place still takes; 0 without one.
+pub(crate) fn room<S: Shim>(segment: &Segment<S>, cleaner: &Cleaner) -> Result<u32, Corruption> {
+    Ok(match destination(segment, cleaner)? {
+        Some((_, word)) => segment.geometry.extent_units().saturating_sub(word.used),
+        None => 0,
+    })
+}
+
+fn destination<S: Shim>(
+    segment: &Segment<S>,
+    cleaner: &Cleaner,
+) -> Result<Option<(u32, ExtentWord)>, Corruption> {
+    let Some(extent) = cleaner.destination() else { return Ok(None) };
+    if extent >= segment.geometry.extents {
+        return Ok(None);
+    }
+    let word = segment.extent_word(extent)?;
+    Ok((word.state == ExtentState::Relocation).then_some((extent, word)))
+}
+
+/// Seals a destination that a crash left with units counted too often, so that it is recounted.
+pub(crate) fn seal_suspect<S: Shim>(
+    segment: &Segment<S>,
+    cleaner: &Cleaner,
+) -> Result<(), Corruption> {
+    match destination(segment, cleaner)? {
+        Some((extent, word)) if word.suspect => seal(segment, extent),
+        _ => Ok(()),
+    }
+}
+
+/// Reserves in the destination of `cleaner`, whose guard `me` holds, or in a fresh one. `None` if
+/// there is no free extent with memory.
+pub(crate) fn reserve<'a, S: Shim>(
+    segment: &'a Segment<S>,
+    cleaner: &Cleaner,
+    me: Owner,
+    units: u32,
+) -> Result<Option<Reserved<'a, S>>, Corruption> {
+    let in_flight = InFlight::begin(segment, me)?;
+    for _ in 0..2 {
+        if let Some((extent, _)) = destination(segment, cleaner)? {
+            let state = ExtentState::Relocation;
+            if let Some(place) = reserve_in(segment, &in_flight, extent, state, units)? {
+                return Ok(Some(Reserved::new(place, in_flight)));
+            }
+            seal(segment, extent)?;
+        }
+        if !renew(segment, cleaner, me)? {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// Seals a destination that is full enough: free at once if all that was moved there is gone.
+fn seal<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<(), Corruption> {
+    let cell = &segment.extent(extent)?.word;
+    let mut found = cell.load_acquire();
+    loop {
+        let word = ExtentWord::of(found);
+        if word.state != ExtentState::Relocation {
+            return Ok(());
+        }
+        match cell.compare_exchange::<S>(found, sealed(word).word()) {
+            Ok(()) => return Ok(()),
+            Err(now) => found = now,
+        }
+    }
+}
+
+/// Gives a place a fresh destination, out of what is kept free for it.
+///
+/// Dies after the claim, or after the place names the extent: it is claimed by a dead client,
+/// whose reaper frees it, and no destination.
+fn renew<S: Shim>(segment: &Segment<S>, cleaner: &Cleaner, me: Owner) -> Result<bool, Corruption> {
+    for extent in 0..segment.geometry.extents {
+        if segment.extent_word(extent)? == ExtentWord::FREE
+            && segment.generation(extent)?.load() != 0
+            && claim(segment, extent, me)?
+        {
+            cleaner.set_destination::<S>(Some(extent));
+            let word = ExtentWord { state: ExtentState::Relocation, ..ExtentWord::FREE };
+            segment.extent(extent)?.word.store::<S>(word.word());
+            return Ok(true);
+        }
+    }
+    cleaner.set_destination::<S>(None);
+    Ok(false)
+}

@@ -1,0 +1,456 @@
+//! Cleaning: extents with many dead bytes are emptied, their live items moved to where they lie
+//! close together. Readers and writers go on meanwhile.
+//!
+//! Moving an item is a put of the same bytes under the same stamp: copied first, then published
+//! under its stripe by one store of the slot, if the slot is still what it was. The last item that
+//! leaves a sealed extent frees it. An extent that a crash left with units counted too often is
+//! walked with each item's guard held, and freed at the end whatever it counts.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::{Session, Store};
+use crate::arena::{in_flight, lease, relocation, retire};
+use crate::error::{Corruption, WriteError};
+use crate::index::change;
+use crate::index::search::{Standing, find_slot};
+use crate::layout::{Cleaner, ExtentState, ExtentWord, Header, Slot, Victim, flags};
+use crate::recovery::is_dead;
+use crate::region::{Cell64, Shim};
+use crate::sync::{Guard, WaitLimit};
+
+/// Extents that are compared to find the one with the most to gain.
+const CANDIDATES_MAX: u32 = 4096;
+/// Victims that are tried before it is said that nothing can be gained.
+const VICTIMS_MAX: usize = 8;
+/// An extent is emptied for the sake of this part of it at least.
+const GAIN_PART_MIN: u32 = 16;
+/// An open extent that has an owner, for this part of it.
+const GAIN_PART_MIN_OWNED: u32 = 4;
+/// How long the guard of an item is waited for; then the item stays where it is.
+const GUARD_WAIT: WaitLimit = WaitLimit::For(Duration::from_millis(2));
+/// What a look at a place without an item costs, in bytes of moving.
+const LOOK_BYTES: u64 = 16;
+
+/// What a step of cleaning did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// An extent is free.
+    Freed,
+    /// The budget was used up.
+    Working,
+    /// There is nothing to gain, or no room to move anything to.
+    Nothing,
+}
+
+/// How a walk over a victim ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Walked {
+    /// It is free, or was made another use of meanwhile.
+    Freed,
+    /// The budget was used up.
+    Stopped,
+    /// Something in it could not be moved, or may still be published.
+    Held,
+    /// There is no room to move its items to.
+    NoRoom,
+}
+
+/// What became of one item.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    /// It is elsewhere now, or had expired and is gone.
+    Done,
+    /// No slot leads to it.
+    Dead,
+    /// Its guard could not be had.
+    Busy,
+    NoRoom,
+}
+
+/// A place in the arena that may hold an item of a victim.
+struct Candidate {
+    item: u64,
+    header: Header,
+    hash: u64,
+    slot: Slot,
+}
+
+/// A cleaner's place, given back when dropped.
+struct Cleaning<'a, S: Shim> {
+    cleaner: &'a Cleaner,
+    shim: PhantomData<S>,
+}
+
+impl<S: Shim> Drop for Cleaning<'_, S> {
+    fn drop(&mut self) {
+        Guard::new(&self.cleaner.guard).release::<S>();
+    }
+}
+
+impl<S: Shim> Store<S> {
+    /// Empties up to `extents` extents, those with the most dead bytes first; how many it did.
+    /// Writers that find no room do it themselves; a service that does it ahead of need spares
+    /// them the work. Moves less than an extent's bytes for each.
+    ///
+    /// # Errors
+    /// `Stuck` if every cleaner's place is held by a process that does not let go; `Corruption`.
+    pub fn clean(&self, session: &Session, extents: u32) -> Result<u32, WriteError> {
+        let mut done = 0;
+        while done < extents && self.clean_in_need(session)? {
+            done += 1;
+        }
+        Ok(done)
+    }
+
+    /// Empties one extent; `false` if there is nothing to gain.
+    pub(super) fn clean_in_need(&self, session: &Session) -> Result<bool, WriteError> {
+        let held = self.cleaners_place(session, session.wait_limit())?;
+        Ok(self.clean_some(session, held.cleaner, u64::MAX)? == Step::Freed)
+    }
+
+    /// Moves about `budget` bytes ahead of need, if a place is to be had at once.
+    pub(super) fn clean_ahead(&self, session: &Session, budget: u64) -> Result<Step, WriteError> {
+        match self.cleaners_place(session, WaitLimit::Try) {
+            Ok(held) => self.clean_some(session, held.cleaner, budget),
+            // Others are at it.
+            Err(_) => Ok(Step::Working),
+        }
+    }
+
+    /// Takes the guard of a cleaner's place: the first that is free, or waits for one.
+    ///
+    /// Nothing needs repair behind a dead cleaner: what it named is looked at anew.
+    fn cleaners_place(
+        &self,
+        session: &Session,
+        limit: WaitLimit,
+    ) -> Result<Cleaning<'_, S>, WriteError> {
+        self.assert_usable(session);
+        let segment = &self.segment;
+        let places = segment.cleaners();
+        let first = session.client() as usize % places.len();
+        let in_turn = (0..places.len()).map(|at| &places[(first + at) % places.len()]);
+        let tries = in_turn.map(|cleaner| (cleaner, WaitLimit::Try));
+        let last = (&places[first], limit);
+        let mut blocked = None;
+        for (cleaner, limit) in tries.chain([last]) {
+            let acquired =
+                Guard::new(&cleaner.guard)
+                    .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner));
+            match acquired {
+                Ok(_) => return Ok(Cleaning { cleaner, shim: PhantomData }),
+                Err(by) => blocked = Some(by),
+            }
+        }
+        let (pid, waited) = blocked.map_or((0, Duration::ZERO), |blocked| {
+            (self.pid_of(blocked.holder.client), blocked.waited)
+        });
+        Err(WriteError::Stuck { pid, waited })
+    }
+
+    /// Goes on with the victim of a place, or chooses one, until an extent is free or about
+    /// `budget` bytes were moved.
+    fn clean_some(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        mut budget: u64,
+    ) -> Result<Step, WriteError> {
+        let mut tried = [u32::MAX; VICTIMS_MAX];
+        for at in 0..VICTIMS_MAX {
+            let (victim, from) = match self.current_victim(cleaner)? {
+                Some(current) => current,
+                None => match self.choose_victim(session, cleaner, &tried[..at])? {
+                    Some(victim) => (victim, 0),
+                    None => return Ok(Step::Nothing),
+                },
+            };
+            let walked = self.walk_victim(session, cleaner, victim, from, &mut budget);
+            if !matches!(walked, Ok(Walked::Stopped)) {
+                cleaner.set_victim::<S>(None);
+            }
+            match walked? {
+                Walked::Freed => {
+                    cleaner.emptied.store::<S>(cleaner.emptied.load().wrapping_add(1));
+                    return Ok(Step::Freed);
+                }
+                Walked::Stopped => return Ok(Step::Working),
+                // One that turned out to count too much is tried again, as such.
+                Walked::Held if !victim.recount && self.is_suspect(victim.extent)? => {}
+                Walked::Held => tried[at] = victim.extent,
+                Walked::NoRoom => return Ok(Step::Nothing),
+            }
+        }
+        Ok(Step::Nothing)
+    }
+
+    /// The victim that was begun, if it is still the extent that was meant.
+    fn current_victim(&self, cleaner: &Cleaner) -> Result<Option<(Victim, u32)>, Corruption> {
+        let Some((victim, from)) = cleaner.victim() else { return Ok(None) };
+        Ok(self.stands(victim)?.then_some((victim, from)))
+    }
+
+    /// Whether a victim is still sealed and in the same use.
+    fn stands(&self, victim: Victim) -> Result<bool, Corruption> {
+        Ok(victim.extent < self.segment.geometry.extents
+            && self.segment.extent_word(victim.extent)?.state == ExtentState::Sealed
+            && self.segment.generation(victim.extent)?.load() == victim.generation)
+    }
+
+    fn is_suspect(&self, extent: u32) -> Result<bool, Corruption> {
+        Ok(self.segment.extent_word(extent)?.suspect)
+    }
+
+    /// Chooses the extent with the most to gain, suspects first, seals it and names it.
+    fn choose_victim(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        tried: &[u32],
+    ) -> Result<Option<Victim>, Corruption> {
+        let segment = &self.segment;
+        let capacity = segment.geometry.extent_units();
+        let extents = segment.geometry.extents;
+        let looked = extents.min(CANDIDATES_MAX);
+        let start = if looked < extents { session.next_candidates(looked) % extents } else { 0 };
+        // A victim that was begun must be emptied: either it fits, or there is another extent.
+        let spare = (0..extents).map(|i| (start + i) % extents).any(|extent| {
+            segment.extent_word(extent).is_ok_and(|word| word == ExtentWord::FREE)
+                && segment.generation(extent).is_ok_and(|generation| generation.load() != 0)
+        });
+        if spare {
+            relocation::seal_suspect(segment, cleaner)?;
+        }
+        let room = if spare { capacity } else { relocation::room(segment, cleaner)? };
+        let mut best: Option<(u32, u32)> = None;
+        for extent in (0..looked).map(|i| (start + i) % extents) {
+            let word = segment.extent_word(extent)?;
+            let gain = gain(word, capacity);
+            if gain > best.map_or(0, |(_, gain)| gain)
+                && word.live <= room
+                && !tried.contains(&extent)
+                && !self.is_victim_elsewhere(cleaner, extent)
+            {
+                best = Some((extent, gain));
+            }
+        }
+        let Some((extent, _)) = best else { return Ok(None) };
+        let generation = segment.generation(extent)?.load();
+        let cell = &segment.extent(extent)?.word;
+        let found = cell.load_acquire();
+        let word = ExtentWord::of(found);
+        if gain(word, capacity) == 0 {
+            return Ok(None);
+        }
+        // Another one changed it meanwhile: what is tried next time is chosen anew.
+        if word.state == ExtentState::Open
+            && cell.compare_exchange::<S>(found, lease::sealed(word).word()).is_err()
+        {
+            return Ok(None);
+        }
+        let recount =
+            word.suspect && !in_flight::may_publish(segment, extent, |o| is_dead(segment, o))?;
+        let victim = Victim { extent, generation, recount };
+        cleaner.set_victim::<S>(Some(victim));
+        Ok(Some(victim))
+    }
+
+    fn is_victim_elsewhere(&self, cleaner: &Cleaner, extent: u32) -> bool {
+        self.segment.cleaners().iter().any(|other| {
+            !std::ptr::eq(other, cleaner)
+                && other.victim().is_some_and(|(victim, _)| victim.extent == extent)
+        })
+    }
+
+    /// Moves what lives in `victim`, from unit `from` on.
+    fn walk_victim(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        victim: Victim,
+        from: u32,
+        budget: &mut u64,
+    ) -> Result<Walked, WriteError> {
+        let segment = &self.segment;
+        let base = segment.geometry.extent_offset(victim.extent);
+        let stamps = segment.superblock().next_stamp.load();
+        let mut key = Vec::new();
+        let mut at = u64::from(from) * 8;
+        loop {
+            if !self.stands(victim)? {
+                return Ok(Walked::Freed);
+            }
+            let end = u64::from(segment.extent_word(victim.extent)?.used) * 8;
+            if at + 16 > end {
+                break;
+            }
+            if *budget == 0 {
+                cleaner.set_cursor::<S>((at / 8) as u32);
+                return Ok(Walked::Stopped);
+            }
+            let found = self.candidate(victim, base + at, end - at, stamps, &mut key)?;
+            let Some(candidate) = found else {
+                *budget = budget.saturating_sub(LOOK_BYTES);
+                at += 8;
+                continue;
+            };
+            let bytes = candidate.header.shape().bytes;
+            let moved = self.move_item(session, cleaner, victim, &candidate)?;
+            *budget = budget.saturating_sub(match moved {
+                Moved::Done => bytes,
+                _ => LOOK_BYTES + key.len() as u64,
+            });
+            at += match moved {
+                Moved::Done => bytes,
+                // What looks like an item may be bytes that a crash left; a live one may begin
+                // within them.
+                Moved::Dead if victim.recount => 8,
+                Moved::Dead => bytes,
+                Moved::Busy => return Ok(Walked::Held),
+                Moved::NoRoom => return Ok(Walked::NoRoom),
+            };
+        }
+        self.finish_victim(victim)
+    }
+
+    /// At the end of a walk that moved everything that it found.
+    fn finish_victim(&self, victim: Victim) -> Result<Walked, WriteError> {
+        let segment = &self.segment;
+        let cell = &segment.extent(victim.extent)?.word;
+        loop {
+            let found = cell.load_acquire();
+            let word = ExtentWord::of(found);
+            if !self.stands(victim)? {
+                return Ok(Walked::Freed);
+            }
+            if victim.recount {
+                if cell.compare_exchange::<S>(found, ExtentWord::FREE.word()).is_ok() {
+                    return Ok(Walked::Freed);
+                }
+            } else {
+                // Units that no item takes: somebody is about to publish, or nobody ever will.
+                if !in_flight::may_publish(segment, victim.extent, |o| is_dead(segment, o))? {
+                    let suspect = ExtentWord { suspect: true, ..word };
+                    let _ = cell.compare_exchange::<S>(found, suspect.word());
+                }
+                return Ok(Walked::Held);
+            }
+        }
+    }
+
+    /// What looks like an item at `item`, with at most `room` bytes.
+    fn candidate(
+        &self,
+        victim: Victim,
+        item: u64,
+        room: u64,
+        stamps: u64,
+        key: &mut Vec<u8>,
+    ) -> Result<Option<Candidate>, Corruption> {
+        let segment = &self.segment;
+        let stamp = segment.stamp(item)?;
+        let header = segment.header(item)?;
+        if stamp == 0
+            || stamp >= stamps
+            || header.flags & !flags::KNOWN != 0
+            || header.namespace != 0
+            || header.shape().bytes > room
+        {
+            return Ok(None);
+        }
+        segment.copy_key(item, header, key)?;
+        let hash = segment.hasher.hash(key);
+        let shift = segment.geometry.slot_hash_shift;
+        let slot = Slot::of_item(item, victim.generation, hash, shift);
+        Ok(Some(Candidate { item, header, hash, slot }))
+    }
+
+    /// Moves one item, if its slot leads to it.
+    ///
+    /// Dies before the slot is stored: the copy is dead room, named by `in_flight` and the intent.
+    /// After it: the item is where it was moved to, and the victim suspect.
+    fn move_item(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        victim: Victim,
+        candidate: &Candidate,
+    ) -> Result<Moved, WriteError> {
+        let Candidate { item, header, hash, slot } = *candidate;
+        let segment = &self.segment;
+        let expired = self.is_expired(item, header)?;
+        // Without a guard no more than a hint, unless the extent is recounted.
+        if !victim.recount && find_slot(segment, slot, hash)?.is_none() {
+            return Ok(Moved::Dead);
+        }
+        let shape = header.shape();
+        let units = shape.bytes / 8;
+        let place = if expired || victim.recount && find_slot(segment, slot, hash)?.is_none() {
+            None
+        } else {
+            match relocation::reserve(segment, cleaner, session.owner(), units as u32)? {
+                Some(place) => Some(place),
+                None => return Ok(Moved::NoRoom),
+            }
+        };
+        if let Some(place) = &place {
+            let to = segment.region.words(place.offset, units)?;
+            for (from, to) in segment.region.words(item, units)?.iter().zip(to) {
+                to.store_unpublished::<S>(from.load());
+            }
+        }
+        let give_up = |moved| -> Result<Moved, WriteError> {
+            if let Some(place) = &place {
+                retire::abandon(segment, **place, session.owner())?;
+            }
+            Ok(moved)
+        };
+        let held = match self.hold_within(session, hash, GUARD_WAIT) {
+            Ok(held) => held,
+            Err(WriteError::Stuck { .. }) => return give_up(Moved::Busy),
+            Err(error) => return Err(error),
+        };
+        let Some(at) = find_slot(segment, slot, hash)? else { return give_up(Moved::Dead) };
+        let standing = Standing { at, slot, header };
+        let Some(place) = &place else {
+            // It expired; or it was published between the look and the guard, in an extent that
+            // takes nothing any more, which only hostile bytes do.
+            if expired {
+                self.remove(&held, &standing)?;
+                return Ok(Moved::Done);
+            }
+            return Ok(Moved::Busy);
+        };
+        if header.has(flags::COUNTER) {
+            // It may have changed since it was copied; from here on it can't.
+            let number = segment.region.view::<Cell64>(item + shape.value)?.load();
+            let copy = segment.region.view::<Cell64>(place.offset + shape.value)?;
+            copy.store_unpublished::<S>(number);
+        }
+        let shift = segment.geometry.slot_hash_shift;
+        let new = Slot::of_item(place.offset, place.generation, hash, shift);
+        held.arm_swap(&standing, new);
+        change::overwrite(segment, at, new)?;
+        retire::retire(segment, slot)?;
+        held.record.disarm::<S>();
+        let moved = cleaner.moved_bytes.load().wrapping_add(shape.bytes);
+        cleaner.moved_bytes.store::<S>(moved);
+        Ok(Moved::Done)
+    }
+}
+
+/// What emptying an extent gives, in units; 0 for one that is not worth it or takes no cleaning.
+fn gain(word: ExtentWord, capacity: u32) -> u32 {
+    let (gain, least) = match word.state {
+        // A suspect may hold nothing at all.
+        ExtentState::Sealed | ExtentState::Open if word.suspect => (capacity + 1, 0),
+        ExtentState::Sealed => (capacity.saturating_sub(word.live), capacity / GAIN_PART_MIN),
+        ExtentState::Open if word.owner.is_none() => {
+            (word.used.saturating_sub(word.live), capacity / GAIN_PART_MIN)
+        }
+        ExtentState::Open => (word.used.saturating_sub(word.live), capacity / GAIN_PART_MIN_OWNED),
+        _ => (0, 0),
+    };
+    if gain >= least.max(1) { gain } else { 0 }
+}
