@@ -149,7 +149,7 @@ fn what_is_no_store_is_said_so() {
         Reader::attach(&Spec::File(path)).expect_err(name)
     };
     assert!(matches!(at("text", b"hello, world"), AttachError::NotAStore { .. }));
-    assert!(matches!(at("empty", b""), AttachError::Unfinished { creator_alive: false, .. }));
+    assert!(matches!(at("empty", b""), AttachError::Empty { .. }));
     assert!(matches!(
         at("newer", b"CISTERN\x02........"),
         AttachError::OtherVersion { found: 2, supported: 1, .. }

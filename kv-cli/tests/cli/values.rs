@@ -173,6 +173,10 @@ fn times_to_live() {
         store.kv(["exists", "short"]).exits(1);
         store.kv(["add", "short", "again"]).exits(0);
         store.kv(["put", "k", "v", "--ttl-ms", "0"]).fails(8, "time to live");
+        store.kv(["put", "k", "v", "--ttl", "1ns"]).fails(8, "the shortest is 1 ms");
+        let said = store.kv(["put", "k", "v", "--ttl", "0.9ms"]).fails(8, "less than 1 ms").stderr;
+        assert!(!said.contains(" 0 ms"), "{said}");
+        store.kv(["put", "k", "v", "--ttl", "1ms"]).exits(0);
         store.is_clean();
     }
 }

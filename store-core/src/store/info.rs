@@ -153,8 +153,8 @@ pub struct Stats {
 }
 
 impl<S: Shim> Store<S> {
-    /// Items in the store, those included that have expired and are not reclaimed yet. One load
-    /// for each stripe, so near while others write.
+    /// Items in the store. Expired ones count until they are swept, though no scan shows them. One
+    /// load for each stripe, so near while others write.
     pub fn len(&self) -> u64 {
         (0..self.segment.geometry.stripes)
             .filter_map(|stripe| self.segment.stripe(stripe).ok())
