@@ -123,6 +123,11 @@ fn counters() {
         assert_eq!(store.kv(["get", "n"]).exits(0).stdout, b"1");
         assert_eq!(store.kv(["--format", "json", "incr", "n"]).exits(0).json()["value"], 2);
 
+        store.kv(["put", "n", "9007199254740992"]).exits(0);
+        let run = store.kv(["--format", "json", "incr", "n"]).exits(0);
+        assert!(run.text().contains("\"value\":9007199254740993,"), "{}", run.text());
+        assert_eq!(run.json()["value_text"], "9007199254740993");
+
         store.kv(["put", "n", "9223372036854775807"]).exits(0);
         store.kv(["incr", "n"]).fails(8, "9223372036854775807");
         assert_eq!(store.kv(["get", "n"]).exits(0).stdout, b"9223372036854775807");
