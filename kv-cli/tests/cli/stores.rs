@@ -76,7 +76,7 @@ fn limits_and_sizes_are_shown_to_the_byte() {
         assert!(text.contains(&grouped(size)), "{text}");
     }
     let help = store.kv(["create", "--help"]).exits(0);
-    assert!(help.text().contains("1M is") && help.text().contains("fill an extent"));
+    assert!(help.text().contains("1M is") && help.text().contains("comes out smaller"));
 }
 
 #[test]
@@ -184,6 +184,37 @@ fn info_stats_and_check() {
         assert!(store.kv(["stats"]).exits(0).text().contains("99"));
         assert!(store.kv(["check"]).exits(0).text().ends_with("clean\n"));
     }
+}
+
+#[test]
+fn stats_tell_how_much_more_goes_in() {
+    for bytes in [40_000, 3_000, 150_000] {
+        let store = Store::unmade();
+        store.kv(["create", "--size", "4MiB"]).exits(0);
+        let line = |number: u32| {
+            format!("{{\"key\":\"k{number:05}\",\"value\":\"{}\"}}\n", "v".repeat(bytes))
+        };
+        store.kv_with(["load"], line(0).as_bytes()).exits(0);
+        let stats = store.kv(["--format", "json", "stats"]).exits(0).json();
+        let room = stats["room_items"].as_u64().expect("a number");
+        assert!(store.kv(["stats"]).exits(0).text().contains("room for about"), "{stats}");
+        let input: String = (1..5_000).map(line).collect();
+        let loaded = store.kv_with(["load", "--format", "json"], input.as_bytes()).exits(5).json();
+        let stored = loaded["stored"].as_u64().expect("a number");
+        assert!(stored.abs_diff(room) <= 1 + room / 50, "{bytes}: {room} were said, {stored} fit");
+        // Bytes are free still, but no piece is large enough.
+        let stats = store.kv(["--format", "json", "stats"]).exits(0).json();
+        assert_eq!(stats["room_items"], 0, "{stats}");
+        assert!(store.kv(["stats"]).exits(0).text().contains("no room for another"));
+    }
+    let store = Store::unmade();
+    store.kv(["create", "--size", "4MiB", "--items", "10"]).exits(0);
+    for key in ["a", "b", "c"] {
+        store.kv(["put", key, "v"]).exits(0);
+    }
+    let stats = store.kv(["stats"]).exits(0);
+    assert!(stats.text().contains("room for about 7 more, as the index has 10"), "{stats:?}");
+    assert!(store.kv(["stats", "--help"]).exits(0).text().contains("expired"));
 }
 
 #[test]
