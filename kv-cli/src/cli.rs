@@ -39,7 +39,8 @@ Exit codes:
   1 key absent, condition false   6 corrupt, not a store, other format version
   2 wrong usage                   7 timed out, or stuck behind a stopped process
   3 store absent                  8 key, value, number or line refused
-  4 no permission                 9 system error";
+  4 no permission                 9 system error, output not written
+                                130 ended by Ctrl-C or SIGTERM";
 
 /// A key-value store in shared memory for the processes of one host.
 #[derive(Debug, Parser)]
