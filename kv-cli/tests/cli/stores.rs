@@ -93,6 +93,8 @@ fn what_is_in_the_way_is_named_and_only_a_store_is_to_be_removed() {
         assert!(said.contains("exists already") && !said.contains("rm"), "{said}");
     };
     foreign(directory.path(), "a directory");
+    run(directory.path(), &["get", "k"]).fails(6, "no Cistern store");
+    run(directory.path(), &["put", "k", "v"]).fails(6, "no Cistern store");
     std::fs::write(place("notes"), "dear to me\n").expect("writes");
     foreign(&place("notes"), "a file of another kind");
     run(&place("store"), &["create", "--size", "1MiB"]).exits(0);

@@ -68,6 +68,8 @@ fn open(name: &ObjectName, writable: bool, shown: &str) -> Result<Object, Attach
             let access = if writable { "writing" } else { "reading" };
             AttachError::PermissionDenied { name: shown.to_owned(), access }
         }
+        // Only readers could open it, and be refused below.
+        io::ErrorKind::IsADirectory => AttachError::NotAStore { name: shown.to_owned(), found: 0 },
         _ => match name.link_target() {
             Some(target) => {
                 let target = target.display().to_string();

@@ -71,8 +71,7 @@ impl<R: BufRead> Fields<R> {
         self.ends.clear();
         let (mut state, mut refusal) = (State::Start, None);
         let (mut begin, mut quote_line) = (self.line, self.line);
-        loop {
-            let Some(byte) = self.byte()? else { break };
+        while let Some(byte) = self.byte()? {
             let end_of_line = matches!(byte, b'\n' | b'\r');
             if byte == b'\n' && self.after_cr {
                 self.after_cr = false;
