@@ -116,9 +116,10 @@ impl Plan {
         // Each extent takes its bytes, its entry and its generation; alignment may cost one more.
         geometry.place_tables(0);
         let of_one = extent_bytes + size_of::<ExtentEntry>() as u64 + 8;
-        let mut extents = max_size.saturating_sub(geometry.arena_offset) / of_one;
+        let estimate = max_size.saturating_sub(geometry.arena_offset) / of_one;
+        let mut extents = estimate.max(EXTENTS_MIN);
         loop {
-            geometry.place_tables(extents.clamp(EXTENTS_MIN, u32::MAX.into()) as u32);
+            geometry.place_tables(extents.min(u32::MAX.into()) as u32);
             let room = max_size.saturating_sub(geometry.arena_offset) / extent_bytes;
             if room >= extents && extents >= EXTENTS_MIN {
                 break;
