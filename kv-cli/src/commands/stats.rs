@@ -93,7 +93,7 @@ fn items(stats: &Stats) -> String {
             human::rounded(room)
         ),
         (room, left) if left < room => {
-            format!("room for about {} more, as the index has {planned}", human::rounded(left))
+            format!("room for about {} more, as the index has {planned}", human::count(left))
         }
         (room, _) => format!("room for about {} more", human::rounded(room)),
     };
