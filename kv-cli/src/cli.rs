@@ -3,6 +3,7 @@
 //! Each command's own arguments stand beside its code in `commands`.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -27,16 +28,19 @@ Examples:
 
 Stores (--store, or the variable KV_STORE):
   posix:NAME               shared memory, until a reboot or `kv-cli rm`
-  file:PATH                a mapped file, survives reboots
-  sysv:NAME, sysv:0xKEY    System V shared memory
-  fd:N                     a descriptor that this process inherited
+  file:PATH                a mapped file; outlives its processes, but is refused after a reboot
+  sysv:NAME, sysv:0xKEY    System V shared memory (not in this version)
+  fd:N                     a descriptor that this process inherited (not in this version)
+
+Sizes: KiB, MiB, GiB count by 1024; K, M, G and KB, MB, GB by 1000 (1M is 1,000,000 bytes).
 
 Exit codes:
   0 done                          5 full
   1 key absent, condition false   6 corrupt, not a store, other format version
   2 wrong usage                   7 timed out, or stuck behind a stopped process
   3 store absent                  8 key, value, number or line refused
-  4 no permission                 9 system error";
+  4 no permission                 9 system error, output not written
+                                130 ended by Ctrl-C or SIGTERM";
 
 /// A key-value store in shared memory for the processes of one host.
 #[derive(Debug, Parser)]
@@ -133,9 +137,12 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Exit> {
     };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // clap writes through anstream; a closed pipe is no error.
-            let _ = error.print();
-            Err(Exit::Done)
+            let Err(error) = error.print().and_then(|()| io::stdout().flush()) else {
+                return Err(Exit::Done);
+            };
+            let failure = Failure::output(&error);
+            output::complain(&failure);
+            Err(failure.exit)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();

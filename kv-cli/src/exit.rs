@@ -101,6 +101,14 @@ impl Failure {
         self
     }
 
+    /// The same failure with the commands that its text advises behind it.
+    pub(crate) fn hint(mut self, commands: &str) -> Failure {
+        if !commands.is_empty() {
+            self.message = self.message.map(|message| format!("{message} ({commands})"));
+        }
+        self
+    }
+
     /// The message in one line, whatever an error's text contained.
     pub(crate) fn line(&self) -> Option<String> {
         let message = self.message.as_ref()?;
@@ -118,21 +126,26 @@ impl From<ParseSpecError> for Failure {
 
 impl From<Corruption> for Failure {
     fn from(error: Corruption) -> Failure {
-        Failure::new(Exit::Corrupt, error.to_string())
+        Failure::new(Exit::Corrupt, error.to_string()).hint(CHECK)
     }
 }
 
 impl From<AttachError> for Failure {
     fn from(error: AttachError) -> Failure {
-        Failure::new(exit_of_attach(&error), error.to_string())
+        Failure::new(exit_of_attach(&error), error.to_string()).hint(hint_of_attach(&error))
     }
 }
 
 impl From<CreateError> for Failure {
     fn from(error: CreateError) -> Failure {
+        let hint = match &error {
+            CreateError::Exists { .. } => REMOVE,
+            CreateError::Attach(attach) => hint_of_attach(attach),
+            _ => "",
+        };
         let exit = match &error {
             // As with `add`: the condition that there is none yet is false.
-            CreateError::Exists { .. } => Exit::Absent,
+            CreateError::Exists { .. } | CreateError::Occupied { .. } => Exit::Absent,
             CreateError::PermissionDenied { .. } => Exit::Permission,
             CreateError::InvalidOption { .. } | CreateError::Unsupported { .. } => Exit::Usage,
             CreateError::NoRoom { .. } => Exit::Full,
@@ -140,13 +153,14 @@ impl From<CreateError> for Failure {
             CreateError::System { .. } => Exit::System,
             _ => Exit::System,
         };
-        Failure::new(exit, error.to_string())
+        Failure::new(exit, error.to_string()).hint(hint)
     }
 }
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Failure {
-        Failure::new(exit_of_read(&error), error.to_string())
+        let hint = if matches!(error, ReadError::Corruption(_)) { CHECK } else { "" };
+        Failure::new(exit_of_read(&error), error.to_string()).hint(hint)
     }
 }
 
@@ -169,7 +183,29 @@ impl From<WriteError> for Failure {
             },
             _ => Exit::System,
         };
-        Failure::new(exit, error.to_string())
+        let hint = match &error {
+            WriteError::Corruption(_) | WriteError::Read(ReadError::Corruption(_)) => CHECK,
+            WriteError::IndexFull { .. } => "kv-cli create --items",
+            WriteError::Reattach(attach) => hint_of_attach(attach),
+            _ => "",
+        };
+        Failure::new(exit, error.to_string()).hint(hint)
+    }
+}
+
+const CHECK: &str = "kv-cli check";
+const REMOVE: &str = "kv-cli rm";
+
+/// The commands of this program for what the library's text advises.
+fn hint_of_attach(error: &AttachError) -> &'static str {
+    match error {
+        AttachError::NotFound { .. } => "kv-cli create makes one, kv-cli ls lists them",
+        AttachError::Empty { .. }
+        | AttachError::Unfinished { .. }
+        | AttachError::Truncated { .. }
+        | AttachError::UncleanReboot { .. } => REMOVE,
+        AttachError::Corruption(_) => CHECK,
+        _ => "",
     }
 }
 
@@ -181,6 +217,8 @@ fn exit_of_attach(error: &AttachError) -> Exit {
             Exit::Permission
         }
         AttachError::NotAStore { .. }
+        | AttachError::SymbolicLink { .. }
+        | AttachError::Empty { .. }
         | AttachError::Unfinished { .. }
         | AttachError::OtherVersion { .. }
         | AttachError::UnknownFeatures { .. }
@@ -229,6 +267,8 @@ mod tests {
         assert_eq!(exit(AttachError::ForeignPidNamespace { name: name(), pid: 1 }), 4);
         assert_eq!(exit(AttachError::TooManyClients { name: name(), limit: 1 }), 5);
         assert_eq!(exit(AttachError::NotAStore { name: name(), found: 0 }), 6);
+        assert_eq!(exit(AttachError::SymbolicLink { name: name(), target: name() }), 6);
+        assert_eq!(exit(AttachError::Empty { name: name() }), 6);
         assert_eq!(exit(AttachError::Unfinished { name: name(), creator_alive: false }), 6);
         assert_eq!(exit(AttachError::OtherVersion { name: name(), found: 2, supported: 1 }), 6);
         assert_eq!(exit(AttachError::Truncated { name: name(), found: 2, expected: 1 }), 6);
@@ -244,6 +284,7 @@ mod tests {
     fn create_errors_have_the_codes_of_the_manual() {
         let io_error = || io::Error::from(io::ErrorKind::Other);
         assert_eq!(exit(CreateError::Exists { name: name() }), 1);
+        assert_eq!(exit(CreateError::Occupied { name: name(), kind: "a directory" }), 1);
         assert_eq!(exit(CreateError::PermissionDenied { name: name(), source: io_error() }), 4);
         assert_eq!(exit(CreateError::NoRoom { name: name(), needed: 2, free: 1 }), 5);
         assert_eq!(exit(CreateError::Unsupported { what: name(), remedy: "" }), 2);
@@ -281,6 +322,19 @@ mod tests {
         assert_eq!(failure.line(), None);
         let failure = Failure::output(&io::Error::from(io::ErrorKind::StorageFull));
         assert_eq!(failure.exit, Exit::System);
+    }
+
+    #[test]
+    fn the_library_advises_and_the_hint_names_the_command() {
+        let line = |failure: Failure| failure.line().expect("a message");
+        let text = line(AttachError::NotFound { name: name() }.into());
+        assert!(text.ends_with(" (kv-cli create makes one, kv-cli ls lists them)"), "{text}");
+        assert!(line(BROKEN.into()).ends_with(" (kv-cli check)"));
+        assert!(line(CreateError::Exists { name: name() }.into()).ends_with(" (kv-cli rm)"));
+        // Nobody is told to remove what is no store.
+        let foreign = CreateError::Occupied { name: name(), kind: "a directory" };
+        assert!(!line(foreign.into()).contains("kv-cli"));
+        assert!(!line(AttachError::NotAStore { name: name(), found: 1 }.into()).contains("kv-cli"));
     }
 
     #[test]

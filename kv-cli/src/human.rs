@@ -7,13 +7,21 @@ use bytesize::ByteSize;
 /// `256MiB`, `1.5 GiB`, `4KB` or a plain number of bytes.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     text.trim().parse::<ByteSize>().map(|size| size.as_u64()).map_err(|_| {
-        "write a number of bytes with a unit, such as 256MiB, 1.5GiB or 64KiB".to_owned()
+        "write a number of bytes with a unit, such as 256MiB, 1.5GiB or 64KiB (MiB counts by 1024, \
+         M and MB by 1000)"
+            .to_owned()
     })
 }
 
-/// A size in binary units, with the exact number where it is not round.
+/// A size in binary units, rounded.
 pub(crate) fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
+}
+
+/// A size in binary units and to the byte: for limits, where rounding would mislead.
+pub(crate) fn exact_size(bytes: u64) -> String {
+    let exact = plural(bytes, "byte", "bytes");
+    if bytes < 1 << 20 { exact } else { format!("{} ({exact})", size(bytes)) }
 }
 
 /// A number with its thousands apart: `1,234,567`.
@@ -99,9 +107,19 @@ mod tests {
         assert_eq!(parse_size("1GB"), Ok(1_000_000_000));
         assert_eq!(parse_size("1.5GiB"), Ok(3 << 29));
         assert_eq!(parse_size("4096"), Ok(4096));
+        // As --help says.
+        assert_eq!(parse_size("1M"), Ok(1_000_000));
+        assert_eq!(parse_size("1K"), parse_size("1KB"));
+        assert_eq!(parse_size("1Mi"), parse_size("1MiB"));
         for text in ["", "MiB", "12 parsecs", "-5", "0x10"] {
             assert!(parse_size(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn limits_are_exact() {
+        assert_eq!(exact_size(65_535), "65,535 bytes");
+        assert_eq!(exact_size((1 << 20) + 1), "1.0 MiB (1,048,577 bytes)");
     }
 
     #[test]

@@ -17,7 +17,8 @@ use serde::ser::SerializeMap;
 
 use crate::exit::Failure;
 
-/// Tables are fitted to terminals that have at least so many columns.
+/// Tables and texts are fitted to terminals that have at least so many columns. One that does not
+/// know its width (0) would get a column of single letters.
 const NARROWEST: u16 = 40;
 
 /// A paragraph with its word of 8 letters fits any terminal.
@@ -57,6 +58,8 @@ pub(crate) struct Output {
     out: BufWriter<Stdout>,
     asked: Option<Format>,
     terminal: bool,
+    /// Columns that lines are fitted to; none where no terminal is.
+    width: Option<u16>,
     color: bool,
 }
 
@@ -66,7 +69,8 @@ impl Output {
         let stdout = io::stdout();
         let color = AutoStream::choice(&stdout) != ColorChoice::Never;
         let terminal = stdout.is_terminal();
-        Output { out: BufWriter::with_capacity(64 << 10, stdout), asked, terminal, color }
+        let width = Table::new().width().filter(|width| terminal && *width >= NARROWEST);
+        Output { out: BufWriter::with_capacity(64 << 10, stdout), asked, terminal, width, color }
     }
 
     /// The format asked for, else this command's own; an error where the command lacks it.
@@ -134,25 +138,39 @@ impl Output {
         self.line(&table.trim_fmt())
     }
 
-    /// Writes names with their values, one pair a line.
+    /// Writes a text, broken between words where it is wider than the terminal.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        let columns = self.width.map_or(usize::MAX, usize::from);
+        wrapped(text, columns).iter().try_for_each(|line| self.line(line))
+    }
+
+    /// Writes names with their values, one pair a line; on a terminal long values are broken.
     pub(crate) fn pairs(&mut self, pairs: &[(&str, String)]) -> Result<(), Failure> {
         let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let columns =
+            self.width.map_or(usize::MAX, |all| usize::from(all).saturating_sub(width + 2));
         for (name, value) in pairs {
-            let padded = format!("{name:<width$}");
-            let line = match self.color {
-                true => format!("{}  {value}", padded.bold()),
-                false => format!("{padded}  {value}"),
-            };
-            self.line(&line)?;
+            self.beside(name, width, value, columns)?;
         }
         Ok(())
     }
 
     /// Writes a word and beside it a paragraph about it, broken into lines.
     pub(crate) fn paragraph(&mut self, word: &str, text: &str) -> Result<(), Failure> {
-        for (number, line) in wrapped(text, PARAGRAPH_COLUMNS).iter().enumerate() {
+        self.beside(word, 8, text, PARAGRAPH_COLUMNS)
+    }
+
+    /// Writes a word of so many columns and a text behind it, broken into lines.
+    fn beside(
+        &mut self,
+        word: &str,
+        width: usize,
+        text: &str,
+        columns: usize,
+    ) -> Result<(), Failure> {
+        for (number, line) in wrapped(text, columns).iter().enumerate() {
             let shown = if number == 0 { word } else { "" };
-            let padded = format!("{shown:<8}");
+            let padded = format!("{shown:<width$}");
             let line = match self.color {
                 true => format!("{}  {line}", padded.bold()),
                 false => format!("{padded}  {line}"),
@@ -169,12 +187,12 @@ impl Output {
 
     fn bare_table(&self) -> Table {
         let mut table = Table::new();
-        // A terminal that does not know its width (0) would get a column of single letters.
-        let fits = self.terminal && table.width().is_some_and(|width| width >= NARROWEST);
-        table.set_content_arrangement(match fits {
-            true => ContentArrangement::Dynamic,
-            false => ContentArrangement::Disabled,
-        });
+        // Said outright: the table itself does not ask a terminal that it must not style for.
+        if let Some(width) = self.width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        } else {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
         match self.color {
             true => table.enforce_styling(),
             false => table.force_no_tty(),
@@ -249,6 +267,8 @@ impl Serialize for JsonEntry<'_> {
         }
         if let Some(number) = self.number {
             map.serialize_entry("value", &number)?;
+            // Many readers of JSON round numbers beyond 2^53.
+            map.serialize_entry("value_text", &number.to_string())?;
         }
         if let Some(version) = self.version {
             map.serialize_entry("version", version)?;
@@ -298,7 +318,7 @@ mod tests {
         let entry = JsonEntry { key: b"k", ttl_ms: Some(Some(5)), ..Default::default() };
         assert_eq!(json(entry), r#"{"key":"k","ttl_ms":5}"#);
         let entry = JsonEntry { key: b"k", number: Some(-3), ..Default::default() };
-        assert_eq!(json(entry), r#"{"key":"k","value":-3}"#);
+        assert_eq!(json(entry), r#"{"key":"k","value":-3,"value_text":"-3"}"#);
     }
 
     #[test]

@@ -84,19 +84,26 @@ impl Worker {
         }
     }
 
-    /// Waits for its next message.
+    /// Waits for its next message; an error if none comes.
     pub(crate) fn hear<T: DeserializeOwned>(&mut self, limit: Duration) -> Result<T, Failure> {
+        self.hear_within(limit)?.ok_or_else(|| {
+            let text = format!("{} said nothing for {} s", self.name, limit.as_secs());
+            Failure::new(Exit::TimedOut, text)
+        })
+    }
+
+    /// Waits for its next message; `None` if none came yet.
+    pub(crate) fn hear_within<T: DeserializeOwned>(
+        &mut self,
+        limit: Duration,
+    ) -> Result<Option<T>, Failure> {
         let line = match self.lines.recv_timeout(limit) {
             Ok(line) => line,
             Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
-            Err(RecvTimeoutError::Timeout) => {
-                let name = &self.name;
-                let text = format!("{name} said nothing for {} s", limit.as_secs());
-                return Err(Failure::new(Exit::TimedOut, text));
-            }
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
         };
         match serde_json::from_str(&line) {
-            Ok(Message::Report(report)) => Ok(report),
+            Ok(Message::Report(report)) => Ok(Some(report)),
             Ok(Message::Failed { exit, message }) => {
                 Err(Failure::new(Exit::from_code(exit), message).at(&self.name))
             }

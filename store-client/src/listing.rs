@@ -35,6 +35,8 @@ pub enum ListingState {
     Ready,
     /// Its creator died or is at work.
     Unfinished,
+    /// It has no bytes at all.
+    Empty,
     /// It has another version of the format.
     OtherVersion(u32),
     /// It is somebody else's.
@@ -76,6 +78,7 @@ fn state(name: &str) -> ListingState {
     match attach::<Plain>(&ObjectName::Posix(name.to_owned()), Access::ReadOnly) {
         Ok(_) => ListingState::Ready,
         Err(AttachError::Unfinished { .. }) => ListingState::Unfinished,
+        Err(AttachError::Empty { .. }) => ListingState::Empty,
         Err(AttachError::OtherVersion { found, .. }) => ListingState::OtherVersion(found),
         Err(AttachError::PermissionDenied { .. }) => ListingState::NoPermission,
         Err(error) => ListingState::Unreadable(error.to_string()),

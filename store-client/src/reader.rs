@@ -132,7 +132,7 @@ impl Reader {
         self.store.scan(cursor, prefix, limit)
     }
 
-    /// Items in the store, those included that have expired and are not reclaimed yet.
+    /// Items in the store. Expired ones count until they are swept, though no scan shows them.
     pub fn len(&self) -> u64 {
         self.store.len()
     }

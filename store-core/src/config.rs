@@ -54,8 +54,8 @@ pub struct CreateOptions {
 }
 
 impl CreateOptions {
-    /// A store that takes `size` bytes of memory, structures included, from the start. At least
-    /// 1 MiB, unless [`extent_size`](Self::extent_size) is chosen small too.
+    /// A store that takes `size` bytes of memory, structures included, from the start, less what
+    /// does not fill an extent. At least about 100 KiB.
     pub fn new(size: u64) -> Self {
         Self {
             size,
@@ -77,13 +77,13 @@ impl CreateOptions {
     }
 
     /// The unit of the arena: a power of two from 4 KiB to 1 MiB. If not given, a 1024th of the
-    /// size, between 64 KiB and 1 MiB.
+    /// size, between 64 KiB and 1 MiB, or smaller where a small store needs it.
     pub fn extent_size(mut self, extent_size: u64) -> Self {
         self.extent_size = Some(extent_size);
         self
     }
 
-    /// How many items the index is laid out for. If not given, one for each 192 bytes of
+    /// How many items the index is laid out for, at least 1. If not given, one for each 192 bytes of
     /// `max_size`. About twice as many fit before `IndexFull`, at less speed.
     pub fn items(mut self, items: u64) -> Self {
         self.items = Some(items);

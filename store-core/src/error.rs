@@ -10,7 +10,9 @@ use std::time::Duration;
 ///
 /// Never a panic: shared bytes are input. `check` lists everything that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the segment is corrupt: {what} at offset {offset:#x}; run `kv-cli check` on it")]
+#[error(
+    "the segment is corrupt: {what} at offset {offset:#x}; a check of it lists all that is broken"
+)]
 pub struct Corruption {
     /// What is wrong, in a few words.
     pub what: &'static str,
@@ -89,8 +91,8 @@ pub enum WriteError {
     Full(Fullness),
     /// No room for one more key in its bucket: the index is too small for so many items.
     #[error(
-        "the index is full: {items} items, laid out for {planned}; make the store with a larger \
-         `--items`, or delete keys"
+        "the index is full: {items} items, laid out for {planned}; delete keys, or make a store that \
+         is laid out for more items"
     )]
     IndexFull {
         /// Items in the store.
@@ -125,10 +127,13 @@ pub enum WriteError {
         /// What should have been added to it.
         delta: i128,
     },
-    /// A time to live of zero, or one of more than a thousand years.
-    #[error("a time to live of {millis} ms is out of range: from 1 to {limit} ms")]
+    /// A time to live of less than a millisecond, or one of more than a thousand years.
+    #[error(
+        "a time to live of {} is out of range: the shortest is 1 ms, the longest {limit} ms",
+        if *.millis == 0 { "less than 1 ms".to_owned() } else { format!("{millis} ms") }
+    )]
     InvalidTtl {
-        /// What was asked for, in milliseconds.
+        /// What was asked for, in whole milliseconds.
         millis: u128,
         /// The longest that can be had, in milliseconds.
         limit: u64,
@@ -158,10 +163,18 @@ pub enum WriteError {
 #[non_exhaustive]
 pub enum CreateError {
     /// There is one of that name.
-    #[error("{name} exists already; use it, or remove it first (kv-cli rm)")]
+    #[error("{name} exists already; attach it, destroy it first, or choose another name")]
     Exists {
         /// The name, as the operating system knows it.
         name: String,
+    },
+    /// Something that is no store has the name.
+    #[error("{name} exists already, and is {kind}, no store; choose another name")]
+    Occupied {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// What has it, such as `a directory`.
+        kind: &'static str,
     },
     /// No permission to make it there.
     #[error("no permission to create {name}: {source}")]
@@ -222,10 +235,18 @@ pub enum CreateError {
 #[non_exhaustive]
 pub enum AttachError {
     /// There is none of that name.
-    #[error("there is no store {name}; make it with `kv-cli create`, or see `kv-cli ls`")]
+    #[error("there is no store {name}; make it, or look at the name again")]
     NotFound {
         /// The name, as the operating system knows it.
         name: String,
+    },
+    /// The name is a symbolic link.
+    #[error("{name} is a symbolic link, and links are not followed; name its target, {target}")]
+    SymbolicLink {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// Where the link leads.
+        target: String,
     },
     /// No permission.
     #[error(
@@ -246,9 +267,18 @@ pub enum AttachError {
         /// The word that was found.
         found: u64,
     },
+    /// It has no bytes at all.
+    #[error(
+        "{name} is empty: its creator died at once, or it was truncated to nothing; destroy it and \
+         make it anew"
+    )]
+    Empty {
+        /// The name, as the operating system knows it.
+        name: String,
+    },
     /// Its creator died, or still works, before the store was whole.
     #[error(
-        "{name} was never finished: its creator {}; remove it (kv-cli rm) and make it anew",
+        "{name} was never finished: its creator {}; destroy it and make it anew",
         if *.creator_alive { "is still at work, or stopped" } else { "died" }
     )]
     Unfinished {
@@ -276,7 +306,9 @@ pub enum AttachError {
         unknown: u64,
     },
     /// The object is shorter than the store it holds.
-    #[error("{name} is truncated: it has {found} bytes and needs {expected}")]
+    #[error(
+        "{name} is truncated: it has {found} bytes and needs {expected}; destroy it and make it anew"
+    )]
     Truncated {
         /// The name, as the operating system knows it.
         name: String,

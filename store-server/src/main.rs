@@ -3,19 +3,20 @@
 //! No client needs it: readers and writers work on the mapping, and a writer that meets a dead
 //! one's guard repairs it itself. The server only makes sure that somebody looks now and then.
 
+mod exit;
 mod upkeep;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use bytesize::ByteSize;
 use clap::Parser;
 use store_client::{CreateError, CreateOptions, Spec, Writer, create, destroy};
 
 /// Keeps a store in shared memory and repairs what dead clients left.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, after_help = exit::HELP)]
 struct Args {
     /// The store: posix:NAME or file:PATH.
     #[arg(long, env = "KV_STORE", default_value = "posix:default")]
@@ -42,24 +43,30 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("store-server: {error:#}");
-            ExitCode::FAILURE
+            upkeep::complain(&error.to_string());
+            exit::code_of(&error)
         }
     }
 }
 
 fn run(args: &Args) -> Result<()> {
-    let stop = upkeep::stop_signal().context("installing signal handlers")?;
+    let stop =
+        upkeep::stop_signal().map_err(|error| anyhow!("installing signal handlers: {error}"))?;
     let writer = open(args)?;
     let info = writer.info()?;
-    println!("keeping {} ({}), {} items", args.store, ByteSize(info.segment_bytes), writer.len());
+    upkeep::say(&format!(
+        "keeping {} ({}), {} items",
+        args.store,
+        ByteSize(info.segment_bytes),
+        writer.len()
+    ));
     upkeep::run(&writer, Duration::from_millis(args.interval_ms), &stop);
     // A store that somebody removed meanwhile is not ours any more, whatever has its name now.
     let retired = writer.is_retired();
     drop(writer);
     if args.remove && !retired {
         destroy(&args.store)?;
-        println!("removed {}", args.store);
+        upkeep::say(&format!("removed {}", args.store));
     }
     Ok(())
 }
@@ -70,7 +77,8 @@ fn open(args: &Args) -> Result<Writer> {
         let options = CreateOptions::new(size.as_u64()).permissions(args.permissions);
         match create(&args.store, &options) {
             Ok(writer) => return Ok(writer),
-            Err(CreateError::Exists { .. }) => {}
+            // What is there may be a store or not: attaching it tells.
+            Err(CreateError::Exists { .. } | CreateError::Occupied { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,11 +1,21 @@
 //! The loop: look at the clients, sleep, until told to stop.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use store_client::Writer;
+
+/// Writes a line to standard output. A log that nobody takes any more does not end the upkeep.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Writes a line to standard error, with as little claim to be read.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "store-server: {text}");
+}
 
 /// How soon a signal is noticed.
 const STEP: Duration = Duration::from_millis(50);
@@ -30,26 +40,26 @@ const BUCKETS_SWEPT: u64 = 16_384;
 fn sweep(writer: &Writer) {
     match writer.sweep(BUCKETS_SWEPT) {
         Ok(0) => {}
-        Ok(swept) => println!("swept {swept} expired items"),
-        Err(error) => eprintln!("store-server: {error}"),
+        Ok(swept) => say(&format!("swept {swept} expired items")),
+        Err(error) => complain(&error.to_string()),
     }
 }
 
-/// Reaps dead clients and sweeps expired items each `interval` until `stop` is set or the store is destroyed, and says what
-/// it did.
+/// Reaps dead clients and sweeps expired items each `interval` until `stop` is set or the store is
+/// destroyed, and says what it did.
 pub(crate) fn run(writer: &Writer, interval: Duration, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         if writer.is_retired() {
-            println!("the store was removed");
+            say("the store was removed");
             return;
         }
         match writer.reap() {
-            Ok(reaped) if reaped.clients + reaped.guards > 0 => println!(
+            Ok(reaped) if reaped.clients + reaped.guards > 0 => say(&format!(
                 "reaped {} dead clients: {} guards repaired, {} extents handed on",
                 reaped.clients, reaped.guards, reaped.extents
-            ),
+            )),
             Ok(_) => {}
-            Err(error) => eprintln!("store-server: {error}"),
+            Err(error) => complain(&error.to_string()),
         }
         sweep(writer);
         let next = Instant::now() + interval;

@@ -76,10 +76,10 @@ fn show(report: &CheckReport, context: &mut Context) -> Result<(), Failure> {
         ("violations", human::count(violations(report))),
     ])?;
     for note in &report.notes {
-        output.line(&format!("note: {note}"))?;
+        output.text(&format!("note: {note}"))?;
     }
     for violation in &report.violations {
-        output.line(&format!("violation: {violation}"))?;
+        output.text(&format!("violation: {violation}"))?;
     }
     let more = violations(report) - report.violations.len() as u64;
     if more > 0 {

@@ -5,6 +5,7 @@ use clap_complete::Shell;
 use super::Context;
 use crate::cli;
 use crate::exit::{Exit, Failure};
+use crate::output::Format;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -21,6 +22,7 @@ pub(crate) struct CompletionsArgs {
 }
 
 pub(crate) fn run(args: CompletionsArgs, context: &mut Context) -> Result<Exit, Failure> {
+    context.output.format(Format::Raw, &[])?;
     // Into memory first: the generator panics when its writer fails.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut cli::definition(), "kv-cli", &mut script);

@@ -13,6 +13,8 @@ use crate::output::{Format, JsonEntry};
 /// Add to a number and print the result; an absent key counts as 0
 ///
 /// Exits 8 when the value is no whole number of 64 bits, or when the sum would be none.
+/// JSON has the result as a number, `value`, and exactly as text, `value_text`: many readers of JSON
+/// round numbers beyond 2^53.
 #[derive(Debug, clap::Args)]
 pub(crate) struct IncrArgs {
     #[command(flatten)]
@@ -22,6 +24,8 @@ pub(crate) struct IncrArgs {
 /// Subtract from a number and print the result; an absent key counts as 0
 ///
 /// Exits 8 when the value is no whole number of 64 bits, or when the difference would be none.
+/// JSON has the result as a number, `value`, and exactly as text, `value_text`: many readers of JSON
+/// round numbers beyond 2^53.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DecrArgs {
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use nix::unistd::Group;
 use serde::Serialize;
-use store_client::{CreateOptions, Mode};
+use store_client::{CreateError, CreateOptions, Mode};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
@@ -16,13 +16,16 @@ Examples:
   kv-cli create --store posix:shared --permissions 0640 --group www-data
   kv-cli create --store file:/var/lib/app/data.kv --size 1GiB --max-size 16GiB
 
+Sizes: KiB, MiB, GiB (and Ki, Mi, Gi) count by 1024; KB, MB, GB (and K, M, G) by 1000. So 1M is
+1,000,000 bytes and 1MiB 1,048,576.
+
 Exits 1 when the store exists already.";
 
 /// Make a store
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct CreateArgs {
-    /// Size of the whole store: 256MiB, 4GiB, …
+    /// Size of the whole store: 256MiB, 4GiB, … It comes out smaller by what does not fill an extent
     #[arg(long, default_value = "256MiB", value_parser = human::parse_size)]
     size: u64,
 
@@ -35,7 +38,7 @@ pub(crate) struct CreateArgs {
     extent_size: Option<u64>,
 
     /// How many items the index is laid out for [default: by size]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     items: Option<u64>,
 
     /// `store` refuses when it is full, `cache` evicts
@@ -86,7 +89,13 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
     if let Some(group) = &args.group {
         options = options.group(gid_of(group)?);
     }
-    let info = store_client::create(&spec, &options)?.info()?;
+    let made = store_client::create(&spec, &options).map_err(|error| match error {
+        CreateError::Unsupported { .. } if mode == Mode::Cache => {
+            Failure::from(error).hint("kv-cli create --mode store")
+        }
+        error => error.into(),
+    });
+    let info = made?.info()?;
 
     let created = Created {
         store: &context.store,
@@ -113,13 +122,13 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
             ("name", created.name.to_owned()),
             ("mode", created.mode),
             ("permissions", created.permissions),
-            ("size", human::size(created.size)),
-            ("largest size", human::size(created.max_size)),
+            ("size", human::exact_size(created.size)),
+            ("largest size", human::exact_size(created.max_size)),
             ("extents", format!("{} of {}", human::count(extents), human::size(info.extent_bytes))),
             ("buckets", human::count(created.buckets)),
             ("planned items", human::count(created.planned_items)),
-            ("longest key", human::size(created.key_bytes_max)),
-            ("largest value", human::size(created.value_bytes_max)),
+            ("longest key", human::exact_size(created.key_bytes_max)),
+            ("largest value", human::exact_size(created.value_bytes_max)),
         ])?;
     }
     Ok(Exit::Done)
@@ -136,7 +145,14 @@ fn permissions(text: &str) -> Result<u32, String> {
 
 fn gid_of(group: &str) -> Result<u32, Failure> {
     if let Ok(gid) = group.parse() {
-        return Ok(gid);
+        return match gid {
+            u32::MAX => Err(Failure::usage(format!(
+                "--group {gid} is no group: chown takes this number for no change; give a name, or \
+                 a number from 0 to {}",
+                gid - 1
+            ))),
+            gid => Ok(gid),
+        };
     }
     match Group::from_name(group) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
@@ -163,6 +179,9 @@ mod tests {
     fn groups_by_number_and_name() {
         assert_eq!(gid_of("12").ok(), Some(12));
         assert_eq!(gid_of("root").ok(), Some(0));
+        assert_eq!(gid_of("4294967294").ok(), Some(u32::MAX - 1));
+        let failure = gid_of("4294967295").expect_err("refused");
+        assert!(failure.line().is_some_and(|line| line.contains("no change")));
         let failure = gid_of("no-such-group-here").expect_err("refused");
         assert_eq!(failure.exit, Exit::Usage);
     }

@@ -77,6 +77,7 @@ fn state(state: &ListingState) -> String {
     match state {
         ListingState::Ready => "ready".to_owned(),
         ListingState::Unfinished => "unfinished".to_owned(),
+        ListingState::Empty => "empty".to_owned(),
         ListingState::OtherVersion(version) => format!("format version {version}"),
         ListingState::NoPermission => "no permission".to_owned(),
         ListingState::Unreadable(why) => format!("unreadable: {why}"),

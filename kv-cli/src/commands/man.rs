@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Context;
 use crate::cli;
 use crate::exit::{Exit, Failure};
+use crate::output::Format;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -21,6 +22,7 @@ pub(crate) struct ManArgs {
 }
 
 pub(crate) fn run(args: ManArgs, context: &mut Context) -> Result<Exit, Failure> {
+    context.output.format(Format::Raw, &[])?;
     let Some(directory) = args.out else {
         let mut page = Vec::new();
         clap_mangen::Man::new(cli::definition())

@@ -62,11 +62,31 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
     let output = Output::new(cli.global.format);
     let store = cli.global.store;
     let mut context = Context { store, timeout: cli.global.timeout, output };
+    let done = effect(&cli.command);
     let result = dispatch(cli.command, &mut context);
     let flushed = context.output.flush();
     let exit = result?;
-    flushed?;
+    // Who sees the code must not think that nothing was changed.
+    flushed.map_err(|failure| match done {
+        Some(done) => failure.at(&format!("{done}, but not reported")),
+        None => failure,
+    })?;
     Ok(exit)
+}
+
+/// What has happened to the store when a command went well, apart from what it wrote.
+fn effect(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Create(_) => Some("the store was made"),
+        Command::Rm(_) => Some("the store was removed"),
+        Command::Put(_) | Command::Add(_) | Command::Replace(_) | Command::Cas(_) => {
+            Some("the value was stored")
+        }
+        Command::Del(_) => Some("the keys were deleted"),
+        Command::Incr(_) | Command::Decr(_) => Some("the number was changed"),
+        Command::Load(_) => Some("the entries were loaded"),
+        _ => None,
+    }
 }
 
 fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {

@@ -51,7 +51,7 @@ fn refuse_foreign(spec: &Spec) -> Result<(), Failure> {
         return Ok(());
     }
     match Reader::attach(spec) {
-        Err(error @ AttachError::NotAStore { .. }) => {
+        Err(error @ (AttachError::NotAStore { .. } | AttachError::SymbolicLink { .. })) => {
             Err(Failure::new(Exit::Corrupt, format!("{error}; it was not removed")))
         }
         _ => Ok(()),

@@ -17,13 +17,17 @@ const BAR_CELLS: u32 = 24;
 /// Show how full a store is
 ///
 /// `live` are items that can be read, headers and padding included; `dead` are overwritten and
-/// deleted ones, and unused ends, in extents that still hold live items; `free` takes new items.
+/// deleted ones, and unused ends, in extents that still hold live items; `free` takes new items that
+/// are small enough for its pieces. Items that have expired count until they are swept, as
+/// store-server does, though no scan shows them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatsArgs {}
 
 #[derive(Serialize)]
 struct JsonStats {
     items: u64,
+    planned_items: u64,
+    room_items: u64,
     live_bytes: u64,
     dead_bytes: u64,
     free_bytes: u64,
@@ -70,20 +74,30 @@ fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
         ("index and tables", human::size(stats.structure_bytes)),
     ])?;
     for remark in remarks(stats) {
-        context.output.line(&format!("note: {remark}"))?;
+        context.output.text(&format!("note: {remark}"))?;
     }
     Ok(())
 }
 
-/// How many, how large, and how many more of that size.
+/// How many, how large, and how many more of that size: what both memory and index have room for.
 fn items(stats: &Stats) -> String {
     let count = human::count(stats.items);
     let Some(each) = stats.live_bytes.checked_div(stats.items).filter(|each| *each > 0) else {
         return count;
     };
-    let more = human::rounded(stats.free_bytes / each);
-    let each = human::size(each);
-    format!("{count} of {each} on average; free memory takes about {more} more of them")
+    let planned = human::count(stats.planned_items);
+    let room = match (stats.room_items, stats.planned_items.saturating_sub(stats.items)) {
+        (0, _) => "no room for another".to_owned(),
+        (room, 0) => format!(
+            "memory for about {} more, but the index is laid out for {planned}",
+            human::rounded(room)
+        ),
+        (room, left) if left < room => {
+            format!("room for about {} more, as the index has {planned}", human::count(left))
+        }
+        (room, _) => format!("room for about {} more", human::rounded(room)),
+    };
+    format!("{count} of {} on average; {room}", human::size(each))
 }
 
 /// Bytes, their share of the arena in percent, and the same as a bar.
@@ -139,6 +153,8 @@ fn remarks(stats: &Stats) -> Vec<String> {
 fn json(stats: &Stats) -> JsonStats {
     JsonStats {
         items: stats.items,
+        planned_items: stats.planned_items,
+        room_items: stats.room_items,
         live_bytes: stats.live_bytes,
         dead_bytes: stats.dead_bytes,
         free_bytes: stats.free_bytes,

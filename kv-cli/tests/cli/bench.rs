@@ -1,5 +1,11 @@
 //! `bench`: real processes, verified values, numbers that fit together.
 
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::harness::{Store, quiet};
@@ -100,4 +106,66 @@ fn a_store_filled_by_puts_at_random_has_room_again() {
     let read = store.kv(["bench", "--read-only", "--keys", "40000", "--seconds", "300ms"]);
     read.exits(0);
     store.is_clean();
+}
+
+#[test]
+fn an_interrupted_bench_shows_what_it_measured() {
+    let _quiet = quiet();
+    // Ctrl-C reaches all processes of the terminal, `kill` the first alone.
+    for whole_group in [false, true] {
+        let store = Store::posix();
+        let args =
+            ["bench", "--work", "put", "--keys", "100", "--processes", "2", "--seconds", "50"];
+        let child = store
+            .command([&args[..], &["--format", "json"]].concat())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let parent = child.id();
+        let until = Instant::now() + Duration::from_secs(20);
+        let working = || {
+            let info = store.kv(["--format", "json", "info"]).exits(0).json();
+            let clients = info["clients"].as_array().expect("a list").clone();
+            clients.iter().filter(|client| client["pid"] != parent).count() == 2
+        };
+        while !working() {
+            assert!(Instant::now() < until, "the workers never came");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        let pid = parent.cast_signed();
+        let signalled = Pid::from_raw(if whole_group { -pid } else { pid });
+        kill(signalled, Signal::SIGINT).expect("sends");
+        let output = child.wait_with_output().expect("ends");
+        assert!(Instant::now() < until + Duration::from_secs(20), "it took its time");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains("interrupted after"), "{said}");
+        let results: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(results["interrupted"], true);
+        assert!(results["puts"].as_u64().is_some_and(|puts| puts > 100), "{results}");
+        assert!(results["seconds"].as_f64().is_some_and(|s| s > 0.1 && s < 30.0), "{results}");
+        store.is_clean();
+    }
+}
+
+#[test]
+fn an_interrupted_fill_measured_nothing() {
+    let store = Store::posix();
+    let args = ["bench", "--keys", "4000000000", "--value-bytes", "16"];
+    let child =
+        store.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    while store.kv(["exists", "bench:00000000000000"]).code != Some(0) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).expect("sends");
+    let output = child.wait_with_output().expect("ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Full, if the store was faster than this test.
+    assert!(matches!(output.status.code(), Some(130 | 5)), "{said}");
+    assert!(said.contains("before anything was measured") || said.contains("full"), "{said}");
+    assert!(output.stdout.is_empty());
 }

@@ -7,6 +7,7 @@ mod demo;
 mod harness;
 mod stores;
 mod stuck;
+mod terminal;
 mod transfer;
 mod usage;
 mod values;

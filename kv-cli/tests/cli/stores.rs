@@ -34,6 +34,107 @@ fn refused_options_make_no_store() {
 }
 
 #[test]
+fn group_and_items_that_mean_nothing_are_refused() {
+    let store = Store::unmade();
+    store.kv(["create", "--group", "4294967295"]).fails(2, "no change");
+    store.kv(["create", "--items", "0"]).fails(2, "--items");
+    store.kv(["get", "k"]).fails(3, "");
+    store.kv(["create", "--size", "1MiB", "--items", "1"]).exits(0);
+}
+
+#[test]
+fn small_stores_work_and_too_small_ones_say_what_is_enough() {
+    for size in ["200KiB", "512KiB", "1000KiB"] {
+        let store = Store::unmade();
+        let made = store.kv(["create", "--size", size, "--format", "json"]).exits(0).json();
+        assert!(made["extents"].as_u64().is_some_and(|extents| extents >= 8), "{made}");
+        store.kv_with(["put", "k", "-"], &[b'v'; 5000]).exits(0);
+        assert_eq!(store.kv(["get", "k"]).exits(0).stdout, [b'v'; 5000]);
+        store.is_clean();
+    }
+    let store = Store::unmade();
+    let refused = store.kv(["create", "--size", "10KiB"]).fails(2, "bytes is the least");
+    let words: Vec<&str> = refused.stderr.split_whitespace().collect();
+    let bytes = words.iter().position(|word| *word == "bytes").expect("a number of bytes");
+    store.kv(["create", "--size", words[bytes - 1]]).exits(0);
+    store.kv(["put", "k", "v"]).exits(0);
+}
+
+#[test]
+fn limits_and_sizes_are_shown_to_the_byte() {
+    let store = Store::unmade();
+    let made = store.kv(["create", "--size", "16MiB"]).exits(0);
+    let info = store.kv(["info"]).exits(0);
+    let json = store.kv(["--format", "json", "info"]).exits(0).json();
+    let size = json["segment_bytes"].as_u64().expect("a size");
+    let grouped = |number: u64| {
+        let (millions, rest) = (number / 1_000_000, number % 1_000_000);
+        format!("{millions},{:03},{:03} bytes", rest / 1000, rest % 1000)
+    };
+    for text in [made.text(), info.text()] {
+        assert!(text.contains("65,535 bytes"), "{text}");
+        assert!(text.contains(&grouped(size)), "{text}");
+    }
+    let help = store.kv(["create", "--help"]).exits(0);
+    assert!(help.text().contains("1M is") && help.text().contains("comes out smaller"));
+}
+
+#[test]
+fn what_is_in_the_way_is_named_and_only_a_store_is_to_be_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| directory.path().join(name);
+    let run = |path: &std::path::Path, args: &[&str]| {
+        let mut command = bare();
+        command.args(args).args(["--store", &format!("file:{}", path.display())]);
+        finish(command, b"")
+    };
+    let foreign = |path: &std::path::Path, kind: &str| {
+        let said = run(path, &["create"]).fails(1, kind).stderr;
+        assert!(said.contains("exists already") && !said.contains("rm"), "{said}");
+    };
+    foreign(directory.path(), "a directory");
+    run(directory.path(), &["get", "k"]).fails(6, "no Cistern store");
+    run(directory.path(), &["put", "k", "v"]).fails(6, "no Cistern store");
+    std::fs::write(place("notes"), "dear to me\n").expect("writes");
+    foreign(&place("notes"), "a file of another kind");
+    run(&place("store"), &["create", "--size", "1MiB"]).exits(0);
+    run(&place("store"), &["put", "k", "v"]).exits(0);
+    run(&place("store"), &["create"]).fails(1, "kv-cli rm");
+
+    std::os::unix::fs::symlink("store", place("link")).expect("links");
+    foreign(&place("link"), "a symbolic link");
+    let target = std::fs::canonicalize(place("store")).expect("a path");
+    for command in [&["get", "k"][..], &["put", "k", "w"], &["info"], &["rm", "--yes"]] {
+        let said = run(&place("link"), command).fails(6, "symbolic link").stderr;
+        assert!(said.contains(target.to_str().expect("text")), "{said}");
+    }
+    assert_eq!(run(&target, &["get", "k"]).exits(0).stdout, b"v");
+}
+
+#[test]
+fn an_empty_object_is_called_empty_and_can_be_removed() {
+    let store = Store::unmade();
+    let name = store.spec.strip_prefix("posix:").expect("a name");
+    let path = format!("/dev/shm/cistern.{name}");
+    store.kv(["create", "--size", "1MiB"]).exits(0);
+    std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.set_len(0))
+        .expect("cuts");
+    for command in [&["get", "k"][..], &["put", "k", "v"], &["info"]] {
+        let said = store.kv(command).fails(6, "is empty").stderr;
+        assert!(said.contains("kv-cli rm") && !said.contains("never finished"), "{said}");
+    }
+    let rows = store.kv(["--format", "json", "ls"]).exits(0).json();
+    let row = rows.as_array().and_then(|rows| rows.iter().find(|row| row["store"] == store.spec));
+    assert_eq!(row.expect("its row")["state"], "empty");
+    store.kv(["create"]).fails(1, "kv-cli rm");
+    store.kv(["rm", "--yes"]).exits(0);
+    store.kv(["create", "--size", "1MiB"]).exits(0);
+}
+
+#[test]
 fn rm_asks_or_needs_yes() {
     for store in Store::both() {
         store.kv(["put", "k", "v"]).exits(0);
@@ -85,6 +186,37 @@ fn info_stats_and_check() {
         assert!(store.kv(["stats"]).exits(0).text().contains("99"));
         assert!(store.kv(["check"]).exits(0).text().ends_with("clean\n"));
     }
+}
+
+#[test]
+fn stats_tell_how_much_more_goes_in() {
+    for bytes in [40_000, 3_000, 150_000] {
+        let store = Store::unmade();
+        store.kv(["create", "--size", "4MiB"]).exits(0);
+        let line = |number: u32| {
+            format!("{{\"key\":\"k{number:05}\",\"value\":\"{}\"}}\n", "v".repeat(bytes))
+        };
+        store.kv_with(["load"], line(0).as_bytes()).exits(0);
+        let stats = store.kv(["--format", "json", "stats"]).exits(0).json();
+        let room = stats["room_items"].as_u64().expect("a number");
+        assert!(store.kv(["stats"]).exits(0).text().contains("room for about"), "{stats}");
+        let input: String = (1..5_000).map(line).collect();
+        let loaded = store.kv_with(["load", "--format", "json"], input.as_bytes()).exits(5).json();
+        let stored = loaded["stored"].as_u64().expect("a number");
+        assert!(stored.abs_diff(room) <= 1 + room / 50, "{bytes}: {room} were said, {stored} fit");
+        // Bytes are free still, but no piece is large enough.
+        let stats = store.kv(["--format", "json", "stats"]).exits(0).json();
+        assert_eq!(stats["room_items"], 0, "{stats}");
+        assert!(store.kv(["stats"]).exits(0).text().contains("no room for another"));
+    }
+    let store = Store::unmade();
+    store.kv(["create", "--size", "4MiB", "--items", "10"]).exits(0);
+    for key in ["a", "b", "c"] {
+        store.kv(["put", key, "v"]).exits(0);
+    }
+    let stats = store.kv(["stats"]).exits(0);
+    assert!(stats.text().contains("room for about 7 more, as the index has 10"), "{stats:?}");
+    assert!(store.kv(["stats", "--help"]).exits(0).text().contains("expired"));
 }
 
 #[test]

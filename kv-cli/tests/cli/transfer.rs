@@ -126,6 +126,46 @@ fn tables_of_values() {
 }
 
 #[test]
+fn quotes_in_the_wrong_place_are_refused_with_their_line() {
+    let csv = ["load", "--input-format", "csv", "--format", "json"];
+    let store = Store::posix();
+    let input = b"key,value\na,1\nb,\"2\nc,3\nd,4\n";
+    let run = store.kv_with(csv, input).fails(8, "1 line was refused, the other 1 stored");
+    let reason = &run.json()["reasons"][0];
+    assert_eq!(
+        (&reason["reason"], &reason["lines"][0]),
+        (&"a quote is not closed".into(), &3.into())
+    );
+    assert_eq!(store.kv(["scan"]).exits(0).text(), "a\n", "what stood before it is stored");
+
+    let store = Store::posix();
+    let input = b"key,value\r\na,\"x\r\n\"\"y\"\"\"\r\nra,\"x\"y\r\nb, \"1, 2\"\r\nc,3\r\n";
+    let run = store.kv_with(csv, input).fails(8, "2 lines were refused, the other 2 stored");
+    let summary = run.json();
+    let lines: BTreeSet<u64> = summary["reasons"]
+        .as_array()
+        .expect("reasons")
+        .iter()
+        .filter_map(|reason| reason["lines"][0].as_u64())
+        .collect();
+    assert_eq!(lines, BTreeSet::from([4, 5]), "{summary}");
+    assert_eq!(store.kv(["get", "a"]).exits(0).stdout, b"x\r\n\"y\"");
+    assert_eq!(store.kv(["get", "c"]).exits(0).stdout, b"3");
+    store.kv(["exists", "ra"]).exits(1);
+    let strict = [&csv[..], &["--strict"]].concat();
+    store.kv_with(strict, b"key,value\nra,\"x\"y\n").fails(8, "line 2 was refused: text follows");
+}
+
+#[test]
+fn a_header_with_one_name_twice_is_refused() {
+    let store = Store::posix();
+    let args = ["load", "--input-format", "csv"];
+    store.kv_with(args, b"key,value,value\na,1,2\n").fails(8, "line 1, the header: two columns");
+    store.kv_with(args, b"key,\"value\n").fails(8, "not closed");
+    assert_eq!(store.kv(["scan"]).exits(0).text(), "");
+}
+
+#[test]
 fn a_full_store_says_so_and_keeps_what_it_has() {
     for store in Store::both() {
         let value = "v".repeat(100_000);

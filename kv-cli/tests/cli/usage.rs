@@ -26,6 +26,29 @@ fn wrong_usage_exits_2_with_one_line() {
 }
 
 #[test]
+fn options_without_effect_are_refused() {
+    kv(&["bench", "--read-percent", "50"]).fails(2, "--read-percent");
+    kv(&["bench", "--work", "put", "--read-percent", "95"]).fails(2, "--read-percent");
+    kv(&["bench", "--batch", "32"]).fails(2, "--batch");
+    kv(&["bench", "--read-only", "--value-bytes", "100"]).fails(2, "--value-bytes");
+    for format in ["json", "jsonl", "table"] {
+        kv(&["man", "--format", format]).fails(2, "--format");
+        kv(&["completions", "bash", "--format", format]).fails(2, "--format");
+    }
+    kv(&["--format", "raw", "man"]).exits(0);
+    let store = Store::posix();
+    let by_column: [&[&str]; 4] = [
+        &["--key-column", "key"],
+        &["--value-column", "v"],
+        &["--ttl-column", "t"],
+        &["--no-header"],
+    ];
+    for options in by_column {
+        store.kv([&["load"], options].concat()).fails(2, "JSONL has no columns");
+    }
+}
+
+#[test]
 fn a_store_that_is_none_of_the_kinds_is_wrong_usage() {
     for spec in ["nonsense", "tcp:localhost", "posix:", "sysv:0xzz", "fd:x"] {
         kv(&["--store", spec, "get", "k"]).fails(2, "");
@@ -46,6 +69,9 @@ fn help_and_version() {
         assert!(help.text().contains(word), "{word}");
     }
     assert!(!help.text().contains("bench-worker"));
+    assert!(help.text().contains("refused after a reboot"));
+    assert!(help.text().contains("1M is 1,000,000 bytes"));
+    assert!(kv(&["incr", "--help"]).exits(0).text().contains("value_text"));
     assert!(kv(&["load", "--help"]).exits(0).text().contains("key_b64"));
     assert!(kv(&["--version"]).exits(0).text().starts_with("kv-cli "));
 }
@@ -87,13 +113,43 @@ fn a_closed_pipe_is_no_error() {
     assert_eq!((status.code(), said.as_str()), (Some(0), ""));
 }
 
+/// A run whose output meets a full disk.
+#[track_caller]
+fn into_a_full_disk(mut command: std::process::Command) -> (Option<i32>, String) {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("opens");
+    let output = command.stdout(full).stderr(Stdio::piped()).output().expect("runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 #[test]
 fn a_full_disk_is_an_error() {
-    let full = std::fs::File::options().write(true).open("/dev/full").expect("opens");
-    let mut command = bare();
-    command.args(["man"]).stdout(full).stderr(Stdio::piped());
-    let output = command.output().expect("runs");
-    assert_eq!(output.status.code(), Some(9));
+    let arguments: [&[&str]; 5] =
+        [&["man"], &["--help"], &["get", "--help"], &["--version"], &["completions", "zsh"]];
+    for args in arguments {
+        let mut command = bare();
+        command.args(args);
+        let (code, said) = into_a_full_disk(command);
+        assert_eq!(code, Some(9), "{args:?} {said}");
+        assert!(said.contains("standard output") && said.lines().count() == 1, "{args:?} {said}");
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_hide_what_was_done() {
+    let store = Store::unmade();
+    let steps: [(&[&str], &str); 5] = [
+        (&["create", "--size", "1MiB"], "the store was made, but not reported"),
+        (&["incr", "n"], "the number was changed"),
+        (&["--format", "table", "put", "k", "v"], "the value was stored"),
+        (&["get", "k"], "kv-cli: writing to standard output"),
+        (&["--format", "table", "rm", "-y"], "the store was removed"),
+    ];
+    for (args, words) in steps {
+        let (code, said) = into_a_full_disk(store.command(args));
+        assert_eq!(code, Some(9), "{args:?} {said}");
+        assert!(said.contains(words) && said.contains("standard output"), "{args:?} {said}");
+    }
+    store.kv(["info"]).fails(3, "");
 }
 
 #[test]

@@ -123,6 +123,11 @@ fn counters() {
         assert_eq!(store.kv(["get", "n"]).exits(0).stdout, b"1");
         assert_eq!(store.kv(["--format", "json", "incr", "n"]).exits(0).json()["value"], 2);
 
+        store.kv(["put", "n", "9007199254740992"]).exits(0);
+        let run = store.kv(["--format", "json", "incr", "n"]).exits(0);
+        assert!(run.text().contains("\"value\":9007199254740993,"), "{}", run.text());
+        assert_eq!(run.json()["value_text"], "9007199254740993");
+
         store.kv(["put", "n", "9223372036854775807"]).exits(0);
         store.kv(["incr", "n"]).fails(8, "9223372036854775807");
         assert_eq!(store.kv(["get", "n"]).exits(0).stdout, b"9223372036854775807");
@@ -173,6 +178,10 @@ fn times_to_live() {
         store.kv(["exists", "short"]).exits(1);
         store.kv(["add", "short", "again"]).exits(0);
         store.kv(["put", "k", "v", "--ttl-ms", "0"]).fails(8, "time to live");
+        store.kv(["put", "k", "v", "--ttl", "1ns"]).fails(8, "the shortest is 1 ms");
+        let said = store.kv(["put", "k", "v", "--ttl", "0.9ms"]).fails(8, "less than 1 ms").stderr;
+        assert!(!said.contains(" 0 ms"), "{said}");
+        store.kv(["put", "k", "v", "--ttl", "1ms"]).exits(0);
         store.is_clean();
     }
 }

@@ -70,7 +70,7 @@ impl Plan {
         if options.mode == Mode::Cache {
             return Err(CreateError::Unsupported {
                 what: "cache mode (eviction)".to_owned(),
-                remedy: "make the store with `--mode store`",
+                remedy: "choose the mode `store`, which refuses when it is full",
             });
         }
         let max_size = options.max_size.unwrap_or(options.size);
@@ -86,16 +86,40 @@ impl Plan {
             let rule = "permissions are octal, from 0000 to 0777".to_owned();
             return Err(CreateError::InvalidOption { option: "permissions", given, rule });
         }
-        let extent_bytes = extent_bytes(options)?;
-        let items = options.items.unwrap_or(max_size / PLANNED_ITEM_BYTES).max(1);
-        if items > 1 << 36 {
+        if options.group == Some(u32::MAX) {
+            let rule = "chown takes this number for no change; give the number of a group";
+            return Err(refuse("group", u32::MAX.into(), rule));
+        }
+        if options.items == Some(0) {
+            return Err(refuse("items", 0, "an index is laid out for at least 1 item"));
+        }
+        if let Some(items) = options.items.filter(|items| *items > 1 << 36) {
             return Err(refuse("items", items, "at most 2^36"));
         }
-        let mut geometry = Geometry::head(options.size, items, extent_bytes, max_size);
+        let sizes = extent_sizes(options)?;
+        let plan = sizes.clone().find_map(|extent_bytes| {
+            Self::with(options, options.size, max_size, extent_bytes).ok()
+        });
+        plan.ok_or_else(|| {
+            let least = sizes.filter_map(|bytes| least_size(options, max_size, bytes)).min();
+            too_small(options, least)
+        })
+    }
+
+    /// The layout with extents of one size; an error with the bytes that it would take at least.
+    fn with(
+        options: &CreateOptions,
+        size: u64,
+        max_size: u64,
+        extent_bytes: u64,
+    ) -> Result<Self, u64> {
+        let items = options.items.unwrap_or(max_size / PLANNED_ITEM_BYTES).max(1);
+        let mut geometry = Geometry::head(size, items, extent_bytes, max_size);
         // Each extent takes its bytes, its entry and its generation; alignment may cost one more.
         geometry.place_tables(0);
         let of_one = extent_bytes + size_of::<ExtentEntry>() as u64 + 8;
-        let mut extents = max_size.saturating_sub(geometry.arena_offset) / of_one;
+        let estimate = max_size.saturating_sub(geometry.arena_offset) / of_one;
+        let mut extents = estimate.max(EXTENTS_MIN);
         loop {
             geometry.place_tables(extents.min(u32::MAX.into()) as u32);
             let room = max_size.saturating_sub(geometry.arena_offset) / extent_bytes;
@@ -104,26 +128,13 @@ impl Plan {
             }
             extents = extents.saturating_sub(1);
             if extents < EXTENTS_MIN {
-                let structure = geometry.arena_offset;
-                let rule = format!(
-                    "structures take {structure} bytes and at least {EXTENTS_MIN} extents of \
-                     {extent_bytes} must fit beside them: choose a larger size, smaller extents \
-                     or fewer items"
-                );
-                return Err(refuse("size", max_size, rule));
+                return Err(geometry.arena_offset + EXTENTS_MIN * extent_bytes);
             }
         }
         geometry.segment_bytes = geometry.arena_offset + extents * extent_bytes;
-        let committed =
-            (options.size.saturating_sub(geometry.arena_offset) / extent_bytes).min(extents);
+        let committed = (size.saturating_sub(geometry.arena_offset) / extent_bytes).min(extents);
         if committed < EXTENTS_MIN {
-            let rule = format!(
-                "with a max-size of {max_size} and {items} items it takes at least {} bytes, {} of \
-                 them for structures: choose a larger size, or fewer items",
-                geometry.arena_offset + EXTENTS_MIN * extent_bytes,
-                geometry.arena_offset
-            );
-            return Err(refuse("size", options.size, rule));
+            return Err(geometry.arena_offset + EXTENTS_MIN * extent_bytes);
         }
         Ok(Self {
             geometry,
@@ -133,16 +144,46 @@ impl Plan {
     }
 }
 
-/// The extent size asked for, or the one that suits the size.
-fn extent_bytes(options: &CreateOptions) -> Result<u64, CreateError> {
-    let bytes = options.extent_size.unwrap_or_else(|| {
-        (options.size / 1024).clamp(64 << 10, EXTENT_BYTES_MAX).next_power_of_two()
-    });
-    if !bytes.is_power_of_two() || !(EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&bytes) {
-        let rule = format!("a power of two from {EXTENT_BYTES_MIN} to {EXTENT_BYTES_MAX} bytes");
-        return Err(refuse("extent-size", bytes, rule));
+/// The smallest size that holds the structures and some extents of one size; `None` where even the
+/// largest store does not.
+fn least_size(options: &CreateOptions, max_size: u64, extent_bytes: u64) -> Option<u64> {
+    let mut least = options.size;
+    // A larger store has larger structures, so the answer moves, by less each time.
+    while let Err(needed) = Plan::with(options, least, max_size.max(least), extent_bytes) {
+        least = needed.max(least + 1).next_multiple_of(PAGE_BYTES);
+        if least > Slot::SEGMENT_BYTES_MAX {
+            return None;
+        }
     }
-    Ok(bytes)
+    Some(least)
+}
+
+/// The refusal of a size, with the smallest one that would do.
+fn too_small(options: &CreateOptions, least: Option<u64>) -> CreateError {
+    let rule = match least {
+        Some(least) => format!(
+            "{least} bytes is the least for what is asked: choose a larger size, or fewer items, \
+             a smaller max-size or smaller extents where these were chosen"
+        ),
+        None => "not even 2 TiB are enough for so many items: choose fewer".to_owned(),
+    };
+    refuse("size", options.size, rule)
+}
+
+/// The extent sizes to be tried: the one asked for, or the one that suits the size, and smaller
+/// ones for a store that is too small for eight of them.
+fn extent_sizes(options: &CreateOptions) -> Result<impl Iterator<Item = u64> + Clone, CreateError> {
+    let suitable = || (options.size / 1024).clamp(64 << 10, EXTENT_BYTES_MAX).next_power_of_two();
+    let (smallest, largest) = match options.extent_size {
+        Some(bytes) => (bytes, bytes),
+        None => (EXTENT_BYTES_MIN, suitable()),
+    };
+    if !largest.is_power_of_two() || !(EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&largest) {
+        let rule = format!("a power of two from {EXTENT_BYTES_MIN} to {EXTENT_BYTES_MAX} bytes");
+        return Err(refuse("extent-size", largest, rule));
+    }
+    let halved = move |bytes: &u64| Some(bytes / 2).filter(|half| *half >= smallest);
+    Ok(std::iter::successors(Some(largest), halved))
 }
 
 impl Geometry {
@@ -384,6 +425,42 @@ mod tests {
     }
 
     #[test]
+    fn extents_shrink_with_the_size_unless_they_were_chosen() {
+        for size in (128 << 10..2 << 20).step_by(12_345) {
+            let plan = Plan::of(&CreateOptions::new(size)).expect("a plan");
+            assert_eq!(plan.geometry.validate_places(size), Ok(()));
+            assert!(u64::from(plan.geometry.extents) >= EXTENTS_MIN, "{size}");
+        }
+        assert!(Plan::of(&CreateOptions::new(512 << 10).extent_size(64 << 10)).is_err());
+    }
+
+    #[test]
+    fn a_size_too_small_is_refused_with_the_least_that_does() {
+        let cases = [
+            CreateOptions::new(1),
+            CreateOptions::new(70_000),
+            CreateOptions::new(1 << 20).extent_size(1 << 20),
+            CreateOptions::new(1 << 20).items(1_000_000),
+            CreateOptions::new(1 << 20).max_size(1 << 30),
+            CreateOptions::new(1 << 20).max_size(1 << 21).items(1_000_000),
+        ];
+        for options in cases {
+            let error = Plan::of(&options).expect_err("refused").to_string();
+            let least = error.split_once("refused: ").and_then(|(_, rule)| rule.split_once(' '));
+            let least: u64 = least.and_then(|(least, _)| least.parse().ok()).expect("a number");
+            let with = |size| {
+                let max_size = options.max_size.map(|max_size| max_size.max(size));
+                Plan::of(&CreateOptions { size, max_size, ..options.clone() })
+            };
+            assert!(with(least).is_ok(), "{error}");
+            // Not much less: a larger store may have larger extents, and so fewer of them.
+            assert!(with(least - least / 50).is_err(), "{options:?} {error}");
+        }
+        let error = Plan::of(&CreateOptions::new(1 << 20).items(1 << 36)).expect_err("refused");
+        assert!(error.to_string().contains("fewer items"), "{error}");
+    }
+
+    #[test]
     fn a_reserve_is_planned_but_not_committed() {
         let options = CreateOptions::new(16 << 20).max_size(64 << 20);
         let plan = Plan::of(&options).expect("a plan");
@@ -403,5 +480,7 @@ mod tests {
         assert!(refused(CreateOptions::new(1 << 24).permissions(0o1777)).contains("octal"));
         assert!(refused(CreateOptions::new(1 << 43)).contains("2 TiB"));
         assert!(refused(CreateOptions::new(1 << 24).items(1 << 40)).contains("items"));
+        assert!(refused(CreateOptions::new(1 << 24).items(0)).contains("at least 1"));
+        assert!(refused(CreateOptions::new(1 << 24).group(u32::MAX)).contains("no change"));
     }
 }

@@ -68,7 +68,15 @@ fn open(name: &ObjectName, writable: bool, shown: &str) -> Result<Object, Attach
             let access = if writable { "writing" } else { "reading" };
             AttachError::PermissionDenied { name: shown.to_owned(), access }
         }
-        _ => system("open", shown)(source),
+        // Only readers could open it, and be refused below.
+        io::ErrorKind::IsADirectory => AttachError::NotAStore { name: shown.to_owned(), found: 0 },
+        _ => match name.link_target() {
+            Some(target) => {
+                let target = target.display().to_string();
+                AttachError::SymbolicLink { name: shown.to_owned(), target }
+            }
+            None => system("open", shown)(source),
+        },
     })?;
     let kind = object.metadata().map_err(system("fstat", shown))?.file_type();
     if kind.is_dir() || kind.is_char_device() || kind.is_fifo() || kind.is_socket() {
@@ -93,6 +101,9 @@ fn await_format(object: &Object, shown: &str) -> Result<(), AttachError> {
         if creator_alive {
             orphaned_since = None;
         } else if since.elapsed() >= ORPHAN_DEADLINE {
+            if object.metadata().map_err(system("fstat", shown))?.len() == 0 {
+                return Err(AttachError::Empty { name: shown.to_owned() });
+            }
             return Err(AttachError::Unfinished { name: shown.to_owned(), creator_alive });
         }
         if start.elapsed() >= CREATION_DEADLINE {

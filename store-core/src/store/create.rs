@@ -1,6 +1,7 @@
 //! Making and destroying a segment.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 
 use super::Store;
 use super::attach::{Access, attach, check_start, validate};
@@ -9,6 +10,7 @@ use crate::error::{AttachError, Corruption, CreateError};
 use crate::hash::{HASH_RAPIDHASH_V3, Hasher};
 use crate::layout::{
     FEATURE_CHECKSUMS, FORMAT_WORD, Plan, STATE_LIVE, STATE_RETIRED, Segment, Superblock,
+    format_version_of,
 };
 use crate::region::{Region, Shim};
 use crate::sys::clock;
@@ -34,7 +36,7 @@ pub fn create<S: Shim>(
     let plan = Plan::of(options)?;
     let checksums = options.checksums.unwrap_or(matches!(name, ObjectName::File(_)));
     let lock = name.create().map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => CreateError::Exists { name: shown.clone() },
+        io::ErrorKind::AlreadyExists => in_the_way(name, &shown),
         io::ErrorKind::PermissionDenied => {
             CreateError::PermissionDenied { name: shown.clone(), source }
         }
@@ -82,6 +84,34 @@ pub fn create<S: Shim>(
             Err(error)
         }
     }
+}
+
+/// What has the name that a store was to get: a store, whole or not, or something foreign, which
+/// nobody should be told to remove.
+fn in_the_way(name: &ObjectName, shown: &str) -> CreateError {
+    match foreign_kind(name) {
+        Some(kind) => CreateError::Occupied { name: shown.to_owned(), kind },
+        None => CreateError::Exists { name: shown.to_owned() },
+    }
+}
+
+/// What an object is, if it can be told that it is no store.
+fn foreign_kind(name: &ObjectName) -> Option<&'static str> {
+    let kind = std::fs::symlink_metadata(name.path()).ok()?.file_type();
+    if kind.is_symlink() {
+        return Some("a symbolic link");
+    }
+    if kind.is_dir() {
+        return Some("a directory");
+    }
+    if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
+        return Some("a special file");
+    }
+    let mut word = [0; 8];
+    name.open(false).ok()?.read_start(&mut word).ok()?;
+    let word = u64::from_le_bytes(word);
+    // No word is there until the creator is done.
+    (word != 0 && format_version_of(word).is_none()).then_some("a file of another kind")
 }
 
 fn map_new(object: &Object, bytes: u64, shown: &str) -> Result<Mapping, CreateError> {
@@ -196,7 +226,8 @@ pub(super) fn fresh_clock_offset_ms() -> u64 {
 /// its name. Mappings that stand go on working on memory that nobody else will find.
 ///
 /// # Errors
-/// `NotFound`, `PermissionDenied`, `NotAStore` for a file of another kind, or `System`.
+/// `NotFound`, `PermissionDenied`, `NotAStore` for a file of another kind, `SymbolicLink` for a link
+/// to one, or `System`.
 pub fn destroy(name: &ObjectName) -> Result<(), AttachError> {
     let shown = || name.path().display().to_string();
     match attach::<crate::region::Plain>(name, Access::ReadWrite) {
@@ -205,9 +236,11 @@ pub fn destroy(name: &ObjectName) -> Result<(), AttachError> {
         }
         // Somebody's file, or a link to one. In shared memory the name alone says that it is meant
         // to be a store.
-        Err(error @ (AttachError::NotAStore { .. } | AttachError::System { .. }))
-            if matches!(name, ObjectName::File(_)) =>
-        {
+        Err(
+            error @ (AttachError::NotAStore { .. }
+            | AttachError::SymbolicLink { .. }
+            | AttachError::System { .. }),
+        ) if matches!(name, ObjectName::File(_)) => {
             return Err(error);
         }
         // Half-made and truncated ones have no state word to mark, and are removed too.

@@ -4,7 +4,9 @@ use super::Store;
 use crate::arena::usage::Usage;
 use crate::config::Mode;
 use crate::error::Corruption;
-use crate::layout::{ClientState as EntryState, ClientWord, ExtentWord, FORMAT_VERSION};
+use crate::layout::{
+    ClientState as EntryState, ClientWord, ExtentState, ExtentWord, FORMAT_VERSION,
+};
 use crate::recovery::state_of;
 use crate::region::Shim;
 use crate::sync::{Guard, Owner};
@@ -118,8 +120,13 @@ pub struct HeldGuard {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Items, those included that have expired and are not reclaimed yet.
+    /// Items. Expired ones count until they are swept, though no scan shows them.
     pub items: u64,
+    /// Items that the index is laid out for. It takes more, at less speed, until it is full.
+    pub planned_items: u64,
+    /// How many more items of the mean size memory takes: whole ones, where each would have to go.
+    /// 0 for an empty store, which has no mean size.
+    pub room_items: u64,
     /// Bytes of items that can be read: headers, keys, values, padding.
     pub live_bytes: u64,
     /// Bytes of overwritten and deleted items whose extents still hold live ones.
@@ -153,8 +160,8 @@ pub struct Stats {
 }
 
 impl<S: Shim> Store<S> {
-    /// Items in the store, those included that have expired and are not reclaimed yet. One load
-    /// for each stripe, so near while others write.
+    /// Items in the store. Expired ones count until they are swept, though no scan shows them. One
+    /// load for each stripe, so near while others write.
     pub fn len(&self) -> u64 {
         (0..self.segment.geometry.stripes)
             .filter_map(|stripe| self.segment.stripe(stripe).ok())
@@ -287,6 +294,29 @@ impl<S: Shim> Store<S> {
         self.segment.client(client).map_or(0, |entry| ClientWord::of(entry.word.load()).pid)
     }
 
+    /// How many items of so many bytes fit. The ends of extents that are too short for one don't
+    /// count, and one that is larger than an extent needs several in a row.
+    fn room_for(&self, bytes: u64) -> Result<u64, Corruption> {
+        let extent_bytes = self.segment.geometry.extent_bytes();
+        let in_a_row = bytes.div_ceil(extent_bytes);
+        let (mut room, mut row) = (0_u64, 0);
+        for extent in 0..self.segment.geometry.extents {
+            let word = self.segment.extent_word(extent)?;
+            let free = match word.state {
+                ExtentState::Free => extent_bytes,
+                ExtentState::Open => extent_bytes.saturating_sub(u64::from(word.used) * 8),
+                _ => 0,
+            };
+            row = if free == extent_bytes { row + 1 } else { 0 };
+            if in_a_row == 1 {
+                room += free / bytes;
+            } else if row == in_a_row {
+                (room, row) = (room + 1, 0);
+            }
+        }
+        Ok(room)
+    }
+
     /// What the store holds: one line for each extent and 8 bytes for each overflow line are read.
     ///
     /// # Errors
@@ -300,8 +330,11 @@ impl<S: Shim> Store<S> {
         }
         let items = self.len();
         let lanes = geometry.buckets as f64 * crate::layout::LANES as f64;
+        let each = usage.live_bytes.checked_div(items).unwrap_or(0);
         Ok(Stats {
             items,
+            planned_items: geometry.planned_items,
+            room_items: if each == 0 { 0 } else { self.room_for(each.next_multiple_of(8))? },
             live_bytes: usage.live_bytes,
             dead_bytes: usage.dead_bytes,
             free_bytes: usage.free_bytes,

@@ -79,6 +79,15 @@ impl ObjectName {
         Ok(Object { file: fd.into() })
     }
 
+    /// Where it leads if it is a symbolic link, which is not followed.
+    pub(crate) fn link_target(&self) -> Option<PathBuf> {
+        let path = self.path();
+        let target = std::fs::read_link(&path).ok()?;
+        // A relative one counts from the link's directory.
+        let target = path.parent().map_or_else(|| target.clone(), |parent| parent.join(&target));
+        Some(std::fs::canonicalize(&target).unwrap_or(target))
+    }
+
     /// Makes an object, which must not exist, and locks it as its creator.
     ///
     /// # Errors

@@ -5,11 +5,16 @@
 mod keys;
 mod worker;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use store_client::{Reader, Writer};
 
 use self::keys::{Distribution, VALUE_BYTES_MIN};
@@ -24,6 +29,9 @@ use crate::progress;
 
 /// How long a worker may take beyond its task before the parent gives it up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How soon an interruption is noticed.
+const STEP: Duration = Duration::from_millis(50);
 
 /// Keys that are looked up to see whether a read-only bench has what it needs.
 const PROBES: u64 = 1000;
@@ -43,7 +51,8 @@ whole batch for multi-get), of which each 64th is timed, the clock's own 25 ns o
 
 Uniform puts go over the keys in rounds, since this version uses memory anew only where everything
 around is overwritten too. Those of zipf go at random and fill the store in time: then the bench
-ends early, says so, exits 5, and puts its keys anew.";
+ends early, says so, exits 5, and puts its keys anew. Ctrl-C ends it too: it shows what was measured
+until then and exits 130.";
 
 /// What the workers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -83,9 +92,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=4_000_000_000))]
     keys: u64,
 
-    /// Bytes of each value
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(VALUE_BYTES_MIN..))]
-    value_bytes: u64,
+    /// Bytes of each value [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(VALUE_BYTES_MIN..))]
+    value_bytes: Option<u64>,
 
     /// Which keys how often
     #[arg(long, value_enum, default_value = "uniform")]
@@ -99,17 +108,43 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     read_only: bool,
 
-    /// Lookups in 100 operations of mixed work
-    #[arg(long, value_name = "N", default_value_t = 95, value_parser = clap::value_parser!(u64).range(0..=100))]
-    read_percent: u64,
+    /// Lookups in 100 operations of mixed work [default: 95]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=100))]
+    read_percent: Option<u64>,
 
-    /// Keys in a batch of multi-get
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=8192))]
-    batch: u16,
+    /// Keys in a batch of multi-get [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=8192))]
+    batch: Option<u16>,
 
     /// Seed of the random numbers; the same one gives the same operations
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+}
+
+impl BenchArgs {
+    fn value_bytes(&self) -> u64 {
+        self.value_bytes.unwrap_or(100)
+    }
+
+    fn batch(&self) -> u16 {
+        self.batch.unwrap_or(32)
+    }
+
+    /// Refuses options that the work has no use for, rather than measuring something else.
+    fn fit_together(&self) -> Result<(), Failure> {
+        let wrong = if self.read_only && self.work.writes() {
+            "--read-only can't put; use --work get, multi-get or miss"
+        } else if self.read_only && self.value_bytes.is_some() {
+            "--read-only takes the values as they are; leave --value-bytes out"
+        } else if self.read_percent.is_some() && self.work != Work::Mixed {
+            "--read-percent is for --work mixed alone; leave it out, or mix"
+        } else if self.batch.is_some() && self.work != Work::MultiGet {
+            "--batch is for --work multi-get alone; leave it out, or get many"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::usage(wrong))
+    }
 }
 
 /// A worker of `bench`, started by it.
@@ -144,6 +179,8 @@ struct Results {
     puts: u64,
     bad_values: u64,
     contended: u64,
+    /// Ended by Ctrl-C before the time was up.
+    interrupted: bool,
     ops_per_s: f64,
     ns_per_op: f64,
     p50_ns: u64,
@@ -154,17 +191,37 @@ struct Results {
 
 pub(crate) fn run(args: BenchArgs, context: &mut Context) -> Result<Exit, Failure> {
     let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
-    if args.read_only && args.work.writes() {
-        return Err(Failure::usage("--read-only can't put; use --work get, multi-get or miss"));
+    args.fit_together()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(|error| Failure::system("catching signals", &error))?;
     }
+    let result = run_until(args, context, format, &interrupted);
+    match result {
+        // Ctrl-C reaches the workers too, and those that had no handler yet ended without an answer.
+        Err(failure) if interrupted.load(Relaxed) && failure.exit == Exit::System => {
+            Err(Failure::new(Exit::Interrupted, "interrupted before anything was measured"))
+        }
+        result => result,
+    }
+}
+
+/// Fills, measures and shows, all of it or what there was time for.
+fn run_until(
+    args: BenchArgs,
+    context: &mut Context,
+    format: Format,
+    interrupted: &AtomicBool,
+) -> Result<Exit, Failure> {
     let value_bytes = match args.read_only {
         true => present(&context.reader()?, args.keys)?,
         false => {
-            fill(&context.writer()?, &args)?;
-            args.value_bytes
+            fill(&context.writer()?, &args, interrupted)?;
+            args.value_bytes()
         }
     };
-    let reports = measure(&args, value_bytes, context)?;
+    let reports = measure(&args, value_bytes, context, interrupted)?;
     let results = add_up(&args, value_bytes, &reports)?;
     match format.is_json() {
         true => context.output.json(&results)?,
@@ -173,6 +230,14 @@ pub(crate) fn run(args: BenchArgs, context: &mut Context) -> Result<Exit, Failur
     let full = reports.iter().find_map(|report| report.full.as_deref());
     if full.is_some() {
         tidy(&context.writer()?, &args)?;
+    }
+    if reports.iter().any(|report| report.interrupted) {
+        let text = format!(
+            "interrupted after {:.2} s of {:.2} s; what is shown was measured until then",
+            results.seconds,
+            args.seconds.as_secs_f64()
+        );
+        return Err(Failure::new(Exit::Interrupted, text));
     }
     if results.bad_values > 0 {
         return Err(Failure::new(
@@ -202,22 +267,30 @@ fn tidy(writer: &Writer, args: &BenchArgs) -> Result<(), Failure> {
     for number in 0..args.keys {
         writer.delete(&keys::key(number))?;
     }
-    fill(writer, args)
+    fill(writer, args, &AtomicBool::new(false))
 }
 
 /// Puts the keys that are missing or have a value of another length.
-fn fill(writer: &Writer, args: &BenchArgs) -> Result<(), Failure> {
+fn fill(writer: &Writer, args: &BenchArgs, interrupted: &AtomicBool) -> Result<(), Failure> {
     let bar = progress::things(args.keys, "keys to put");
-    let length = usize::try_from(args.value_bytes)
+    let length = usize::try_from(args.value_bytes())
         .map_err(|_| Failure::usage("--value-bytes is more than this machine can address"))?;
     // Before a buffer of that size is made: the store itself says what it takes.
     let limit = writer.info()?.value_bytes_max;
-    if args.value_bytes > limit {
-        let len = args.value_bytes;
+    if args.value_bytes() > limit {
+        let len = args.value_bytes();
         return Err(store_client::WriteError::ValueTooLarge { len, limit }.into());
     }
     let mut value = vec![0; length];
     for number in 0..args.keys {
+        if interrupted.load(Relaxed) {
+            let text = format!(
+                "interrupted after {} of {} keys were put, before anything was measured",
+                human::count(number),
+                human::count(args.keys)
+            );
+            return Err(Failure::new(Exit::Interrupted, text));
+        }
         let key = keys::key(number);
         let fits = |found: &[u8]| found.len() == length && keys::is_whole(found, number);
         if writer.get_with(&key, fits)? != Some(true) {
@@ -257,16 +330,21 @@ fn present(reader: &Reader, count: u64) -> Result<u64, Failure> {
     Ok(length)
 }
 
-fn measure(args: &BenchArgs, value_bytes: u64, context: &Context) -> Result<Vec<Report>, Failure> {
+fn measure(
+    args: &BenchArgs,
+    value_bytes: u64,
+    context: &Context,
+    interrupted: &AtomicBool,
+) -> Result<Vec<Report>, Failure> {
     let mut workers = Vec::new();
     for stream in 0..args.processes {
         let task = Task {
             work: args.work,
-            read_percent: args.read_percent,
+            read_percent: args.read_percent.unwrap_or(95),
             keys: args.keys,
             value_bytes,
             distribution: args.distribution,
-            batch: usize::from(args.batch),
+            batch: usize::from(args.batch()),
             millis: u64::try_from(args.seconds.as_millis()).unwrap_or(u64::MAX),
             seed: args.seed,
             stream: stream.into(),
@@ -284,12 +362,31 @@ fn measure(args: &BenchArgs, value_bytes: u64, context: &Context) -> Result<Vec<
     for worker in &mut workers {
         worker.tell("go")?;
     }
-    let mut reports = Vec::new();
-    for worker in &mut workers {
-        let left = (args.seconds + PATIENCE).saturating_sub(started.elapsed());
-        reports.push(worker.hear(left)?);
+    let limit = args.seconds + PATIENCE;
+    let mut told = false;
+    let mut reports: Vec<Option<Report>> = workers.iter().map(|_| None).collect();
+    while reports.iter().any(Option::is_none) {
+        // Ctrl-C reaches the workers by itself, a signal to this process alone does not.
+        if interrupted.load(Relaxed) && !std::mem::replace(&mut told, true) {
+            for worker in &workers {
+                // One that has reported may be gone.
+                let _ = worker.signal(Signal::SIGINT);
+            }
+        }
+        // The first one that still works is waited for, the others only asked.
+        let mut patience = STEP;
+        for (worker, report) in workers.iter_mut().zip(&mut reports) {
+            if report.is_none() {
+                *report = worker.hear_within(patience)?;
+                patience = Duration::ZERO;
+            }
+        }
+        if started.elapsed() > limit {
+            let text = format!("a worker said nothing for {} s", limit.as_secs());
+            return Err(Failure::new(Exit::TimedOut, text));
+        }
     }
-    Ok(reports)
+    Ok(reports.into_iter().flatten().collect())
 }
 
 fn add_up(args: &BenchArgs, value_bytes: u64, reports: &[Report]) -> Result<Results, Failure> {
@@ -306,7 +403,7 @@ fn add_up(args: &BenchArgs, value_bytes: u64, reports: &[Report]) -> Result<Resu
         keys: args.keys,
         value_bytes,
         distribution: args.distribution,
-        batch: (args.work == Work::MultiGet).then_some(args.batch),
+        batch: (args.work == Work::MultiGet).then(|| args.batch()),
         read_only: args.read_only,
         seconds: nanos as f64 / 1e9 / f64::from(args.processes),
         ops,
@@ -315,6 +412,7 @@ fn add_up(args: &BenchArgs, value_bytes: u64, reports: &[Report]) -> Result<Resu
         puts: sum(|report| report.puts),
         bad_values: sum(|report| report.bad_values),
         contended: sum(|report| report.contended),
+        interrupted: reports.iter().any(|report| report.interrupted),
         ops_per_s: reports.iter().map(rate).sum(),
         ns_per_op: nanos as f64 / ops.max(1) as f64,
         p50_ns: latencies.value_at_quantile(0.5),

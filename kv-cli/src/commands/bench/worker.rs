@@ -4,10 +4,14 @@
 //! the vDSO, and nothing is written. So `strace -f -c` shows what the store does, not the bench.
 
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use store_client::{ReadError, Reader, Spec, Writer};
 
 use super::Work;
@@ -53,6 +57,8 @@ pub(super) struct Report {
     pub(super) latencies: Vec<(u64, u64)>,
     /// What the store said when it was full; the work ended there.
     pub(super) full: Option<String>,
+    /// A signal ended it before its time was up.
+    pub(super) interrupted: bool,
 }
 
 /// An empty histogram of nanoseconds with three significant digits.
@@ -78,6 +84,12 @@ impl Handle {
 
 /// Runs one task from attaching to the report.
 pub(super) fn run(task: &Task, spec: &Spec) -> Result<(), Failure> {
+    // Before "ready", so that no signal meets a worker that would die of it without a report.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(|error| Failure::system("catching signals", &error))?;
+    }
     let handle = match task.work.writes() {
         true => Handle::Writer(Writer::attach(spec)?),
         false => Handle::Reader(Reader::attach(spec)?),
@@ -90,6 +102,7 @@ pub(super) fn run(task: &Task, spec: &Spec) -> Result<(), Failure> {
         sequence: Sequence::new(task.distribution, task.keys, task.seed, task.stream),
         report: Report::default(),
         value: vec![0; usize::try_from(task.value_bytes).unwrap_or(0)],
+        stop: &stop,
         batch: Vec::with_capacity(task.batch),
         numbers: Vec::with_capacity(task.batch),
     };
@@ -119,6 +132,7 @@ struct Bench<'a> {
     sequence: Sequence,
     report: Report,
     value: Vec<u8>,
+    stop: &'a AtomicBool,
     batch: Vec<[u8; KEY_BYTES]>,
     numbers: Vec<u64>,
 }
@@ -164,7 +178,8 @@ impl Bench<'_> {
             let after = Instant::now();
             latencies.saturating_record((after - before).as_nanos() as u64);
             let elapsed = after - start;
-            if elapsed >= limit {
+            self.report.interrupted = self.stop.load(Relaxed);
+            if elapsed >= limit || self.report.interrupted {
                 self.report.nanos = elapsed.as_nanos() as u64;
                 return Ok(());
             }

@@ -1,84 +1,100 @@
-//! CSV (RFC 4180, quotes) and TSV (no quoting), with a header or by position.
+//! CSV (quotes as in RFC 4180) and TSV (no quoting): which column is what, by the header's names or
+//! by position.
 //!
-//! A quote that is never closed makes the rest of a file one field. There is no telling where the
-//! next record begins then, so a record longer than the limit ends the load instead of being skipped.
+//! A record too long ends the load instead of being skipped: most often a quote is not closed, and
+//! then there is no telling where the next record begins.
 
-use std::cell::Cell;
-use std::io::{self, Read};
-use std::rc::Rc;
+use std::io::BufRead;
 
-use super::{Columns, Line, Record, Refusal, Source};
+use super::fields::{Fields, Found};
+use super::{Columns, Line, Record, Refusal, Source, TTL_COLUMN};
 use crate::exit::{Exit, Failure};
 use crate::human;
 
-/// Bytes that the parser may have read ahead of the record it is at.
-const READ_AHEAD: usize = 64 << 10;
-
 /// A reader of CSV or TSV.
 pub(super) struct Delimited<R> {
-    reader: ::csv::Reader<Budgeted<R>>,
-    budget: Budget,
-    record: ::csv::ByteRecord,
+    fields: Fields<R>,
+    limit: usize,
+    /// How many columns a record may have, if a header says it.
+    columns: Option<usize>,
     key: usize,
     value: usize,
     ttl: Option<usize>,
 }
 
-impl<R: Read> Delimited<R> {
+impl<R: BufRead> Delimited<R> {
     pub(super) fn new(
         input: R,
         delimiter: u8,
         columns: &Columns,
         limit: usize,
     ) -> Result<Self, Failure> {
-        let budget = Budget { left: Rc::new(Cell::new(0)), limit };
-        budget.refill();
-        let budgeted = Budgeted { input, left: Rc::clone(&budget.left) };
-        let mut reader = ::csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .quoting(delimiter == b',')
-            .has_headers(!columns.no_header)
-            // Records with more or fewer columns are refused one by one, with their line.
-            .flexible(true)
-            .buffer_capacity(READ_AHEAD)
-            .from_reader(budgeted);
-        let (key, value, ttl) = match columns.no_header {
-            true => (0, 1, Some(2)),
-            false => {
-                let header = reader.byte_headers().map_err(|error| failure(&error, limit))?;
-                by_name(header, columns)?
-            }
+        let fields = Fields::new(input, delimiter, delimiter == b',', limit);
+        let (key, value, ttl) = (0, 1, Some(2));
+        let mut source = Delimited { fields, limit, columns: None, key, value, ttl };
+        if !columns.no_header {
+            source.read_header(columns)?;
+        }
+        Ok(source)
+    }
+
+    fn read_header(&mut self, columns: &Columns) -> Result<(), Failure> {
+        let refused = |line: u64, refusal: &Refusal| {
+            let place = format!("line {}, the header", human::count(line));
+            Failure::new(Exit::Refused, refusal.text()).at(&place)
         };
-        Ok(Delimited { reader, budget, record: ::csv::ByteRecord::new(), key, value, ttl })
+        let line = match self.read()? {
+            // An empty file holds no entries, and is no error.
+            Found::End => return Ok(()),
+            Found::Record(line) => line,
+            Found::Malformed(line, refusal) => return Err(refused(line, &refusal)),
+            Found::TooLong(line) => return Err(self.too_long(line)),
+        };
+        let name =
+            |column| Some(String::from_utf8_lossy(self.fields.get(column)?).trim().to_owned());
+        let names: Vec<String> = (0..self.fields.len()).map_while(name).collect();
+        if let Some(twice) = twice(&names) {
+            let detail = format!("{twice:?} stands there more than once; rename all but one");
+            return Err(refused(line, &Refusal::with("two columns have one name", detail)));
+        }
+        (self.key, self.value, self.ttl) = by_name(&names, columns)?;
+        self.columns = Some(names.len());
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<Found, Failure> {
+        self.fields.next().map_err(|error| Failure::system("reading the input", &error))
     }
 }
 
-impl<R: Read> Source for Delimited<R> {
+impl<R: BufRead> Source for Delimited<R> {
     fn next(&mut self) -> Result<Option<Line>, Failure> {
-        self.budget.refill();
-        let more = self
-            .reader
-            .read_byte_record(&mut self.record)
-            .map_err(|error| failure(&error, self.budget.limit))?;
-        if !more {
-            return Ok(None);
-        }
-        let number = self.record.position().map_or(0, ::csv::Position::line);
-        Ok(Some(Line { number, record: self.entry() }))
+        let (number, record) = match self.read()? {
+            Found::End => return Ok(None),
+            Found::Record(number) => (number, self.entry()),
+            Found::Malformed(number, refusal) => (number, Err(refusal)),
+            Found::TooLong(number) => return Err(self.too_long(number)),
+        };
+        Ok(Some(Line { number, record }))
     }
 }
 
 impl<R> Delimited<R> {
     fn entry(&self) -> Result<Record, Refusal> {
+        let found = || human::plural(self.fields.len() as u64, "column", "columns");
+        if let Some(most) = self.columns
+            && self.fields.len() > most
+        {
+            let detail = format!("it has {}; quote a value that contains the delimiter", found());
+            return Err(Refusal::with("there are more columns than in the header", detail));
+        }
         let column = |index: usize, reason: &'static str| {
-            self.record.get(index).ok_or_else(|| {
-                let columns = human::plural(self.record.len() as u64, "column", "columns");
-                Refusal::with(reason, format!("it has {columns}"))
-            })
+            let missing = || Refusal::with(reason, format!("it has {}", found()));
+            self.fields.get(index).ok_or_else(missing)
         };
         let key = column(self.key, "there is no column for the key")?.to_vec();
         let value = column(self.value, "there is no column for the value")?.to_vec();
-        let ttl = self.ttl.and_then(|ttl| self.record.get(ttl)).unwrap_or_default();
+        let ttl = self.ttl.and_then(|ttl| self.fields.get(ttl)).unwrap_or_default();
         let ttl_ms = match ttl.trim_ascii() {
             b"" => None,
             text => {
@@ -90,19 +106,26 @@ impl<R> Delimited<R> {
         };
         Ok(Record { key, value, ttl_ms })
     }
+
+    fn too_long(&self, line: u64) -> Failure {
+        let text = format!(
+            "line {}: the record that begins there has more than {} bytes; is a quote not closed? \
+             if not, raise --max-line",
+            human::count(line),
+            human::count(self.limit as u64)
+        );
+        Failure::new(Exit::Refused, text)
+    }
+}
+
+/// A name that two columns have. Columns without a name are not looked for, and may be many.
+fn twice(names: &[String]) -> Option<&String> {
+    let earlier = |position: usize| names[..position].contains(&names[position]);
+    (0..names.len()).find(|&at| !names[at].is_empty() && earlier(at)).map(|at| &names[at])
 }
 
 /// Positions of key, value and time to live by the names in the header.
-fn by_name(
-    header: &::csv::ByteRecord,
-    columns: &Columns,
-) -> Result<(usize, usize, Option<usize>), Failure> {
-    let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    let names: Vec<String> = header.iter().map(name).collect();
-    // An empty file holds no entries, and is no error.
-    if names.is_empty() {
-        return Ok((0, 1, None));
-    }
+fn by_name(names: &[String], columns: &Columns) -> Result<(usize, usize, Option<usize>), Failure> {
     let find = |wanted: &str| names.iter().position(|name| name == wanted);
     let need = |wanted: &str, option: &str| {
         find(wanted).ok_or_else(|| {
@@ -114,58 +137,13 @@ fn by_name(
             Failure::usage(text)
         })
     };
-    let key = need(&columns.key_column, "--key-column")?;
-    let value = need(&columns.value_column, "--value-column")?;
-    Ok((key, value, find(&columns.ttl_column)))
-}
-
-fn failure(error: &::csv::Error, limit: usize) -> Failure {
-    let place = match error.position() {
-        Some(position) => format!("line {}", human::count(position.line())),
-        None => "the input".to_owned(),
+    let key = need(columns.key_column(), "--key-column")?;
+    let value = need(columns.value_column(), "--value-column")?;
+    let ttl = match &columns.ttl_column {
+        Some(wanted) => Some(need(wanted, "--ttl-column")?),
+        None => find(TTL_COLUMN),
     };
-    match error.kind() {
-        ::csv::ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
-            let text = format!(
-                "a record has more than {} bytes; is a quote not closed?",
-                human::count(limit as u64)
-            );
-            Failure::new(Exit::Refused, text)
-        }
-        ::csv::ErrorKind::Io(source) => Failure::system("reading the input", source),
-        _ => Failure::new(Exit::Refused, format!("{place}: {error}")),
-    }
-}
-
-/// How many bytes the parser may still take for the present record.
-struct Budget {
-    left: Rc<Cell<usize>>,
-    limit: usize,
-}
-
-impl Budget {
-    fn refill(&self) {
-        self.left.set(self.limit.saturating_add(READ_AHEAD));
-    }
-}
-
-/// A reader that ends in an error when one record takes too much.
-struct Budgeted<R> {
-    input: R,
-    left: Rc<Cell<usize>>,
-}
-
-impl<R: Read> Read for Budgeted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        match self.left.get().checked_sub(count) {
-            Some(left) => {
-                self.left.set(left);
-                Ok(count)
-            }
-            None => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
-        }
-    }
+    Ok((key, value, ttl))
 }
 
 #[cfg(test)]
@@ -173,12 +151,7 @@ mod tests {
     use super::*;
 
     fn columns() -> Columns {
-        Columns {
-            key_column: "key".to_owned(),
-            value_column: "value".to_owned(),
-            ttl_column: "ttl_ms".to_owned(),
-            no_header: false,
-        }
+        Columns { key_column: None, value_column: None, ttl_column: None, no_header: false }
     }
 
     type Seen = (u64, Result<(String, String, Option<u64>), &'static str>);
@@ -241,8 +214,8 @@ mod tests {
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.line().is_some_and(|line| line.contains("word, meaning")));
         let named = Columns {
-            key_column: "word".to_owned(),
-            value_column: "meaning".to_owned(),
+            key_column: Some("word".to_owned()),
+            value_column: Some("meaning".to_owned()),
             ..columns()
         };
         let seen = read("word,meaning\na,b\n", b',', &named).expect("reads");
@@ -259,8 +232,37 @@ mod tests {
         let input = format!("key,value\nk,\"{}", "x".repeat(1 << 20));
         let failure = read(&input, b',', &columns()).expect_err("refused");
         assert_eq!(failure.exit, Exit::Refused);
-        // Many short records take no part of each other's budget.
-        let input = format!("key,value\n{}", "k,v\n".repeat(100_000));
-        assert_eq!(read(&input, b',', &columns()).expect("reads").len(), 100_000);
+        assert!(failure.line().is_some_and(|line| line.starts_with("line 2: ")));
+    }
+
+    #[test]
+    fn a_record_with_more_columns_than_the_header_lost_a_quote() {
+        let seen = read("key,value\nk,one, two\nl,w\n", b',', &columns()).expect("reads");
+        let refused = (2, Err("there are more columns than in the header"));
+        assert_eq!(seen, [refused, (3, ok("l", "w", None))]);
+    }
+
+    #[test]
+    fn a_header_that_can_mean_two_things_is_refused() {
+        let refused = |input: &str| {
+            let failure = read(input, b',', &columns()).expect_err("refused");
+            assert_eq!(failure.exit, Exit::Refused);
+            failure.line().expect("a message")
+        };
+        assert!(
+            refused("key,value,value\nk,v,w\n").contains("\"value\" stands there more than once")
+        );
+        assert!(refused("key,\"value\"s\nk,v\n").starts_with("line 1, the header: text follows"));
+        assert!(refused("key,\"value\nk,v\n").contains("not closed"));
+        // Columns without a name, as spreadsheets leave them, harm nobody.
+        let seen = read("key,value,,\nk,v,,\n", b',', &columns()).expect("reads");
+        assert_eq!(seen, [(2, ok("k", "v", None))]);
+    }
+
+    #[test]
+    fn a_column_that_was_named_must_be_there() {
+        let named = Columns { ttl_column: Some("ttl".to_owned()), ..columns() };
+        let failure = read("key,value\nk,v\n", b',', &named).expect_err("refused");
+        assert!(failure.line().is_some_and(|line| line.contains("--ttl-column")));
     }
 }

@@ -4,6 +4,7 @@
 //! the whole store (full, stuck, corrupt) ends the load at once and says at which line.
 
 mod delimited;
+mod fields;
 mod jsonl;
 mod summary;
 
@@ -29,7 +30,9 @@ JSONL, one object a line:
   {\"key_b64\":\"AP8=\",\"value_b64\":\"AAEC\"}       bytes that are no text
   {\"key\":\"user:2\",\"value\":{\"n\":[1,2]}}      a value that is no string: its JSON text
 Other members are ignored. CSV and TSV: a header with the columns key, value and, if you like,
-ttl_ms. A TSV file has no quoting: a quote is a quote.
+ttl_ms. CSV is quoted as RFC 4180 has it: a value with a comma, a quote or a newline stands in
+quotes, a quote in it twice. A quote anywhere else is refused, and so is one that is not closed,
+with all behind it. A TSV file has no quoting: a quote is a quote.
 
 Examples:
   kv-cli load users.jsonl
@@ -77,21 +80,40 @@ pub(crate) struct LoadArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "CSV and TSV")]
 struct Columns {
-    /// Column with the keys
-    #[arg(long, value_name = "NAME", default_value = "key")]
-    key_column: String,
+    /// Column with the keys [default: key]
+    #[arg(long, value_name = "NAME")]
+    key_column: Option<String>,
 
-    /// Column with the values
-    #[arg(long, value_name = "NAME", default_value = "value")]
-    value_column: String,
+    /// Column with the values [default: value]
+    #[arg(long, value_name = "NAME")]
+    value_column: Option<String>,
 
-    /// Column with times to live in milliseconds; may be missing or empty
-    #[arg(long, value_name = "NAME", default_value = "ttl_ms")]
-    ttl_column: String,
+    /// Column with times to live in milliseconds; may be empty [default: ttl_ms, if it is there]
+    #[arg(long, value_name = "NAME")]
+    ttl_column: Option<String>,
 
     /// No header: columns 1, 2 and 3 are key, value and time to live
     #[arg(long, conflicts_with_all = ["key_column", "value_column", "ttl_column"])]
     no_header: bool,
+}
+
+/// The column of times to live, where none is named.
+const TTL_COLUMN: &str = "ttl_ms";
+
+impl Columns {
+    fn key_column(&self) -> &str {
+        self.key_column.as_deref().unwrap_or("key")
+    }
+
+    fn value_column(&self) -> &str {
+        self.value_column.as_deref().unwrap_or("value")
+    }
+
+    /// Whether any of it was asked for.
+    fn given(&self) -> bool {
+        let named = [&self.key_column, &self.value_column, &self.ttl_column];
+        self.no_header || named.iter().any(|name| name.is_some())
+    }
 }
 
 /// One entry of the input.
@@ -116,6 +138,14 @@ impl Refusal {
 
     fn with(reason: &'static str, detail: impl Into<String>) -> Refusal {
         Refusal { reason, detail: Some(detail.into()) }
+    }
+
+    /// The reason with its detail.
+    fn text(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{} ({detail})", self.reason),
+            None => self.reason.to_owned(),
+        }
     }
 }
 
@@ -183,11 +213,8 @@ fn store_all(
             Ok(Stored::Replaced) => summary.replaced += 1,
             Err(refusal) => {
                 let stop = strict.then(|| {
-                    let why = match &refusal.detail {
-                        Some(detail) => format!("{} ({detail})", refusal.reason),
-                        None => refusal.reason.to_owned(),
-                    };
-                    let text = format!("line {} was refused: {why}", human::count(number));
+                    let (line, why) = (human::count(number), refusal.text());
+                    let text = format!("line {line} was refused: {why}");
                     Failure::new(Exit::Refused, text)
                 });
                 summary.refuse(number, refusal);
@@ -252,7 +279,14 @@ fn source<'a>(
         _ => InputFormat::Jsonl,
     };
     let input = BufReader::with_capacity(256 << 10, input);
-    Ok(match args.input_format.unwrap_or_else(guess) {
+    let input_format = args.input_format.unwrap_or_else(guess);
+    if input_format == InputFormat::Jsonl && args.columns.given() {
+        return Err(Failure::usage(
+            "JSONL has no columns; leave --key-column, --value-column, --ttl-column and --no-header \
+             out, or say --input-format csv or tsv",
+        ));
+    }
+    Ok(match input_format {
         InputFormat::Jsonl => Box::new(jsonl::Jsonl::new(input, limit)),
         InputFormat::Csv => Box::new(delimited::Delimited::new(input, b',', &args.columns, limit)?),
         InputFormat::Tsv => {
