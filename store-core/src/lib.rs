@@ -56,7 +56,7 @@ pub use error::{AttachError, Corruption, CreateError, Fullness, ReadError, Write
 pub use recovery::Reaped;
 pub use region::{Mutation, Plain, Shim};
 pub use store::{
-    Access, CheckReport, ClientInfo, ClientState, Condition, Cursor, Entry, HeldGuard,
+    Access, CheckReport, ClientInfo, ClientState, Condition, Cursor, Deletion, Entry, HeldGuard,
     Info, Outcome, PutOptions, ScanPage, Session, Stats, Store, Ttl, Version, attach, create,
     destroy, from_image, private, private_on_heap,
 };
