@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
 use store_core::{
-    Condition, CreateOptions, Outcome, Plain, PutOptions, Store, WriteError, private_on_heap,
+    Condition, CreateOptions, Deletion, HashKind, Outcome, Plain, PutOptions, Store, Ttl,
+    WriteError, private_on_heap,
 };
 use store_fuzz::key;
 
 fuzz_target!(|input: &[u8]| {
-    let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(8);
+    let hash = if input.len() % 2 == 0 { HashKind::Rapidhash } else { HashKind::Siphash };
+    let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(8).hash(hash);
     let store: Store<Plain> = private_on_heap(&options, 7).expect("a small store");
     let mut session = store.open_session().expect("a client entry");
     let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
@@ -18,10 +20,10 @@ fuzz_target!(|input: &[u8]| {
         let [what, number, low, high] = *step;
         let key = key(number);
         let size = usize::from(u16::from_le_bytes([low, high]) % 9000);
-        match what % 8 {
+        let value: Vec<u8> = (0..size).map(|i| (i as u8) ^ low).collect();
+        match what % 14 {
             0..4 => {
-                let value: Vec<u8> = (0..size).map(|i| (i as u8) ^ low).collect();
-                let condition = match what % 8 {
+                let condition = match what % 14 {
                     0 => Condition::Absent,
                     1 => Condition::Present,
                     _ => Condition::Always,
@@ -58,7 +60,67 @@ fuzz_target!(|input: &[u8]| {
                     Err(error) => panic!("{error}"),
                 }
             }
+            7 => {
+                let taken = store.take(&session, &key).expect("a take");
+                assert_eq!(taken, model.remove(&key));
+            }
+            8 | 9 => {
+                let old = model.get(&key).cloned().unwrap_or_default();
+                let (extended, whole) = match what % 14 {
+                    8 => (store.append(&session, &key, &value), [old, value].concat()),
+                    _ => (store.prepend(&session, &key, &value), [value, old].concat()),
+                };
+                match extended {
+                    Ok(length) => {
+                        assert_eq!(length, whole.len() as u64);
+                        model.insert(key, whole);
+                    }
+                    Err(
+                        WriteError::Full(_)
+                        | WriteError::IndexFull { .. }
+                        | WriteError::ValueTooLarge { .. },
+                    ) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            10 => match store.get_and_put(&session, &key, &value, &PutOptions::new()) {
+                Ok(old) => assert_eq!(old, model.insert(key, value)),
+                Err(WriteError::Full(_) | WriteError::IndexFull { .. }) => {}
+                Err(error) => panic!("{error}"),
+            },
+            11 => {
+                let hour = Ttl::Left(std::time::Duration::from_secs(3600));
+                let ttl = if low % 2 == 0 { hour } else { Ttl::Never };
+                match store.set_ttl(&session, &key, ttl) {
+                    Ok(there) => assert_eq!(there, model.contains_key(&key)),
+                    Err(WriteError::Full(_) | WriteError::ValueTooLarge { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            12 => {
+                if let Some(entry) = store.get_entry(&key).expect("a lookup") {
+                    let deletion = store.delete_if(&session, &key, entry.version);
+                    assert_eq!(deletion.expect("a delete"), Deletion::Done);
+                    assert_eq!(model.remove(&key), Some(entry.value));
+                } else {
+                    assert!(!model.contains_key(&key));
+                }
+            }
             _ => {
+                let numbers = number..number.saturating_add(high % 40);
+                let items: Vec<_> =
+                    numbers.map(|number| (store_fuzz::key(number), &value)).collect();
+                let outcomes = store.put_many(&session, &items, &PutOptions::new());
+                for ((key, value), outcome) in items.into_iter().zip(outcomes) {
+                    match outcome {
+                        Ok(outcome) => {
+                            let old = model.insert(key, value.clone());
+                            assert_eq!(outcome == Outcome::Replaced, old.is_some());
+                        }
+                        Err(WriteError::Full(_) | WriteError::IndexFull { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
                 store.close_session(&session).expect("a close");
                 session = store.open_session().expect("a client entry");
             }

@@ -10,8 +10,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cas, check, completions, counter, create, demo, dump, get, info, keys, load, ls, man,
-    mget, put, rm, scan, stats,
+    bench, cas, check, completions, counter, create, demo, dump, expire, extend, get, getset, info,
+    keys, load, ls, man, mget, mput, put, rm, scan, stats, take,
 };
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -103,11 +103,18 @@ pub(crate) enum Command {
     Add(put::AddArgs),
     Replace(put::ReplaceArgs),
     Cas(cas::CasArgs),
+    Mput(mput::MputArgs),
+    Append(extend::AppendArgs),
+    Prepend(extend::PrependArgs),
+    Getset(getset::GetsetArgs),
+    Take(take::TakeArgs),
     Del(keys::DelArgs),
     Exists(keys::ExistsArgs),
     Incr(counter::IncrArgs),
     Decr(counter::DecrArgs),
     Ttl(keys::TtlArgs),
+    Expire(expire::ExpireArgs),
+    Persist(expire::PersistArgs),
     Mget(mget::MgetArgs),
     Scan(scan::ScanArgs),
     Load(load::LoadArgs),
@@ -196,7 +203,14 @@ mod tests {
 
     #[test]
     fn numbers_may_be_negative() {
-        for args in [&["incr", "k", "-5"][..], &["decr", "k", "-5"], &["put", "k", "-5"]] {
+        for args in [
+            &["incr", "k", "-5"][..],
+            &["decr", "k", "-5"],
+            &["put", "k", "-5"],
+            &["append", "k", "-5"],
+            &["getset", "k", "-5"],
+            &["mput", "k", "-5", "l", "-6"],
+        ] {
             assert!(parsed(args).is_ok(), "{args:?}");
         }
         assert!(parsed(&["incr", "k", "five"]).is_err());

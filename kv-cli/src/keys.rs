@@ -26,6 +26,12 @@ pub(crate) struct KeyArgs {
 }
 
 impl KeyArgs {
+    /// The only key on the command line.
+    pub(crate) fn single(self) -> Option<Vec<u8>> {
+        let [key] = <[OsString; 1]>::try_from(self.keys).ok()?;
+        (key != "-").then(|| key.into_vec())
+    }
+
     /// Hands all keys on in batches. `limit` is the longest key in bytes that is worth reading.
     pub(crate) fn for_each_batch(
         self,

@@ -35,6 +35,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//! Both are off unless asked for.
+//! - `serde`: `Reader::get_postcard` and `Writer::put_postcard`, for any type that serde knows.
+//! - `zerocopy`: `Reader::get_zerocopy` and `Writer::put_zerocopy`, for types whose bytes are their
+//!   value.
 
 /// The README's example is a doctest.
 #[cfg(doctest)]
@@ -43,16 +49,23 @@ struct Readme;
 
 mod listing;
 mod reader;
+mod rewrite;
 mod spec;
+#[cfg(any(feature = "serde", feature = "zerocopy"))]
+mod typed;
 mod writer;
 
 pub use listing::{Listing, ListingState, list};
 pub use reader::Reader;
 pub use spec::{ParseSpecError, Spec};
+#[cfg(any(feature = "serde", feature = "zerocopy"))]
+pub use typed::TypedReadError;
+#[cfg(feature = "serde")]
+pub use typed::TypedWriteError;
 pub use writer::{Stored, Swapped, Writer, create, destroy};
 
 pub use store_core::{
     AttachError, CheckReport, ClientInfo, ClientState, Corruption, CreateError, CreateOptions,
-    Cursor, Entry, Fullness, HeldGuard, Info, Mode, PutOptions, ReadError, Reaped, ScanPage, Stats,
-    Ttl, Version, WriteError,
+    Cursor, Entry, Fullness, HashKind, HeldGuard, Info, Mode, PutOptions, ReadError, Reaped,
+    ScanPage, Stats, Ttl, Version, WriteError,
 };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use once_cell::race::OnceBox;
 use store_core::{
-    Access, AttachError, Condition, CreateError, CreateOptions, Outcome, PutOptions, Reaped,
-    Session, Store, Version, WriteError,
+    Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Outcome, PutOptions,
+    Reaped, Session, Store, Version, WriteError,
 };
 
 use crate::reader::Reader;
@@ -22,10 +22,10 @@ pub enum Stored {
     Replaced,
 }
 
-/// What a compare-and-swap did.
+/// What a write that is tied to a version did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swapped {
-    /// The key had the version, and has the new value now.
+    /// The key had the version, and has the new value now or is deleted.
     Done,
     /// The key has this version instead.
     Changed(Version),
@@ -122,10 +122,7 @@ impl Writer {
         value: &[u8],
         options: &PutOptions,
     ) -> Result<Stored, WriteError> {
-        Ok(match self.put_if(key, value, options, Condition::Always)? {
-            Outcome::Inserted => Stored::Inserted,
-            Outcome::Replaced | Outcome::Refused(_) => Stored::Replaced,
-        })
+        Ok(stored(self.put_if(key, value, options, Condition::Always)?))
     }
 
     /// Puts `value` under `key` if the key is absent; whether it did.
@@ -170,6 +167,38 @@ impl Writer {
         })
     }
 
+    /// Puts each value under its key, one after the other, and says for each what came of it, in
+    /// the order of the items. Cheaper than one `put` after the other where the index is larger
+    /// than the processor's cache, since cache misses overlap.
+    ///
+    /// It is not one step: others see some of the keys before the rest, and a key that is refused
+    /// does not keep the others from being put. Of a key that occurs twice the last value stays.
+    /// Each put waits for its guard up to the [deadline](Writer::set_guard_deadline).
+    ///
+    /// ```
+    /// # use store_client::{CreateOptions, PutOptions, Stored, Writer};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Writer::private(&CreateOptions::new(4 << 20))?;
+    /// let prices = [("EURUSD", "1.0841"), ("EURCHF", "0.9374")];
+    /// for stored in store.put_many(&prices, &PutOptions::new())? {
+    ///     assert_eq!(stored?, Stored::Inserted);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Reattach` in a forked child that can't become a client; then nothing was put. In the list,
+    /// those of [`Writer::put`], each about its own key.
+    pub fn put_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        items: &[(K, V)],
+        options: &PutOptions,
+    ) -> Result<Vec<Result<Stored, WriteError>>, WriteError> {
+        let outcomes = self.reader.store.put_many(self.session()?, items, options);
+        Ok(outcomes.into_iter().map(|outcome| outcome.map(stored)).collect())
+    }
+
     fn put_if(
         &self,
         key: &[u8],
@@ -186,6 +215,19 @@ impl Writer {
     /// `Stuck` or `Corruption`.
     pub fn delete(&self, key: &[u8]) -> Result<bool, WriteError> {
         self.reader.store.delete(self.session()?, key)
+    }
+
+    /// Deletes `key` if nobody has written it since `expected` was read
+    /// ([`Reader::get_entry`]). Costs what a delete does.
+    ///
+    /// # Errors
+    /// `Stuck` or `Corruption`.
+    pub fn delete_if(&self, key: &[u8], expected: Version) -> Result<Swapped, WriteError> {
+        Ok(match self.reader.store.delete_if(self.session()?, key, expected)? {
+            Deletion::Done => Swapped::Done,
+            Deletion::Refused(Some(found)) => Swapped::Changed(found),
+            Deletion::Refused(None) => Swapped::Absent,
+        })
     }
 
     /// Adds `by` to the number under `key` and gives the sum. An absent key counts as 0; a value
@@ -246,7 +288,7 @@ impl Writer {
 
     /// This process's session: after a fork, the child's own.
     #[inline]
-    fn session(&self) -> Result<&Session, WriteError> {
+    pub(crate) fn session(&self) -> Result<&Session, WriteError> {
         if self.sessions.session.is_of_this_process() {
             return Ok(&self.sessions.session);
         }
@@ -275,6 +317,14 @@ impl Writer {
             };
         }
         Ok(&link.session)
+    }
+}
+
+/// What a put without a condition did.
+fn stored(outcome: Outcome) -> Stored {
+    match outcome {
+        Outcome::Inserted => Stored::Inserted,
+        Outcome::Replaced | Outcome::Refused(_) => Stored::Replaced,
     }
 }
 

@@ -35,6 +35,40 @@ impl fmt::Display for Mode {
     }
 }
 
+/// The function that spreads keys over the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum HashKind {
+    /// rapidhash v3: about 3 ns for a key of 16 bytes.
+    #[default]
+    Rapidhash,
+    /// SipHash-1-3 with a random key of 128 bits: about twice the time, for keys that come from
+    /// people who may choose them so that they meet in one bucket. Its key can be read by whoever
+    /// may read the store.
+    Siphash,
+}
+
+impl FromStr for HashKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "rapidhash" => Ok(Self::Rapidhash),
+            "siphash" => Ok(Self::Siphash),
+            _ => Err(format!("{text:?} is no hash function: `rapidhash` or `siphash`")),
+        }
+    }
+}
+
+impl fmt::Display for HashKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rapidhash => "rapidhash",
+            Self::Siphash => "siphash",
+        })
+    }
+}
+
 /// How a store is made. All sizes in bytes.
 ///
 /// ```
@@ -51,6 +85,7 @@ pub struct CreateOptions {
     pub(crate) permissions: u32,
     pub(crate) group: Option<u32>,
     pub(crate) checksums: Option<bool>,
+    pub(crate) hash: HashKind,
 }
 
 impl CreateOptions {
@@ -66,6 +101,7 @@ impl CreateOptions {
             permissions: 0o600,
             group: None,
             checksums: None,
+            hash: HashKind::Rapidhash,
         }
     }
 
@@ -113,6 +149,13 @@ impl CreateOptions {
     /// value for each put. On for files if not given, off elsewhere.
     pub fn checksums(mut self, checksums: bool) -> Self {
         self.checksums = Some(checksums);
+        self
+    }
+
+    /// The hash function of the keys; rapidhash if not given. Programs that know rapidhash only
+    /// refuse a store with another one.
+    pub fn hash(mut self, hash: HashKind) -> Self {
+        self.hash = hash;
         self
     }
 }

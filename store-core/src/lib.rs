@@ -51,13 +51,13 @@ mod store;
 mod sync;
 mod sys;
 
-pub use config::{CreateOptions, Mode};
+pub use config::{CreateOptions, HashKind, Mode};
 pub use error::{AttachError, Corruption, CreateError, Fullness, ReadError, WriteError};
 pub use recovery::Reaped;
 pub use region::{Mutation, Plain, Shim};
 pub use store::{
-    Access, CheckReport, ClientInfo, ClientState, Condition, Cursor, Entry, HeldGuard, Info,
-    Outcome, PutOptions, ScanPage, Session, Stats, Store, Ttl, Version, attach, create, destroy,
-    from_image, private, private_on_heap,
+    Access, CheckReport, ClientInfo, ClientState, Condition, Cursor, Deletion, Entry, HeldGuard,
+    Info, Outcome, PutOptions, ScanPage, Session, Stats, Store, Ttl, Version, attach, create,
+    destroy, from_image, private, private_on_heap,
 };
 pub use sys::object::{Object, ObjectName, POSIX_DIRECTORY, POSIX_PREFIX};

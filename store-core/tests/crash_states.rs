@@ -200,7 +200,7 @@ fn sequence(seed: u64, len: usize) -> Vec<Op> {
                 1 => 3900 + next(300) as usize,
                 _ => next(120) as usize,
             };
-            match next(20) {
+            match next(30) {
                 0..8 => Op::Put(key, size),
                 8 => Op::Add(key, size),
                 9 => Op::Replace(key, size),
@@ -210,12 +210,24 @@ fn sequence(seed: u64, len: usize) -> Vec<Op> {
                 14..18 => Op::Delete(key),
                 18 if key < 24 => Op::Reopen,
                 18 => Op::Clean,
-                _ => Op::Put(key, 8),
+                19..21 => Op::Take(key),
+                21..23 => Op::Append(key, size),
+                23 => Op::Prepend(key, size),
+                24..26 => Op::GetAndPut(key, size),
+                26 => Op::Expire(key),
+                27 => Op::Persist(key),
+                28 => Op::DeleteIf(key, true),
+                // More keys than one are more steps than one.
+                _ => Op::PutMany(key, 1, size),
             }
         })
         .collect::<Vec<_>>();
+    // Each of the ways to rewrite a value, at an item that expires, a counter and a run.
+    let rewritten = [Op::Expire(1), Op::Append(1, 30), Op::Incr(2, 5), Op::Expire(2)]
+        .into_iter()
+        .chain([Op::Put(3, 9000), Op::Persist(2), Op::Expire(3), Op::Take(3), Op::Take(2)]);
     // And all gone in the end, so that they are unlinked.
-    fill.chain(mixed).chain((0..48).map(Op::Delete)).chain([Op::Clear]).collect()
+    fill.chain(rewritten).chain(mixed).chain((0..48).map(Op::Delete)).chain([Op::Clear]).collect()
 }
 
 /// Walks a sequence, looking at the crash states of each operation.

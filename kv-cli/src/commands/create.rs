@@ -2,7 +2,7 @@
 
 use nix::unistd::Group;
 use serde::Serialize;
-use store_client::{CreateError, CreateOptions, Mode};
+use store_client::{CreateError, CreateOptions, HashKind, Mode};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
@@ -45,6 +45,10 @@ pub(crate) struct CreateArgs {
     #[arg(long, default_value = "store", value_parser = ["store", "cache"])]
     mode: String,
 
+    /// Hash of the keys; siphash if people who don't trust each other choose them
+    #[arg(long, default_value = "rapidhash", value_parser = ["rapidhash", "siphash"])]
+    hash: String,
+
     /// Unix permissions, in octal; other users who may read need only the read bit
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = permissions)]
     permissions: u32,
@@ -60,6 +64,7 @@ struct Created<'a> {
     name: &'a str,
     uuid: &'a str,
     mode: String,
+    hash: &'a str,
     permissions: String,
     size: u64,
     max_size: u64,
@@ -76,7 +81,9 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
     let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
     let spec = context.spec()?;
     let mode: Mode = args.mode.parse().map_err(Failure::usage)?;
-    let mut options = CreateOptions::new(args.size).mode(mode).permissions(args.permissions);
+    let hash: HashKind = args.hash.parse().map_err(Failure::usage)?;
+    let mut options =
+        CreateOptions::new(args.size).mode(mode).hash(hash).permissions(args.permissions);
     if let Some(max_size) = args.max_size {
         options = options.max_size(max_size);
     }
@@ -102,6 +109,7 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         name: &info.name,
         uuid: &info.uuid,
         mode: info.mode.to_string(),
+        hash: info.hash,
         permissions: format!("{:04o}", args.permissions),
         size: info.segment_bytes,
         max_size: info.max_segment_bytes,
@@ -121,6 +129,7 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
             ("made", created.store.to_owned()),
             ("name", created.name.to_owned()),
             ("mode", created.mode),
+            ("hash", created.hash.to_owned()),
             ("permissions", created.permissions),
             ("size", human::exact_size(created.size)),
             ("largest size", human::exact_size(created.max_size)),

@@ -9,7 +9,7 @@ use store_client::{Entry, Ttl};
 use super::Context;
 use crate::exit::{Exit, Failure};
 use crate::human;
-use crate::output::{Format, JsonEntry};
+use crate::output::{Format, JsonEntry, Output};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -77,6 +77,29 @@ pub(crate) fn run(args: GetArgs, context: &mut Context) -> Result<Exit, Failure>
         ])?,
     }
     Ok(Exit::Done)
+}
+
+/// Writes the value that a write gave back; `None` where there was none.
+pub(crate) fn show_value(
+    key: &[u8],
+    value: Option<&[u8]>,
+    format: Format,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    match format {
+        Format::Json | Format::Jsonl => {
+            output.json(&JsonEntry { key, value: Some(value), ..JsonEntry::default() })
+        }
+        Format::Table => {
+            let shown = value.map_or_else(|| "(absent)".to_owned(), printable);
+            output.pairs(&[("key", printable(key)), ("value", shown)])
+        }
+        Format::Raw => {
+            let Some(value) = value else { return Ok(()) };
+            output.raw(value)?;
+            if output.is_terminal() { output.raw(b"\n") } else { Ok(()) }
+        }
+    }
 }
 
 /// The failure of every command that needs a key to be there.

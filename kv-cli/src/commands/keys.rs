@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use serde::Serialize;
+use store_client::{Swapped, Version, Writer};
 
 use super::Context;
 use super::get::{absent, left_ms};
@@ -16,8 +17,9 @@ const DEL_HELP: &str = "\
 Examples:
   kv-cli del greeting farewell
   kv-cli scan --prefix session: -0 | kv-cli del -0 -      all with a prefix
+  kv-cli del --if-version 4711 job                        unless somebody else wrote it
 
-Exits 1 when a key was absent, after deleting the others.";
+Exits 1 when a key was absent, after deleting the others, or stands at another version.";
 
 const EXISTS_HELP: &str = "\
 Examples:
@@ -30,6 +32,10 @@ Examples:
 pub(crate) struct DelArgs {
     #[command(flatten)]
     keys: KeyArgs,
+
+    /// Delete the key, which must be a single one, only if it still stands at this version
+    #[arg(long, value_name = "VERSION")]
+    if_version: Option<Version>,
 }
 
 /// Exit 0 if all keys are there, 1 if not
@@ -48,9 +54,12 @@ pub(crate) struct TtlArgs {
 }
 
 #[derive(Serialize)]
-struct Deleted {
+struct Deleted<'a> {
     deleted: u64,
     absent: u64,
+    /// The version that stands instead of the one that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<&'a str>,
 }
 
 /// Keys that were not there: how many, and the first one for the message.
@@ -83,6 +92,12 @@ pub(crate) fn run_del(args: DelArgs, context: &mut Context) -> Result<Exit, Fail
     let others = [Format::Table, Format::Json, Format::Jsonl];
     let format = context.output.format(Format::Raw, &others)?;
     let writer = context.writer()?;
+    if let Some(version) = args.if_version {
+        let key = args.keys.single().ok_or_else(|| {
+            Failure::usage("--if-version needs a single key, on the command line")
+        })?;
+        return delete_at(&writer, &key, version, format, context);
+    }
     let (mut deleted, mut missing) = (0, Missing::default());
     args.keys.for_each_batch(writer.info()?.key_bytes_max, |keys| {
         for key in keys {
@@ -100,10 +115,43 @@ pub(crate) fn run_del(args: DelArgs, context: &mut Context) -> Result<Exit, Fail
             context.output.line(&line)?;
         }
         Format::Json | Format::Jsonl => {
-            context.output.json(&Deleted { deleted, absent: missing.count })?;
+            context.output.json(&Deleted { deleted, absent: missing.count, found: None })?;
         }
     }
     missing.exit()
+}
+
+fn delete_at(
+    writer: &Writer,
+    key: &[u8],
+    version: Version,
+    format: Format,
+    context: &mut Context,
+) -> Result<Exit, Failure> {
+    let (deleted, absent_keys, found) = match writer.delete_if(key, version)? {
+        Swapped::Done => (1, 0, None),
+        Swapped::Absent => (0, 1, None),
+        Swapped::Changed(found) => (0, 0, Some(found.to_string())),
+    };
+    match format {
+        Format::Raw => {}
+        Format::Table => context.output.line(if deleted == 1 { "deleted" } else { "unchanged" })?,
+        Format::Json | Format::Jsonl => {
+            let found = found.as_deref();
+            context.output.json(&Deleted { deleted, absent: absent_keys, found })?;
+        }
+    }
+    match found {
+        Some(found) => {
+            let key = human::key(key);
+            let text = format!(
+                "the key {key} stands at version {found}, not {version}; nothing was changed"
+            );
+            Err(Failure::new(Exit::Absent, text))
+        }
+        None if deleted == 1 => Ok(Exit::Done),
+        None => Err(absent(key)),
+    }
 }
 
 pub(crate) fn run_exists(args: ExistsArgs, context: &mut Context) -> Result<Exit, Failure> {

@@ -8,17 +8,22 @@ pub(crate) mod counter;
 pub(crate) mod create;
 pub(crate) mod demo;
 pub(crate) mod dump;
+pub(crate) mod expire;
+pub(crate) mod extend;
 pub(crate) mod get;
+pub(crate) mod getset;
 pub(crate) mod info;
 pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod mget;
+pub(crate) mod mput;
 pub(crate) mod put;
 pub(crate) mod rm;
 pub(crate) mod scan;
 pub(crate) mod stats;
+pub(crate) mod take;
 
 use std::time::Duration;
 
@@ -100,9 +105,16 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Add(args) => put::run_add(args, context),
         Command::Replace(args) => put::run_replace(args, context),
         Command::Cas(args) => cas::run(args, context),
+        Command::Mput(args) => mput::run(args, context),
+        Command::Append(args) => extend::run_append(args, context),
+        Command::Prepend(args) => extend::run_prepend(args, context),
+        Command::Getset(args) => getset::run(args, context),
+        Command::Take(args) => take::run(args, context),
         Command::Del(args) => keys::run_del(args, context),
         Command::Exists(args) => keys::run_exists(args, context),
         Command::Ttl(args) => keys::run_ttl(args, context),
+        Command::Expire(args) => expire::run_expire(args, context),
+        Command::Persist(args) => expire::run_persist(args, context),
         Command::Incr(args) => counter::run_incr(args, context),
         Command::Decr(args) => counter::run_decr(args, context),
         Command::Mget(args) => mget::run(args, context),

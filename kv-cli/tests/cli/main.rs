@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod harness;
+mod rewrites;
 mod stores;
 mod stuck;
 mod terminal;

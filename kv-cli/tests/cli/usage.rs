@@ -22,6 +22,11 @@ fn wrong_usage_exits_2_with_one_line() {
     kv(&["put", "k", "v", "--ttl", "10"]).fails(2, "unit");
     kv(&["put", "k", "v", "--ttl", "1s", "--ttl-ms", "5"]).fails(2, "--ttl-ms");
     kv(&["incr", "k", "five"]).fails(2, "five");
+    kv(&["mput", "k"]).fails(2, "in turn");
+    kv(&["mput", "a", "1", "b"]).fails(2, "in turn");
+    kv(&["expire", "k", "10"]).fails(2, "unit");
+    kv(&["del", "--if-version", "newest", "k"]).fails(2, "newest");
+    kv(&["create", "--hash", "md5"]).fails(2, "siphash");
     kv(&["bench", "--read-only", "--work", "put"]).fails(2, "--read-only");
 }
 
@@ -155,13 +160,22 @@ fn a_full_disk_does_not_hide_what_was_done() {
 #[test]
 fn every_command_on_an_absent_store_exits_3() {
     let store = Store::unmade();
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 31] = [
         &["get", "k"],
         &["put", "k", "v"],
         &["add", "k", "v"],
         &["replace", "k", "v"],
         &["cas", "k", "1", "v"],
         &["del", "k"],
+        &["del", "--if-version", "1", "k"],
+        &["take", "k"],
+        &["getset", "k", "v"],
+        &["append", "k", "v"],
+        &["prepend", "k", "v"],
+        &["expire", "k", "1s"],
+        &["persist", "k"],
+        &["mput", "k", "v"],
+        &["mput", "-"],
         &["exists", "k"],
         &["incr", "k"],
         &["decr", "k"],

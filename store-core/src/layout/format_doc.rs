@@ -18,12 +18,12 @@ use super::line::{LANES, LINK_LANE, Line, TagWord};
 use super::slot::Slot;
 use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
-    FEATURE_CHECKSUMS, FORMAT_VERSION, FORMAT_WORD, IndexSize, STATE_LIVE, STATE_RETIRED,
-    SUPERBLOCK_BYTES, Superblock,
+    FEATURE_CHECKSUMS, FEATURE_OTHER_HASH, FORMAT_VERSION, FORMAT_WORD, IndexSize, STATE_LIVE,
+    STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
 };
 use super::{Geometry, Plan};
-use crate::config::CreateOptions;
-use crate::hash::{HASH_RAPIDHASH_V3, Hasher};
+use crate::config::{CreateOptions, HashKind};
+use crate::hash::{HASH_RAPIDHASH_V3, HASH_SIPHASH_13, Hasher};
 use crate::index::CHAIN_LINES_MAX;
 use crate::region::{Cell64, Plain, Region, Shim};
 use crate::store::{Condition, PutOptions, Store, private_on_heap};
@@ -535,7 +535,9 @@ fn the_numbers_are_as_documented() {
     let documented: BTreeSet<_> = kinds.iter().map(|row| (name(row[0]), number(row[1]))).collect();
     let expected = BTreeSet::from([
         ("hash_kind", HASH_RAPIDHASH_V3),
+        ("hash_kind", HASH_SIPHASH_13),
         ("features_required", FEATURE_CHECKSUMS),
+        ("features_required", FEATURE_OTHER_HASH),
         ("state", STATE_LIVE),
         ("state", STATE_RETIRED),
         ("mode", 1),
@@ -548,7 +550,7 @@ fn the_numbers_are_as_documented() {
 
 #[test]
 fn the_hash_is_as_documented() {
-    let hasher = Hasher::new(Hasher::words_of_seed(EXAMPLE_SEED));
+    let hasher = Hasher::new(HashKind::Rapidhash, Hasher::words_of_seed(EXAMPLE_SEED));
     let text = section("Hash").into_iter().find_map(|line| line.strip_prefix("    "));
     let text = text.expect("the self-test string stands indented by four blanks");
     assert_eq!(hasher.hash(text.as_bytes()), hasher.self_test());

@@ -6,7 +6,7 @@ use super::item::{Header, ItemShape, flags};
 use super::superblock::{FEATURE_CHECKSUMS, IndexSize, Superblock};
 use super::{Cleaner, ClientEntry, ExtentEntry, ExtentWord, Geometry, LANES, Line, Slot, Stripe};
 use crate::error::Corruption;
-use crate::hash::Hasher;
+use crate::hash::{self, Hasher};
 use crate::region::{Cell64, One, Region, Ring, Shim, Table};
 
 /// A place for a slot: a lane of a line.
@@ -49,10 +49,11 @@ impl<S: Shim> Segment<S> {
     pub(crate) fn new(region: Region) -> Result<Self, Corruption> {
         let superblock = region.view::<Superblock>(0)?;
         let geometry = Geometry::read(superblock, region.bytes())?;
-        let hasher = Hasher::new(std::array::from_fn(|i| superblock.hash_secrets[i].load()));
-        if superblock.hash_kind.load() != crate::hash::HASH_RAPIDHASH_V3 {
+        let Some(kind) = hash::kind_of(superblock.hash_kind.load()) else {
             return Err(Corruption { what: "unknown hash function", offset: 80 });
-        }
+        };
+        let words = std::array::from_fn(|i| superblock.hash_secrets[i].load());
+        let hasher = Hasher::new(kind, words);
         if superblock.hash_check.load() != hasher.self_test() {
             return Err(Corruption { what: "the hash function's self-test", offset: 88 });
         }

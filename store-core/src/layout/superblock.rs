@@ -20,8 +20,11 @@ pub(crate) const FORMAT_WORD: u64 =
 /// Items carry a checksum word.
 pub(crate) const FEATURE_CHECKSUMS: u64 = 1;
 
+/// `hash_kind` is not 1, so that programs which know no other refuse the segment by its features.
+pub(crate) const FEATURE_OTHER_HASH: u64 = 2;
+
 /// The required features that this version knows.
-pub(crate) const FEATURES_KNOWN: u64 = FEATURE_CHECKSUMS;
+pub(crate) const FEATURES_KNOWN: u64 = FEATURE_CHECKSUMS | FEATURE_OTHER_HASH;
 
 /// State word: in use.
 pub(crate) const STATE_LIVE: u64 = 0;

@@ -5,12 +5,12 @@ use std::os::unix::fs::FileTypeExt;
 
 use super::Store;
 use super::attach::{Access, attach, check_start, validate};
-use crate::config::CreateOptions;
+use crate::config::{CreateOptions, HashKind};
 use crate::error::{AttachError, Corruption, CreateError};
-use crate::hash::{HASH_RAPIDHASH_V3, Hasher};
+use crate::hash::{self, Hasher};
 use crate::layout::{
-    FEATURE_CHECKSUMS, FORMAT_WORD, Plan, STATE_LIVE, STATE_RETIRED, Segment, Superblock,
-    format_version_of,
+    FEATURE_CHECKSUMS, FEATURE_OTHER_HASH, FORMAT_WORD, Plan, STATE_LIVE, STATE_RETIRED, Segment,
+    Superblock, format_version_of,
 };
 use crate::region::{Region, Shim};
 use crate::sys::clock;
@@ -65,7 +65,7 @@ pub fn create<S: Shim>(
             &Region::of_object(mapping, object),
             &plan,
             checksums,
-            Hasher::random_words(),
+            (options.hash, Hasher::random_words(options.hash)),
         )
         .map_err(AttachError::from)?;
         Ok(())
@@ -125,7 +125,7 @@ fn map_new(object: &Object, bytes: u64, shown: &str) -> Result<Mapping, CreateEr
 /// # Errors
 /// `InvalidOption`, or `System` where there is no address space.
 pub fn private<S: Shim>(options: &CreateOptions) -> Result<Store<S>, CreateError> {
-    private_in(options, Mapping::private, Hasher::random_words())
+    private_in(options, Mapping::private, Hasher::random_words(options.hash))
 }
 
 /// A private store from the allocator, with the same hash secrets for the same seed: for tests
@@ -165,7 +165,8 @@ fn private_in<S: Shim>(
     let mapping = map(plan.geometry.segment_bytes as usize)
         .map_err(|source| CreateError::System { call: "mmap", name: name.to_owned(), source })?;
     let region = Region::private(mapping);
-    initialise::<S>(&region, &plan, options.checksums.unwrap_or(false), secrets)
+    let checksums = options.checksums.unwrap_or(false);
+    initialise::<S>(&region, &plan, checksums, (options.hash, secrets))
         .map_err(AttachError::from)?;
     let store = Store::over(region, name.to_owned()).map_err(AttachError::from)?;
     Ok(store)
@@ -178,7 +179,7 @@ fn initialise<S: Shim>(
     region: &Region,
     plan: &Plan,
     checksums: bool,
-    secrets: [u64; 8],
+    (hash, secrets): (HashKind, [u64; 8]),
 ) -> Result<(), Corruption> {
     let superblock = region.view::<Superblock>(0)?;
     let uuid = uuid::Uuid::new_v4().as_u128();
@@ -190,15 +191,17 @@ fn initialise<S: Shim>(
     for (cell, value) in superblock.hash_secrets.iter().zip(secrets) {
         cell.store::<S>(value);
     }
+    let features = if checksums { FEATURE_CHECKSUMS } else { 0 }
+        | if hash == HashKind::Rapidhash { 0 } else { FEATURE_OTHER_HASH };
     let words = [
-        (&superblock.features_required, if checksums { FEATURE_CHECKSUMS } else { 0 }),
+        (&superblock.features_required, features),
         (&superblock.uuid[0], uuid as u64),
         (&superblock.uuid[1], (uuid >> 64) as u64),
         (&superblock.created_unix_ms, clock::wall_ms()),
         (&superblock.mode, MODE_STORE),
         (&superblock.guard_kind, GUARD_FUTEX),
-        (&superblock.hash_kind, HASH_RAPIDHASH_V3),
-        (&superblock.hash_check, Hasher::new(secrets).self_test()),
+        (&superblock.hash_kind, hash::number_of(hash)),
+        (&superblock.hash_check, Hasher::new(hash, secrets).self_test()),
         (&superblock.index_size, geometry.buckets),
         (&superblock.next_stamp, 4096),
         (&superblock.clock_offset_ms, fresh_clock_offset_ms()),

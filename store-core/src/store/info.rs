@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::arena::usage::Usage;
-use crate::config::Mode;
+use crate::config::{HashKind, Mode};
 use crate::error::Corruption;
 use crate::layout::{
     ClientState as EntryState, ClientWord, ExtentState, ExtentWord, FORMAT_VERSION,
@@ -215,7 +215,10 @@ impl<S: Shim> Store<S> {
             overflow_lines: geometry.overflow_lines,
             stripes: geometry.stripes,
             clients_max: geometry.clients,
-            hash: "rapidhash v3",
+            hash: match self.segment.hasher.kind {
+                HashKind::Rapidhash => "rapidhash v3",
+                HashKind::Siphash => "siphash-1-3",
+            },
             guard: "futex, named by its owner",
             checksums: self.segment.checksums,
             created_unix_ms: superblock.created_unix_ms.load(),

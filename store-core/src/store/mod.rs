@@ -1,6 +1,7 @@
 //! The whole: a mapped store, and the operations on it. This layer composes the others.
 
 mod attach;
+mod batch;
 mod check;
 mod clean;
 mod counter;
@@ -9,6 +10,7 @@ mod expiry;
 mod guarded;
 mod info;
 mod read;
+mod rewrite;
 mod scan;
 mod session;
 mod sweep;
@@ -25,7 +27,7 @@ pub use info::{ClientInfo, ClientState, HeldGuard, Info, Stats};
 pub use read::{Entry, Version};
 pub use scan::{Cursor, ScanPage};
 pub use session::Session;
-pub use write::{Condition, Outcome, PutOptions};
+pub use write::{Condition, Deletion, Outcome, PutOptions};
 
 /// A mapped store. Reads need nothing else; writes need a [`Session`], which only a writable
 /// mapping gives.

@@ -12,7 +12,7 @@ use crate::layout::{Header, flags};
 use crate::region::{Cell64, Shim, append_out, copy_out};
 
 /// Keys whose lookups are overlapped: enough to keep a core's line fill buffers busy.
-const BATCH: usize = 32;
+pub(super) const BATCH: usize = 32;
 /// Lines of an item that a batch prefetches. Longer values are read by the hardware's own
 /// prefetcher, which follows the first ones.
 const PREFETCH_LINES: u64 = 3;
@@ -208,16 +208,22 @@ impl<S: Shim> Store<S> {
     /// `Contended` or `Corruption`.
     pub fn get_entry(&self, key: &[u8]) -> Result<Option<Entry>, ReadError> {
         self.look_up(key, |item| {
-            let mut value = Vec::new();
-            let version = self.version(item)?;
-            match version.number {
-                // The number is read once, so that value and version are of the same moment.
-                Some(number) => value.extend_from_slice(Decimal::of(number).text()),
-                None => self.append_value(item, &mut value)?,
-            }
+            let (value, version) = self.versioned_value(item)?;
             let ttl = self.ttl_left(self.expiry_word(item.item, item.header).ok()?);
             Some(Entry { value, version, ttl })
         })
+    }
+
+    /// The value and the version of an item that was located, of the same moment.
+    pub(super) fn versioned_value(&self, item: &Located<'_>) -> Option<(Vec<u8>, Version)> {
+        let mut value = Vec::new();
+        let version = self.version(item)?;
+        match version.number {
+            // The number is read once, and stands in both.
+            Some(number) => value.extend_from_slice(Decimal::of(number).text()),
+            None => self.append_value(item, &mut value)?,
+        }
+        Some((value, version))
     }
 
     /// The version of an item that was located.

@@ -21,7 +21,7 @@ const CLEANING_ROUNDS: u32 = 64;
 /// What a put carries besides key and value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PutOptions {
-    ttl: Option<Duration>,
+    pub(super) ttl: Option<Duration>,
 }
 
 impl PutOptions {
@@ -61,6 +61,15 @@ pub enum Outcome {
     Refused(Option<Version>),
 }
 
+/// What a delete that is tied to a version did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// The key had the version, and is gone.
+    Done,
+    /// The key has another version, which is given, or is absent; nothing was changed.
+    Refused(Option<Version>),
+}
+
 /// What is written as a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
@@ -82,16 +91,43 @@ impl<S: Shim> Store<S> {
         options: &PutOptions,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
-        let expiry = self.expiry_of(options.ttl)?;
         let hash = self.segment.hasher.hash(key);
         crate::index::lookup::prefetch_bucket(&self.segment, hash);
-        let shape = self.header(key, Value::Bytes(value), expiry)?;
+        self.put_hashed(session, (key, hash), value, options, condition)
+    }
+
+    /// [`Store::put`] of a key whose hash is known.
+    #[inline]
+    pub(super) fn put_hashed(
+        &self,
+        session: &Session,
+        (key, hash): (&[u8], u64),
+        value: &[u8],
+        options: &PutOptions,
+        condition: Condition,
+    ) -> Result<Outcome, WriteError> {
+        let expiry = self.expiry_of(options.ttl)?;
+        let value = Value::Bytes(value);
+        let header = self.header(key, value, expiry)?;
         if let Some(refusal) = self.refused_early(key, hash, condition)? {
             return Ok(refusal);
         }
-        let place = self.reserve(session, shape)?;
+        self.put_item(session, (key, hash), header, value, expiry, condition)
+    }
+
+    /// Writes an item that has `header` and publishes it if `condition` holds.
+    pub(super) fn put_item(
+        &self,
+        session: &Session,
+        (key, hash): (&[u8], u64),
+        header: Header,
+        value: Value<'_>,
+        expiry: Option<u64>,
+        condition: Condition,
+    ) -> Result<Outcome, WriteError> {
+        let place = self.reserve(session, header)?;
         let result = self
-            .write_item(session, *place, shape, key, Value::Bytes(value), expiry)
+            .write_item(session, *place, header, key, value, expiry)
             .and_then(|()| self.publish_if(session, key, hash, *place, condition));
         self.abandon_unless_published(session, *place, &result)?;
         let bytes = place.bytes;
@@ -125,6 +161,37 @@ impl<S: Shim> Store<S> {
         let expired = self.is_expired(standing.slot.offset(), standing.header)?;
         self.remove(&held, &standing)?;
         Ok(!expired)
+    }
+
+    /// Deletes `key` if it has the version `expected`. Costs what a delete does.
+    ///
+    /// # Errors
+    /// `Stuck` or `Corruption`.
+    pub fn delete_if(
+        &self,
+        session: &Session,
+        key: &[u8],
+        expected: Version,
+    ) -> Result<Deletion, WriteError> {
+        self.delete_at(session, key, self.segment.hasher.hash(key), expected)
+    }
+
+    /// [`Store::delete_if`] of a key whose hash is known.
+    pub(super) fn delete_at(
+        &self,
+        session: &Session,
+        key: &[u8],
+        hash: u64,
+        expected: Version,
+    ) -> Result<Deletion, WriteError> {
+        let held = self.hold(session, hash)?;
+        match self.present(&search(&self.segment, key, hash)?)? {
+            Some(present) if present.version == expected => {
+                self.remove(&held, &present.standing)?;
+                Ok(Deletion::Done)
+            }
+            other => Ok(Deletion::Refused(other.map(|present| present.version))),
+        }
     }
 
     /// Deletes every key that is there when it begins; how many it deleted. Keys put meanwhile may

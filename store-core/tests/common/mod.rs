@@ -4,22 +4,27 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::strategy::Union;
 use store_core::{
-    Condition, CreateOptions, Cursor, Outcome, PutOptions, Session, Shim, Store, Version,
-    WriteError, private_on_heap,
+    Condition, CreateOptions, Cursor, Deletion, HashKind, Outcome, PutOptions, Session, Shim,
+    Store, Ttl, Version, WriteError, private_on_heap,
 };
 
 /// Geometries that reach the corners: few buckets, so that chains grow; extents of a page, so that
-/// values become runs; room for little.
+/// values become runs; room for little. Both hash functions.
 pub fn geometries() -> [CreateOptions; 4] {
     [
         CreateOptions::new(160 << 10).extent_size(4 << 10).items(8),
         CreateOptions::new(256 << 10).extent_size(4 << 10).items(500).checksums(true),
         CreateOptions::new(1 << 20).extent_size(64 << 10).items(40),
-        CreateOptions::new(160 << 10).max_size(400 << 10).extent_size(4 << 10).items(20),
+        CreateOptions::new(160 << 10)
+            .max_size(400 << 10)
+            .extent_size(4 << 10)
+            .items(20)
+            .hash(HashKind::Siphash),
     ]
 }
 
@@ -34,6 +39,17 @@ pub enum Op {
     PutText(u8, i64),
     Incr(u8, i64),
     Delete(u8),
+    /// Deletes the version that stands, or tries a wrong one.
+    DeleteIf(u8, bool),
+    Take(u8),
+    Append(u8, usize),
+    Prepend(u8, usize),
+    GetAndPut(u8, usize),
+    /// Sets a time to live that no test waits for.
+    Expire(u8),
+    Persist(u8),
+    /// Puts so many keys from this one on, all of this size.
+    PutMany(u8, u8, usize),
     Clear,
     Reopen,
     /// Empties some extents.
@@ -50,8 +66,16 @@ impl Op {
             | Self::Swap(key, ..)
             | Self::PutText(key, _)
             | Self::Incr(key, _)
-            | Self::Delete(key) => Some(key),
-            Self::Clear | Self::Reopen | Self::Clean => None,
+            | Self::Delete(key)
+            | Self::DeleteIf(key, _)
+            | Self::Take(key)
+            | Self::Append(key, _)
+            | Self::Prepend(key, _)
+            | Self::GetAndPut(key, _)
+            | Self::Expire(key)
+            | Self::Persist(key)
+            | Self::PutMany(key, 1, _) => Some(key),
+            Self::PutMany(..) | Self::Clear | Self::Reopen | Self::Clean => None,
         }
     }
 }
@@ -70,7 +94,15 @@ pub fn ops() -> impl Strategy<Value = Op> {
         3 => (key(), sizes(), any::<bool>()).prop_map(|(key, size, ok)| Op::Swap(key, size, ok)),
         2 => (key(), any::<i64>()).prop_map(|(key, number)| Op::PutText(key, number)),
         4 => (key(), any::<i64>()).prop_map(|(key, by)| Op::Incr(key, by)),
-        8 => key().prop_map(Op::Delete),
+        6 => key().prop_map(Op::Delete),
+        2 => (key(), any::<bool>()).prop_map(|(key, right)| Op::DeleteIf(key, right)),
+        3 => key().prop_map(Op::Take),
+        3 => (key(), sizes()).prop_map(|(key, size)| Op::Append(key, size)),
+        2 => (key(), sizes()).prop_map(|(key, size)| Op::Prepend(key, size)),
+        3 => (key(), sizes()).prop_map(|(key, size)| Op::GetAndPut(key, size)),
+        2 => key().prop_map(Op::Expire),
+        1 => key().prop_map(Op::Persist),
+        1 => (key(), 0..40_u8, sizes()).prop_map(|(key, n, size)| Op::PutMany(key, n, size)),
         1 => Just(Op::Clear),
         1 => Just(Op::Reopen),
         2 => Just(Op::Clean),
@@ -138,6 +170,17 @@ impl<S: Shim> Pair<S> {
                 let deleted = self.store.delete(&self.session, &key(number)).expect("a delete");
                 assert_eq!(deleted, self.model.remove(&key(number)).is_some());
             }
+            Op::DeleteIf(number, right) => self.delete_if(number, right),
+            Op::Take(number) => {
+                let taken = self.store.take(&self.session, &key(number)).expect("a take");
+                assert_eq!(taken, self.model.remove(&key(number)));
+            }
+            Op::Append(number, size) => self.extend(number, size, true),
+            Op::Prepend(number, size) => self.extend(number, size, false),
+            Op::GetAndPut(number, size) => self.get_and_put(number, size),
+            Op::Expire(number) => self.set_ttl(number, Ttl::Left(Duration::from_secs(3600))),
+            Op::Persist(number) => self.set_ttl(number, Ttl::Never),
+            Op::PutMany(first, count, size) => self.put_many(first, count, size),
             Op::Clear => {
                 let cleared = self.store.clear(&self.session).expect("a clear");
                 assert_eq!(cleared, self.model.len() as u64);
@@ -176,6 +219,105 @@ impl<S: Shim> Pair<S> {
             Err(WriteError::Full(full)) => assert!(full.live <= full.capacity, "{full:?}"),
             Err(WriteError::IndexFull { .. }) => assert!(!present),
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn delete_if(&mut self, number: u8, right: bool) {
+        let key = key(number);
+        let entry = self.store.get_entry(&key).expect("a lookup");
+        let other = "1:2".parse::<Version>().expect("a version");
+        let stands = entry.map(|entry| entry.version);
+        let version = if right { stands.unwrap_or(other) } else { other };
+        match self.store.delete_if(&self.session, &key, version).expect("a delete") {
+            Deletion::Done => {
+                assert!(right && self.model.remove(&key).is_some());
+            }
+            Deletion::Refused(found) => {
+                assert!(!right || stands.is_none());
+                assert_eq!((found, found.is_some()), (stands, self.model.contains_key(&key)));
+            }
+        }
+    }
+
+    /// Whether a key expires; `None` if it is absent.
+    fn expires(&self, key: &[u8]) -> Option<bool> {
+        let ttl = self.store.ttl(key).expect("a lookup");
+        ttl.map(|ttl| ttl != Ttl::Never)
+    }
+
+    fn extend(&mut self, number: u8, size: usize, behind: bool) {
+        let (key, bytes) = (key(number), value(number, size, self.turn));
+        let old = self.model.get(&key).cloned().unwrap_or_default();
+        let expires = self.expires(&key);
+        let (extended, whole) = if behind {
+            (self.store.append(&self.session, &key, &bytes), [old, bytes].concat())
+        } else {
+            (self.store.prepend(&self.session, &key, &bytes), [bytes, old].concat())
+        };
+        match extended {
+            Ok(length) => {
+                assert_eq!(length, whole.len() as u64);
+                assert_eq!(self.expires(&key), Some(expires.unwrap_or(false)));
+                self.model.insert(key, whole);
+            }
+            Err(WriteError::ValueTooLarge { len, limit }) => {
+                assert!(len == whole.len() as u64 && len > limit);
+            }
+            Err(WriteError::Full(_)) => {}
+            Err(WriteError::IndexFull { .. }) => assert!(expires.is_none()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn get_and_put(&mut self, number: u8, size: usize) {
+        let (key, value) = (key(number), value(number, size, self.turn));
+        let options = PutOptions::new();
+        match self.store.get_and_put(&self.session, &key, &value, &options) {
+            Ok(old) => {
+                assert_eq!(old, self.model.insert(key.clone(), value));
+                assert_eq!(self.expires(&key), Some(false));
+            }
+            Err(WriteError::Full(_)) => {}
+            Err(WriteError::IndexFull { .. }) => assert!(!self.model.contains_key(&key)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn set_ttl(&mut self, number: u8, ttl: Ttl) {
+        let key = key(number);
+        let version =
+            |store: &Store<S>| store.get_entry(&key).expect("a lookup").map(|entry| entry.version);
+        let (before, expires) = (version(&self.store), self.expires(&key));
+        match self.store.set_ttl(&self.session, &key, ttl) {
+            Ok(there) => {
+                assert_eq!(there, self.model.contains_key(&key));
+                assert_eq!(self.expires(&key), there.then_some(ttl != Ttl::Never));
+                // A key that had no time to live to be removed is not written.
+                if ttl == Ttl::Never && expires == Some(false) {
+                    assert_eq!(version(&self.store), before);
+                }
+            }
+            Err(WriteError::Full(_) | WriteError::ValueTooLarge { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn put_many(&mut self, first: u8, count: u8, size: usize) {
+        let numbers: Vec<u8> = (0..count).map(|next| (first + next) % 48).collect();
+        let items: Vec<_> =
+            numbers.iter().map(|number| (key(*number), value(*number, size, self.turn))).collect();
+        let outcomes = self.store.put_many(&self.session, &items, &PutOptions::new());
+        assert_eq!(outcomes.len(), items.len());
+        for ((key, value), outcome) in items.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(outcome) => {
+                    let old = self.model.insert(key, value);
+                    assert_eq!(outcome == Outcome::Replaced, old.is_some());
+                }
+                Err(WriteError::Full(_)) => {}
+                Err(WriteError::IndexFull { .. }) => assert!(!self.model.contains_key(&key)),
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 
@@ -225,7 +367,7 @@ pub fn compare<S: Shim>(store: &Store<S>, model: &Model) -> Result<(), String> {
     for (key, many) in keys.iter().zip(many) {
         let expected = model.get(key);
         let single = store.get(key).map_err(|error| error.to_string())?;
-        let mut buffer = vec![0; 20_000];
+        let mut buffer = vec![0; expected.map_or(0, Vec::len)];
         let into = store.get_into(key, &mut buffer).map_err(|error| error.to_string())?;
         let into = into.map(|len| &buffer[..len]);
         if single.as_ref() != expected

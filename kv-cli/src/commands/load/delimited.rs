@@ -41,7 +41,7 @@ impl<R: BufRead> Delimited<R> {
     fn read_header(&mut self, columns: &Columns) -> Result<(), Failure> {
         let refused = |line: u64, refusal: &Refusal| {
             let place = format!("line {}, the header", human::count(line));
-            Failure::new(Exit::Refused, refusal.text()).at(&place)
+            Failure::new(Exit::Refused, refusal.to_string()).at(&place)
         };
         let line = match self.read()? {
             // An empty file holds no entries, and is no error.

@@ -17,7 +17,7 @@ use crate::records::{self, Piece};
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A reader of JSON lines.
-pub(super) struct Jsonl<R> {
+pub(in crate::commands) struct Jsonl<R> {
     input: R,
     limit: usize,
     number: u64,
@@ -44,7 +44,7 @@ fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawVal
 }
 
 impl<R: BufRead> Jsonl<R> {
-    pub(super) fn new(input: R, limit: usize) -> Self {
+    pub(in crate::commands) fn new(input: R, limit: usize) -> Self {
         Jsonl { input, limit, number: 0, buffer: Vec::new() }
     }
 }

@@ -5,9 +5,10 @@
 
 mod delimited;
 mod fields;
-mod jsonl;
+pub(super) mod jsonl;
 mod summary;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -118,17 +119,26 @@ impl Columns {
 
 /// One entry of the input.
 #[derive(Debug, PartialEq, Eq)]
-struct Record {
-    key: Vec<u8>,
-    value: Vec<u8>,
-    ttl_ms: Option<u64>,
+pub(super) struct Record {
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+    pub(super) ttl_ms: Option<u64>,
 }
 
 /// Why a line holds no entry: a reason to count by, and what is particular to this line.
 #[derive(Debug, PartialEq, Eq)]
-struct Refusal {
+pub(super) struct Refusal {
     reason: &'static str,
     detail: Option<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.detail {
+            Some(detail) => write!(f, "{} ({detail})", self.reason),
+            None => f.write_str(self.reason),
+        }
+    }
 }
 
 impl Refusal {
@@ -139,26 +149,18 @@ impl Refusal {
     fn with(reason: &'static str, detail: impl Into<String>) -> Refusal {
         Refusal { reason, detail: Some(detail.into()) }
     }
-
-    /// The reason with its detail.
-    fn text(&self) -> String {
-        match &self.detail {
-            Some(detail) => format!("{} ({detail})", self.reason),
-            None => self.reason.to_owned(),
-        }
-    }
 }
 
 /// A line of the input that is not empty.
 #[derive(Debug)]
-struct Line {
+pub(super) struct Line {
     /// Counted from 1.
-    number: u64,
-    record: Result<Record, Refusal>,
+    pub(super) number: u64,
+    pub(super) record: Result<Record, Refusal>,
 }
 
 /// A format of input: hands out its lines one by one.
-trait Source {
+pub(super) trait Source {
     fn next(&mut self) -> Result<Option<Line>, Failure>;
 }
 
@@ -213,8 +215,7 @@ fn store_all(
             Ok(Stored::Replaced) => summary.replaced += 1,
             Err(refusal) => {
                 let stop = strict.then(|| {
-                    let (line, why) = (human::count(number), refusal.text());
-                    let text = format!("line {line} was refused: {why}");
+                    let text = format!("line {} was refused: {refusal}", human::count(number));
                     Failure::new(Exit::Refused, text)
                 });
                 summary.refuse(number, refusal);
@@ -247,7 +248,7 @@ fn store(writer: &Writer, record: &Record) -> Result<Result<Stored, Refusal>, Fa
 }
 
 /// The most bytes that a legal record can take: every byte as `\u00XX`, and room for the rest.
-fn longest_line(key_bytes_max: u64, value_bytes_max: u64) -> u64 {
+pub(super) fn longest_line(key_bytes_max: u64, value_bytes_max: u64) -> u64 {
     key_bytes_max.saturating_add(value_bytes_max).saturating_mul(6).saturating_add(4096)
 }
 
