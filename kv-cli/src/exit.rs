@@ -174,6 +174,7 @@ impl From<WriteError> for Failure {
             | WriteError::InvalidTtl { .. } => Exit::Refused,
             WriteError::Full(_) | WriteError::IndexFull { .. } => Exit::Full,
             WriteError::Stuck { .. } => Exit::TimedOut,
+            WriteError::Retired { .. } => Exit::NoStore,
             WriteError::Read(read) => exit_of_read(read),
             WriteError::Corruption(_) => Exit::Corrupt,
             WriteError::Reattach(attach) => exit_of_attach(attach),
@@ -299,6 +300,7 @@ mod tests {
         assert_eq!(exit(WriteError::KeyTooLong { len: 2, limit: 1 }), 8);
         assert_eq!(exit(WriteError::ValueTooLarge { len: 2, limit: 1 }), 8);
         assert_eq!(exit(WriteError::NotANumber), 8);
+        assert_eq!(exit(WriteError::Retired { name: String::new() }), 3);
         assert_eq!(exit(WriteError::Overflow { current: 1, delta: 1 }), 8);
         assert_eq!(exit(WriteError::InvalidTtl { millis: 0, limit: 1 }), 8);
         let full = Fullness { needed: 1, live: 1, dead: 1, free: 1, capacity: 1 };

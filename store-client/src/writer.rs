@@ -276,6 +276,17 @@ impl Writer {
         Ok(self.reader.store.reap(self.session()?)?)
     }
 
+    /// Empties up to `extents` extents whose items were overwritten or deleted, those with the most
+    /// to gain first; how many it did. What lives in them moves, readers and writers go on. Writers
+    /// that find no room do it themselves; a service does it ahead of need. Moves less than an
+    /// extent's bytes for each.
+    ///
+    /// # Errors
+    /// `Stuck` if processes that are stopped hold every place for cleaning; `Corruption`.
+    pub fn clean(&self, extents: u32) -> Result<u32, WriteError> {
+        self.reader.store.clean(self.session()?, extents)
+    }
+
     /// Deletes the expired items of the next `buckets` buckets; how many. Expired items are misses
     /// at once; this gives their memory back. Writers that find no room do some of it, a service
     /// does it now and then.

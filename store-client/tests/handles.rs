@@ -119,7 +119,10 @@ fn names_are_taken_once_and_gone_when_destroyed() {
     writer.put(b"k", b"v").unwrap();
     destroy(&named.spec).unwrap();
     assert!(writer.is_retired());
-    // The mapping goes on.
+    // The mapping goes on, but nobody would find what is written to it.
+    for refused in [writer.put(b"k", b"w").err(), writer.delete(b"k").err()] {
+        assert!(matches!(refused, Some(WriteError::Retired { .. })), "{refused:?}");
+    }
     assert_eq!(writer.get(b"k").unwrap().as_deref(), Some(&b"v"[..]));
     let fresh = named.create();
     assert_eq!(fresh.get(b"k").unwrap(), None);

@@ -138,6 +138,14 @@ pub enum WriteError {
         /// The longest that can be had, in milliseconds.
         limit: u64,
     },
+    /// The store was destroyed since it was attached: nobody would find what is written now.
+    #[error(
+        "{name} was removed while it was attached; attach the one of that name, or make it anew"
+    )]
+    Retired {
+        /// The store.
+        name: String,
+    },
     /// The lookup inside the write found no quiet moment.
     #[error(transparent)]
     Read(#[from] ReadError),

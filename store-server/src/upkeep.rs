@@ -36,12 +36,27 @@ pub(crate) fn stop_signal() -> io::Result<Arc<AtomicBool>> {
 /// interval, in steps of a few milliseconds.
 const BUCKETS_SWEPT: u64 = 16_384;
 
+/// With more than this part of the extents free, nothing is cleaned.
+const FREE_PART: u32 = 16;
+/// Extents that are emptied each time.
+const EXTENTS_CLEANED: u32 = 64;
+
 /// Gives the memory of expired items back.
 fn sweep(writer: &Writer) {
     match writer.sweep(BUCKETS_SWEPT) {
         Ok(0) => {}
         Ok(swept) => say(&format!("swept {swept} expired items")),
         Err(error) => complain(&error.to_string()),
+    }
+}
+
+/// Empties extents while few are free, so that puts need not.
+fn clean(writer: &Writer) {
+    let short = writer.stats().is_ok_and(|stats| {
+        stats.extents_uncommissioned == 0 && stats.extents_free < stats.extents / FREE_PART
+    });
+    if short && let Err(error) = writer.clean(EXTENTS_CLEANED) {
+        complain(&error.to_string());
     }
 }
 
@@ -62,6 +77,7 @@ pub(crate) fn run(writer: &Writer, interval: Duration, stop: &AtomicBool) {
             Err(error) => complain(&error.to_string()),
         }
         sweep(writer);
+        clean(writer);
         let next = Instant::now() + interval;
         while Instant::now() < next && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(STEP.min(next.saturating_duration_since(Instant::now())));

@@ -18,7 +18,8 @@ const BAR_CELLS: u32 = 24;
 ///
 /// `live` are items that can be read, headers and padding included; `dead` are overwritten and
 /// deleted ones, and unused ends, in extents that still hold live items; `free` takes new items that
-/// are small enough for its pieces. Items that have expired count until they are swept, as
+/// are small enough for its pieces; `reserve` is kept free for cleaning, which makes dead bytes free
+/// when room is short. Items that have expired count until they are swept, as
 /// store-server does, though no scan shows them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatsArgs {}
@@ -33,11 +34,15 @@ struct JsonStats {
     free_bytes: u64,
     arena_bytes: u64,
     structure_bytes: u64,
+    reserve_bytes: u64,
     extents_free: u32,
     extents_open: u32,
     extents_sealed: u32,
     extents_run: u32,
+    extents_relocation: u32,
     extents_suspect: u32,
+    emptied: u64,
+    moved_bytes: u64,
     extents_uncommissioned: u32,
     buckets: u64,
     overflow_lines: u64,
@@ -69,7 +74,9 @@ fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
         ("  live", share(stats.live_bytes)),
         ("  dead", share(stats.dead_bytes)),
         ("  free", share(stats.free_bytes)),
+        ("  reserve", share(stats.reserve_bytes)),
         ("extents", extents(stats)),
+        ("cleaning", cleaning(stats)),
         ("index", index),
         ("index and tables", human::size(stats.structure_bytes)),
     ])?;
@@ -114,6 +121,7 @@ fn extents(stats: &Stats) -> String {
         (stats.extents_free, "free"),
         (stats.extents_open, "open"),
         (stats.extents_sealed, "sealed"),
+        (stats.extents_relocation, "taking what cleaning moves"),
         (stats.extents_run, "in large values"),
         (stats.extents_uncommissioned, "without memory yet"),
     ];
@@ -121,6 +129,12 @@ fn extents(stats: &Stats) -> String {
     let parts: Vec<String> =
         some.map(|(number, name)| format!("{} {name}", human::count((*number).into()))).collect();
     parts.join(", ")
+}
+
+/// What cleaning has done so far.
+fn cleaning(stats: &Stats) -> String {
+    let extents = human::plural(stats.emptied, "extent emptied", "extents emptied");
+    format!("{extents}, {} moved", human::size(stats.moved_bytes))
 }
 
 /// What its owner should know.
@@ -132,20 +146,13 @@ fn remarks(stats: &Stats) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if stats.dead_bytes > stats.live_bytes && stats.dead_bytes > stats.free_bytes {
-        remarks.push(
-            "most memory is dead: an extent is used anew once everything in it was overwritten or \
-             deleted; dump and load into a new store packs it"
-                .to_owned(),
-        );
-    }
     if stats.extents_suspect > 0 {
         let extents = human::plural(
             stats.extents_suspect.into(),
             "extent may count more live bytes than it holds",
             "extents may count more live bytes than they hold",
         );
-        remarks.push(format!("{extents}: a writer died in a write"));
+        remarks.push(format!("{extents}: a writer died in a write; cleaning counts them anew"));
     }
     remarks
 }
@@ -160,11 +167,15 @@ fn json(stats: &Stats) -> JsonStats {
         free_bytes: stats.free_bytes,
         arena_bytes: stats.arena_bytes,
         structure_bytes: stats.structure_bytes,
+        reserve_bytes: stats.reserve_bytes,
         extents_free: stats.extents_free,
         extents_open: stats.extents_open,
         extents_sealed: stats.extents_sealed,
         extents_run: stats.extents_run,
+        extents_relocation: stats.extents_relocation,
         extents_suspect: stats.extents_suspect,
+        emptied: stats.emptied,
+        moved_bytes: stats.moved_bytes,
         extents_uncommissioned: stats.extents_uncommissioned,
         buckets: stats.buckets,
         overflow_lines: stats.overflow_lines,

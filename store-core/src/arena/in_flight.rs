@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Corruption;
 use crate::layout::{ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, Segment};
-use crate::region::{Cell64, Shim};
+use crate::region::{Cell64, Mutation, Shim, mutated};
 use crate::sync::Owner;
 
 /// Words for one thread each; the last one counts the others.
@@ -111,6 +111,9 @@ pub(crate) fn may_publish<S: Shim>(
     extent: u32,
     is_dead: impl Fn(Owner) -> bool,
 ) -> Result<bool, Corruption> {
+    if mutated::<S>(Mutation::SkipInFlight) {
+        return Ok(false);
+    }
     for client in 0..segment.geometry.clients {
         let entry = segment.client(client)?;
         let word = ClientWord::of(entry.word.load_acquire());

@@ -16,6 +16,8 @@ pub enum Mutation {
     LinkBeforeCopy,
     /// Live bytes are added after publication instead of at reservation.
     SkipLiveBytes,
+    /// An extent is recounted without asking who may still publish in it.
+    SkipInFlight,
     /// The generation of an extent is not bumped before its bytes are used again.
     SkipGenerationBump,
 }

@@ -24,7 +24,7 @@ const CANDIDATES_MAX: u32 = 4096;
 /// Victims that are tried before it is said that nothing can be gained.
 const VICTIMS_MAX: usize = 8;
 /// An extent is emptied for the sake of this part of it at least.
-const GAIN_PART_MIN: u32 = 16;
+pub(super) const GAIN_PART_MIN: u64 = 16;
 /// An open extent that has an owner, for this part of it.
 const GAIN_PART_MIN_OWNED: u32 = 4;
 /// How long the guard of an item is waited for; then the item stays where it is.
@@ -445,12 +445,126 @@ fn gain(word: ExtentWord, capacity: u32) -> u32 {
     let (gain, least) = match word.state {
         // A suspect may hold nothing at all.
         ExtentState::Sealed | ExtentState::Open if word.suspect => (capacity + 1, 0),
-        ExtentState::Sealed => (capacity.saturating_sub(word.live), capacity / GAIN_PART_MIN),
+        ExtentState::Sealed => {
+            (capacity.saturating_sub(word.live), capacity / GAIN_PART_MIN as u32)
+        }
         ExtentState::Open if word.owner.is_none() => {
-            (word.used.saturating_sub(word.live), capacity / GAIN_PART_MIN)
+            (word.used.saturating_sub(word.live), capacity / GAIN_PART_MIN as u32)
         }
         ExtentState::Open => (word.used.saturating_sub(word.live), capacity / GAIN_PART_MIN_OWNED),
         _ => (0, 0),
     };
     if gain >= least.max(1) { gain } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::config::CreateOptions;
+    use crate::region::Mutation;
+    use crate::store::{Condition, PutOptions, private_on_heap};
+
+    /// What happens before a store of a write: the number of stores until then, and the deed.
+    type Interruption = Option<(usize, Box<dyn FnOnce()>)>;
+
+    thread_local! {
+        static INTERRUPTION: RefCell<Interruption> = const { RefCell::new(None) };
+    }
+
+    fn interrupt() {
+        let due = INTERRUPTION.with_borrow_mut(|interruption| match interruption {
+            Some((0, _)) => interruption.take(),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        });
+        if let Some((_, deed)) = due {
+            deed();
+        }
+    }
+
+    struct Interrupted;
+
+    impl Shim for Interrupted {
+        const OBSERVES: bool = true;
+
+        fn before_store(_: usize, _: u64, _: usize) {
+            interrupt();
+        }
+    }
+
+    struct WithoutNotes;
+
+    impl Shim for WithoutNotes {
+        const OBSERVES: bool = true;
+        const MUTATION: Option<Mutation> = Some(Mutation::SkipInFlight);
+
+        fn before_store(_: usize, _: u64, _: usize) {
+            interrupt();
+        }
+    }
+
+    fn value(key: u64, turn: u64) -> Vec<u8> {
+        (0..200).map(|i| (key * 31 + turn * 7 + i) as u8).collect()
+    }
+
+    /// Somebody else recounts every extent and fills what that gives, before the n-th store of a
+    /// put, for every n; each put must stand.
+    fn recount_within_puts<S: Shim>() -> bool {
+        let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
+        let store: &'static Store<S> =
+            Box::leak(Box::new(private_on_heap(&options, 3).expect("a tiny store")));
+        let session = store.open_session().expect("an entry");
+        let other: &'static Session =
+            Box::leak(Box::new(store.open_session().expect("another entry")));
+        other.set_guard_deadline(Duration::from_millis(1));
+        let put = |session: &Session, key: u64, turn: u64| {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            store.put(session, &key.to_le_bytes(), &value(key, turn), &options, always)
+        };
+        for turn in 0..60 {
+            put(&session, 1, turn).expect("a put");
+            let deed = move || {
+                for extent in 0..store.segment.geometry.extents {
+                    let offset = store.segment.geometry.extent_offset(extent);
+                    retire::mark_suspect(&store.segment, offset).expect("an extent");
+                }
+                // What is in the way of the interrupted put is no matter here.
+                let _ = store.clean(other, 100);
+                for key in 100..160 {
+                    let value = value(key, turn);
+                    let options = PutOptions::new();
+                    let _ =
+                        store.put(other, &key.to_le_bytes(), &value, &options, Condition::Always);
+                }
+            };
+            INTERRUPTION.set(Some((turn as usize, Box::new(deed))));
+            let done = put(&session, 2, turn);
+            INTERRUPTION.take();
+            if done.is_err()
+                || store.get(&2_u64.to_le_bytes()) != Ok(Some(value(2, turn)))
+                || store.get(&1_u64.to_le_bytes()) != Ok(Some(value(1, turn)))
+                || !store.check(|_, _| {}).violations.is_empty()
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[test]
+    fn what_is_in_flight_is_not_recounted() {
+        assert!(recount_within_puts::<Interrupted>());
+    }
+
+    #[test]
+    fn negative_control_without_notes() {
+        let stands = catch_unwind(AssertUnwindSafe(recount_within_puts::<WithoutNotes>));
+        assert!(!stands.unwrap_or(false), "the test does not see the notes taken out");
+    }
 }

@@ -62,6 +62,9 @@ impl<S: Shim> Store<S> {
         limit: WaitLimit,
     ) -> Result<Held<'_, S>, WriteError> {
         self.assert_usable(session);
+        if self.is_retired() {
+            return Err(WriteError::Retired { name: self.name.clone() });
+        }
         let segment = &self.segment;
         let stripe = segment.geometry.stripe_of(hash);
         let record = segment.stripe(stripe)?;

@@ -5,7 +5,7 @@ use crate::arena::usage::Usage;
 use crate::config::{HashKind, Mode};
 use crate::error::Corruption;
 use crate::layout::{
-    ClientState as EntryState, ClientWord, ExtentState, ExtentWord, FORMAT_VERSION,
+    Cleaner, ClientState as EntryState, ClientWord, ExtentState, ExtentWord, FORMAT_VERSION,
 };
 use crate::recovery::state_of;
 use crate::region::Shim;
@@ -137,7 +137,11 @@ pub struct Stats {
     pub structure_bytes: u64,
     /// Bytes of the arena that have memory.
     pub arena_bytes: u64,
-    /// Extents by state.
+    /// Bytes that are kept free for cleaning, so that it can always go on.
+    pub reserve_bytes: u64,
+    /// Extents in all.
+    pub extents: u32,
+    /// Extents that hold nothing.
     pub extents_free: u32,
     /// Extents that take items.
     pub extents_open: u32,
@@ -145,6 +149,12 @@ pub struct Stats {
     pub extents_sealed: u32,
     /// Extents of values that are larger than one.
     pub extents_run: u32,
+    /// Extents that take the items that cleaning moves.
+    pub extents_relocation: u32,
+    /// Extents that cleaning emptied since the store was made.
+    pub emptied: u64,
+    /// Bytes that it moved.
+    pub moved_bytes: u64,
     /// Extents whose live bytes a crash may have left too high.
     pub extents_suspect: u32,
     /// Extents that have no memory yet.
@@ -298,15 +308,25 @@ impl<S: Shim> Store<S> {
     }
 
     /// How many items of so many bytes fit. The ends of extents that are too short for one don't
-    /// count, and one that is larger than an extent needs several in a row.
+    /// count, nor do the extents that are kept for cleaners; one that is larger than an extent
+    /// needs several in a row. Of the bytes that cleaning gives back, as many items as they hold.
     fn room_for(&self, bytes: u64) -> Result<u64, Corruption> {
         let extent_bytes = self.segment.geometry.extent_bytes();
         let in_a_row = bytes.div_ceil(extent_bytes);
-        let (mut room, mut row) = (0_u64, 0);
+        let (mut room, mut row, mut dead) = (0_u64, 0, 0);
+        let mut kept = self.segment.geometry.cleaners();
         for extent in 0..self.segment.geometry.extents {
             let word = self.segment.extent_word(extent)?;
             let free = match word.state {
+                ExtentState::Free if kept > 0 => {
+                    kept -= 1;
+                    0
+                }
                 ExtentState::Free => extent_bytes,
+                ExtentState::Sealed => {
+                    dead += extent_bytes.saturating_sub(u64::from(word.live) * 8);
+                    0
+                }
                 ExtentState::Open => extent_bytes.saturating_sub(u64::from(word.used) * 8),
                 _ => 0,
             };
@@ -317,7 +337,9 @@ impl<S: Shim> Store<S> {
                 (room, row) = (room + 1, 0);
             }
         }
-        Ok(room)
+        // Less than this part of an extent is not worth emptying it.
+        let worth = dead.saturating_sub(self.len() * bytes / super::clean::GAIN_PART_MIN);
+        Ok(if in_a_row == 1 { room + worth / bytes } else { room })
     }
 
     /// What the store holds: one line for each extent and 8 bytes for each overflow line are read.
@@ -333,6 +355,9 @@ impl<S: Shim> Store<S> {
         }
         let items = self.len();
         let lanes = geometry.buckets as f64 * crate::layout::LANES as f64;
+        let sum = |of: fn(&Cleaner) -> u64| {
+            self.segment.cleaners().iter().fold(0_u64, |sum, cleaner| sum.wrapping_add(of(cleaner)))
+        };
         let each = usage.live_bytes.checked_div(items).unwrap_or(0);
         Ok(Stats {
             items,
@@ -343,10 +368,15 @@ impl<S: Shim> Store<S> {
             free_bytes: usage.free_bytes,
             structure_bytes: geometry.arena_offset,
             arena_bytes: usage.capacity_bytes,
+            reserve_bytes: usage.reserve_bytes,
+            extents: geometry.extents,
             extents_free: usage.free,
             extents_open: usage.open,
             extents_sealed: usage.sealed,
             extents_run: usage.run,
+            extents_relocation: usage.relocation,
+            emptied: sum(|cleaner| cleaner.emptied.load()),
+            moved_bytes: sum(|cleaner| cleaner.moved_bytes.load()),
             extents_suspect: usage.suspect,
             extents_uncommissioned: usage.uncommissioned,
             buckets: geometry.buckets,

@@ -228,9 +228,6 @@ fn run_until(
         false => show(&results, context)?,
     }
     let full = reports.iter().find_map(|report| report.full.as_deref());
-    if full.is_some() {
-        tidy(&context.writer()?, &args)?;
-    }
     if reports.iter().any(|report| report.interrupted) {
         let text = format!(
             "interrupted after {:.2} s of {:.2} s; what is shown was measured until then",
@@ -254,20 +251,11 @@ fn run_until(
         Some(full) => Err(Failure::new(
             Exit::Full,
             format!(
-                "it ended after {:.2} s, at the first put without room: {full}; the keys were put \
-                 anew, so there is room again",
+                "it ended after {:.2} s, at the first put without room: {full}",
                 results.seconds
             ),
         )),
     }
-}
-
-/// Deletes the keys and puts them anew, which gives the memory of overwritten values back.
-fn tidy(writer: &Writer, args: &BenchArgs) -> Result<(), Failure> {
-    for number in 0..args.keys {
-        writer.delete(&keys::key(number))?;
-    }
-    fill(writer, args, &AtomicBool::new(false))
 }
 
 /// Puts the keys that are missing or have a value of another length.
