@@ -9,8 +9,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cas, check, completions, counter, create, demo, dump, get, info, keys, load, ls, man,
-    mget, put, rm, scan, stats,
+    bench, cas, check, chmod, chown, completions, counter, create, demo, dump, gc, get, info, keys,
+    load, ls, man, mget, put, rm, scan, stats,
 };
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -27,9 +27,9 @@ Examples:
 
 Stores (--store, or the variable KV_STORE):
   posix:NAME               shared memory, until a reboot or `kv-cli rm`
-  file:PATH                a mapped file, survives reboots
-  sysv:NAME, sysv:0xKEY    System V shared memory
-  fd:N                     a descriptor that this process inherited
+  file:PATH                a mapped file, survives reboots if it was closed before
+  sysv:NAME, sysv:0xKEY    System V shared memory, by a registered name or by key
+  fd:N                     a memfd or another object whose descriptor was inherited
 
 Exit codes:
   0 done                          5 full
@@ -93,6 +93,9 @@ pub(crate) enum Command {
     Create(create::CreateArgs),
     Rm(rm::RmArgs),
     Ls(ls::LsArgs),
+    Gc(gc::GcArgs),
+    Chmod(chmod::ChmodArgs),
+    Chown(chown::ChownArgs),
     Info(info::InfoArgs),
     Get(get::GetArgs),
     Put(put::PutArgs),

@@ -135,7 +135,7 @@ impl From<CreateError> for Failure {
             CreateError::Exists { .. } => Exit::Absent,
             CreateError::PermissionDenied { .. } => Exit::Permission,
             CreateError::InvalidOption { .. } | CreateError::Unsupported { .. } => Exit::Usage,
-            CreateError::NoRoom { .. } => Exit::Full,
+            CreateError::NoRoom { .. } | CreateError::Limit { .. } => Exit::Full,
             CreateError::Attach(attach) => exit_of_attach(attach),
             CreateError::System { .. } => Exit::System,
             _ => Exit::System,
@@ -176,10 +176,13 @@ impl From<WriteError> for Failure {
 fn exit_of_attach(error: &AttachError) -> Exit {
     match error {
         // A retired store was destroyed: there is none of that name any more.
-        AttachError::NotFound { .. } | AttachError::Retired { .. } => Exit::NoStore,
-        AttachError::PermissionDenied { .. } | AttachError::ForeignPidNamespace { .. } => {
-            Exit::Permission
+        AttachError::NotFound { .. } | AttachError::Retired { .. } | AttachError::Stale { .. } => {
+            Exit::NoStore
         }
+        AttachError::PermissionDenied { .. }
+        | AttachError::ForeignPidNamespace { .. }
+        | AttachError::Sealed { .. }
+        | AttachError::NotOwner { .. } => Exit::Permission,
         AttachError::NotAStore { .. }
         | AttachError::Unfinished { .. }
         | AttachError::OtherVersion { .. }
@@ -227,6 +230,9 @@ mod tests {
         assert_eq!(exit(AttachError::Retired { name: name() }), 3);
         assert_eq!(exit(AttachError::PermissionDenied { name: name(), access: "writing" }), 4);
         assert_eq!(exit(AttachError::ForeignPidNamespace { name: name(), pid: 1 }), 4);
+        assert_eq!(exit(AttachError::Stale { name: name(), why: "" }), 3);
+        assert_eq!(exit(AttachError::Sealed { name: name() }), 4);
+        assert_eq!(exit(AttachError::NotOwner { name: name() }), 4);
         assert_eq!(exit(AttachError::TooManyClients { name: name(), limit: 1 }), 5);
         assert_eq!(exit(AttachError::NotAStore { name: name(), found: 0 }), 6);
         assert_eq!(exit(AttachError::Unfinished { name: name(), creator_alive: false }), 6);
@@ -246,6 +252,7 @@ mod tests {
         assert_eq!(exit(CreateError::Exists { name: name() }), 1);
         assert_eq!(exit(CreateError::PermissionDenied { name: name(), source: io_error() }), 4);
         assert_eq!(exit(CreateError::NoRoom { name: name(), needed: 2, free: 1 }), 5);
+        assert_eq!(exit(CreateError::Limit { name: name(), limit: "shmmax", value: 1 }), 5);
         assert_eq!(exit(CreateError::Unsupported { what: name(), remedy: "" }), 2);
         let rule = String::new();
         assert_eq!(exit(CreateError::InvalidOption { option: "size", given: name(), rule }), 2);

@@ -1,12 +1,12 @@
 //! `create`: makes a store and says what came of the sizes that were asked for.
 
-use nix::unistd::Group;
 use serde::Serialize;
 use store_client::{CreateOptions, Mode};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
 use crate::human;
+use crate::names;
 use crate::output::Format;
 
 const AFTER_HELP: &str = "\
@@ -14,6 +14,7 @@ Examples:
   kv-cli create                                          posix:default of 256 MiB
   kv-cli create --store posix:cache --size 4GiB --items 20000000
   kv-cli create --store posix:shared --permissions 0640 --group www-data
+  kv-cli create --store sysv:0x1234 --permissions 0644
   kv-cli create --store file:/var/lib/app/data.kv --size 1GiB --max-size 16GiB
 
 Exits 1 when the store exists already.";
@@ -43,7 +44,7 @@ pub(crate) struct CreateArgs {
     mode: String,
 
     /// Unix permissions, in octal; other users who may read need only the read bit
-    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = permissions)]
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = names::permissions)]
     permissions: u32,
 
     /// Group that owns it, by name or number
@@ -84,7 +85,7 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         options = options.items(items);
     }
     if let Some(group) = &args.group {
-        options = options.group(gid_of(group)?);
+        options = options.group(names::gid_of(group)?);
     }
     let info = store_client::create(&spec, &options)?.info()?;
 
@@ -123,47 +124,4 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         ])?;
     }
     Ok(Exit::Done)
-}
-
-/// Permission bits in octal, with or without a leading `0` or `0o`.
-fn permissions(text: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix("0o").unwrap_or(text);
-    match u32::from_str_radix(digits, 8) {
-        Ok(bits) if bits <= 0o777 && !digits.starts_with('+') => Ok(bits),
-        _ => Err("write the permissions in octal, from 0000 to 0777, such as 0640".to_owned()),
-    }
-}
-
-fn gid_of(group: &str) -> Result<u32, Failure> {
-    if let Ok(gid) = group.parse() {
-        return Ok(gid);
-    }
-    match Group::from_name(group) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err(Failure::usage(format!("there is no group {group:?} on this machine"))),
-        Err(error) => Err(Failure::system(&format!("looking up group {group:?}"), &error.into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permissions_are_octal() {
-        assert_eq!(permissions("0640"), Ok(0o640));
-        assert_eq!(permissions("600"), Ok(0o600));
-        assert_eq!(permissions("0o644"), Ok(0o644));
-        for text in ["", "0888", "rw-r--r--", "1777", "-1", "+640"] {
-            assert!(permissions(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn groups_by_number_and_name() {
-        assert_eq!(gid_of("12").ok(), Some(12));
-        assert_eq!(gid_of("root").ok(), Some(0));
-        let failure = gid_of("no-such-group-here").expect_err("refused");
-        assert_eq!(failure.exit, Exit::Usage);
-    }
 }

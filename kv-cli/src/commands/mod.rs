@@ -3,11 +3,14 @@
 pub(crate) mod bench;
 pub(crate) mod cas;
 pub(crate) mod check;
+pub(crate) mod chmod;
+pub(crate) mod chown;
 pub(crate) mod completions;
 pub(crate) mod counter;
 pub(crate) mod create;
 pub(crate) mod demo;
 pub(crate) mod dump;
+pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod info;
 pub(crate) mod keys;
@@ -20,6 +23,7 @@ pub(crate) mod rm;
 pub(crate) mod scan;
 pub(crate) mod stats;
 
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use store_client::{Reader, Spec, Writer};
@@ -27,6 +31,10 @@ use store_client::{Reader, Spec, Writer};
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+
+/// What there is to say where `kernel.shm_rmid_forced` is set.
+pub(crate) const RMID_FORCED: &str = "kernel.shm_rmid_forced is 1: a System V store is removed when \
+     the last process detaches it";
 
 /// What a command works with: the store it names and the way out.
 pub(crate) struct Context {
@@ -74,6 +82,9 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Create(args) => create::run(args, context),
         Command::Rm(args) => rm::run(args, context),
         Command::Ls(args) => ls::run(args, context),
+        Command::Gc(args) => gc::run(args, context),
+        Command::Chmod(args) => chmod::run(args, context),
+        Command::Chown(args) => chown::run(args, context),
         Command::Info(args) => info::run(args, context),
         Command::Get(args) => get::run(args, context),
         Command::Put(args) => put::run_put(args, context),
@@ -98,4 +109,21 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::BenchWorker(args) => bench::run_worker(args, context),
         Command::DemoWorker(args) => demo::run_worker(args, context),
     }
+}
+
+/// Asks a person before something is removed.
+fn confirmed(question: &str) -> Result<bool, Failure> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Failure::usage(format!(
+            "{question} Say so with --yes: standard input is no terminal"
+        )));
+    }
+    let mut stderr = io::stderr();
+    let mut answer = String::new();
+    write!(stderr, "{question} [y/N] ")
+        .and_then(|()| stderr.flush())
+        .and_then(|()| stdin.lock().read_line(&mut answer))
+        .map_err(|error| Failure::system("asking", &error))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
 }
