@@ -181,7 +181,9 @@ fn exit_of_attach(error: &AttachError) -> Exit {
         }
         AttachError::PermissionDenied { .. }
         | AttachError::ForeignPidNamespace { .. }
+        | AttachError::ForeignIpcNamespace { .. }
         | AttachError::Sealed { .. }
+        | AttachError::InUse { .. }
         | AttachError::NotOwner { .. } => Exit::Permission,
         AttachError::NotAStore { .. }
         | AttachError::Unfinished { .. }
@@ -233,6 +235,8 @@ mod tests {
         assert_eq!(exit(AttachError::Stale { name: name(), why: "" }), 3);
         assert_eq!(exit(AttachError::Sealed { name: name() }), 4);
         assert_eq!(exit(AttachError::NotOwner { name: name() }), 4);
+        assert_eq!(exit(AttachError::InUse { name: name() }), 4);
+        assert_eq!(exit(AttachError::ForeignIpcNamespace { name: name() }), 4);
         assert_eq!(exit(AttachError::TooManyClients { name: name(), limit: 1 }), 5);
         assert_eq!(exit(AttachError::NotAStore { name: name(), found: 0 }), 6);
         assert_eq!(exit(AttachError::Unfinished { name: name(), creator_alive: false }), 6);

@@ -62,6 +62,8 @@ pub enum ListingState {
     Orphaned,
     /// A registration of a System V segment that is gone.
     Stale,
+    /// A registration of a System V segment of another IPC namespace.
+    OtherNamespace,
     /// It has another version of the format.
     OtherVersion(u32),
     /// It is somebody else's.
@@ -158,7 +160,7 @@ fn system_v() -> io::Result<Vec<Listing>> {
         registrations(own)
             .iter()
             .filter(|name| name.id.is_none_or(|id| !ids.contains(&id)))
-            .filter_map(stale),
+            .filter_map(without_segment),
     );
     Ok(found)
 }
@@ -194,7 +196,8 @@ fn of_segment(segment: &ListedSegment, registered: Option<&Registered>) -> Optio
     })
 }
 
-fn stale(name: &Registered) -> Option<Listing> {
+/// A registration that leads to no segment of this IPC namespace.
+fn without_segment(name: &Registered) -> Option<Listing> {
     let spec = format!("sysv:{}", name.name).parse::<Spec>().ok()?;
     Some(Listing {
         name: spec.to_string(),
@@ -206,9 +209,10 @@ fn stale(name: &Registered) -> Option<Listing> {
         size: 0,
         resident: 0,
         attached: 0,
-        state: match name.creator_at_work {
-            true => ListingState::Unfinished,
-            false => ListingState::Stale,
+        state: match name {
+            Registered { foreign: true, .. } => ListingState::OtherNamespace,
+            Registered { creator_at_work: true, .. } => ListingState::Unfinished,
+            _ => ListingState::Stale,
         },
         segment: None,
     })

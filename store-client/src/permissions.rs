@@ -14,9 +14,9 @@ pub fn set_permissions(spec: &Spec, permissions: u32) -> Result<(), AttachError>
     store_core::set_permissions(&spec.object(), permissions)
 }
 
-/// Gives a store to another user, another group, or both, as `chown` does. Mappings that stand
-/// keep what they have. Whoever made a System V segment keeps the rights of an owner. About as many
-/// system calls as an attach.
+/// Gives a store to another user, another group, or both, as `chown` does: to another user only
+/// root may. Of a System V segment its owner may too, and whoever made it keeps an owner's rights.
+/// Mappings that stand keep what they have. About as many system calls as an attach.
 ///
 /// # Errors
 /// `NotOwner`; those of attaching for reading.

@@ -346,6 +346,15 @@ pub enum AttachError {
         /// What the registration leads to.
         why: &'static str,
     },
+    /// Its registration is of another IPC namespace.
+    #[error(
+        "{name} is registered by a process of another IPC namespace, whose System V segments \
+         can't be seen from here; remove its registration by hand if that namespace is gone"
+    )]
+    ForeignIpcNamespace {
+        /// The name of the store.
+        name: String,
+    },
     /// Its memfd is sealed: only the mappings that stand write.
     #[error("{name} is sealed: nobody can attach it for writing any more; attach it read-only")]
     Sealed {

@@ -15,7 +15,7 @@ Examples:
 
 /// Give a store to another user or group
 ///
-/// To another user only root can. Processes that have it attached keep what they have.
+/// To another user only root can; a System V store its owner can too. Processes that have it attached keep what they have.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct ChownArgs {

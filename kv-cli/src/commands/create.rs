@@ -7,7 +7,7 @@ use super::Context;
 use crate::exit::{Exit, Failure};
 use crate::human;
 use crate::names;
-use crate::output::Format;
+use crate::output::{self, Format};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -105,6 +105,9 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         key_bytes_max: info.key_bytes_max,
         value_bytes_max: info.value_bytes_max,
     };
+    if info.removed_when_detached {
+        output::notice(super::RMID_FORCED);
+    }
     if format.is_json() {
         context.output.json(&created)?;
     } else {

@@ -95,6 +95,7 @@ pub(super) fn state(state: &ListingState) -> String {
         ListingState::Removed => "removed, goes with its last detach".to_owned(),
         ListingState::Orphaned => "orphaned, its registration is lost".to_owned(),
         ListingState::Stale => "registered, its segment is gone".to_owned(),
+        ListingState::OtherNamespace => "of another IPC namespace".to_owned(),
         ListingState::OtherVersion(version) => format!("format version {version}"),
         ListingState::NoPermission => "no permission".to_owned(),
         ListingState::Unreadable(why) => format!("unreadable: {why}"),

@@ -99,7 +99,7 @@ fn a_full_disk_is_an_error() {
 #[test]
 fn every_command_on_an_absent_store_exits_3() {
     let store = Store::unmade();
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 24] = [
         &["get", "k"],
         &["put", "k", "v"],
         &["add", "k", "v"],
@@ -118,6 +118,8 @@ fn every_command_on_an_absent_store_exits_3() {
         &["check"],
         &["info"],
         &["rm", "--yes"],
+        &["chmod", "0640"],
+        &["chown", "root"],
         &["bench", "--seconds", "1"],
         &["bench", "--seconds", "1", "--read-only"],
         &["put", "k", "-"],

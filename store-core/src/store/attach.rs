@@ -16,7 +16,7 @@ use crate::sys::clock;
 use crate::sys::holder::Holder;
 use crate::sys::map::Mapping;
 use crate::sys::object::{Object, ObjectPlace};
-use crate::sys::process::{Liveness, ProcessId, liveness};
+use crate::sys::process::{Liveness, ProcessId, liveness, own_ipc_namespace};
 use crate::sys::registry::{self, Record, Registration};
 use crate::sys::sysv::SharedSegment;
 
@@ -149,6 +149,9 @@ fn map_registered(name: &str, writable: bool, shown: &str) -> Result<Region, Att
     let record = await_record(&registration, shown)?;
     if record.boot != clock::boot_id() {
         return Err(stale("an earlier boot of the machine"));
+    }
+    if record.ipc_namespace != own_ipc_namespace() {
+        return Err(AttachError::ForeignIpcNamespace { name: shown.to_owned() });
     }
     let region = match map_segment(SharedSegment::of_id(record.id), writable, shown) {
         Err(AttachError::NotFound { .. }) => return Err(stale("a segment that is gone")),

@@ -16,6 +16,7 @@ use crate::sys::holder::{Holder, available_memory};
 use crate::sys::lock::FileLock;
 use crate::sys::map::Mapping;
 use crate::sys::object::{Object, ObjectPlace, Shape};
+use crate::sys::process::own_ipc_namespace;
 use crate::sys::registry::{self, Record, Registration};
 use crate::sys::sysv::SharedSegment;
 use crate::sys::{clock, sysv};
@@ -132,7 +133,12 @@ impl<'a> New<'a> {
                 return Err(segment_refused(source, self));
             }
         };
-        let record = Record { id: segment.id(), uuid: self.uuid, boot: clock::boot_id() };
+        let record = Record {
+            id: segment.id(),
+            uuid: self.uuid,
+            boot: clock::boot_id(),
+            ipc_namespace: own_ipc_namespace(),
+        };
         let made = registration
             .write(&record)
             .map_err(|source| self.refused("write", source))
@@ -175,10 +181,11 @@ impl<'a> New<'a> {
         };
         let Ok(_lock) = registration.lock(Duration::ZERO) else { return Ok(()) };
         // Somebody else may have made a new store under the name.
-        let same_boot = |record: Record| record.boot == clock::boot_id();
         let lives = registration.record().map_err(failed)?.is_some_and(|record| {
             let segment = SharedSegment::of_id(record.id);
-            same_boot(record) && segment_uuid(segment) == Some(record.uuid)
+            record.boot == clock::boot_id()
+                && (record.ipc_namespace != own_ipc_namespace()
+                    || segment_uuid(segment) == Some(record.uuid))
         });
         match registration.is_current() && !lives {
             true => registration.remove().map_err(failed),
@@ -197,7 +204,8 @@ impl<'a> New<'a> {
             .map_err(|source| self.refused("shmctl", source))?;
         let mapping =
             Mapping::of_segment(segment, true).map_err(|source| self.refused("shmat", source))?;
-        self.fill::<S>(mapping, Holder::SystemV(segment))?;
+        // Kept until the other mapping stands: with `shm_rmid_forced` it goes with the last one.
+        let _made = self.fill::<S>(mapping, Holder::SystemV(segment))?;
         Ok(attach(name, Access::ReadWrite)?)
     }
 
@@ -211,7 +219,7 @@ impl<'a> New<'a> {
         // The mark by which a segment that is never finished is known.
         let length = &region.view::<Superblock>(0).map_err(AttachError::from)?.segment_bytes;
         length.store::<S>(self.plan.geometry.segment_bytes);
-        let free = available_memory();
+        let free = available_memory().unwrap_or(0);
         region
             .commission(0, self.plan.committed_bytes)
             .map_err(|source| self.no_room_or("madvise(MADV_POPULATE_WRITE)", source, free))?;

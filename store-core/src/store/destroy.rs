@@ -42,20 +42,17 @@ pub fn destroy(name: &ObjectName) -> Result<(), AttachError> {
 
 fn destroy_object(name: &ObjectName, place: &ObjectPlace<'_>) -> Result<(), AttachError> {
     let is_file = matches!(place, ObjectPlace::File(_));
-    let _lock = match lock_current(name, place) {
-        Ok((object, lock)) => {
-            if is_file {
-                refuse_foreign(name, &object)?;
-            }
-            lock
-        }
+    let (format, _lock) = match lock_current(name, place) {
+        Ok((object, lock)) => (format_of(name, &object, is_file)?, lock),
         Err(error @ AttachError::NotFound { .. }) => return Err(error),
         // In shared memory the name alone says that it is meant to be a store.
         Err(error) if is_file => return Err(error),
-        Err(_) => None,
+        Err(_) => (0, None),
     };
     // What can't be attached has no state word to mark.
-    if let Ok(store) = attach::<Plain>(name, Access::ReadWrite) {
+    if format != 0
+        && let Ok(store) = attach::<Plain>(name, Access::ReadWrite)
+    {
         store.retire();
     }
     place.unlink().map_err(|source| refused("unlink", name, source))
@@ -85,16 +82,16 @@ fn lock_current(
     }
 }
 
-/// Leaves files alone that are neither a store nor the beginning of one.
-fn refuse_foreign(name: &ObjectName, object: &Object) -> Result<(), AttachError> {
+/// The first word. Leaves files alone that are neither a store nor the beginning of one.
+fn format_of(name: &ObjectName, object: &Object, is_file: bool) -> Result<u64, AttachError> {
     let mut start = [0; 64];
     let got = object.read_start(&mut start).map_err(|source| refused("pread", name, source))?;
     let length = object.metadata().map_err(|source| refused("fstat", name, source))?.len();
     let found = word_of(&start[..got], 0);
-    match is_store(found, word_of(&start[..got], 7), length) {
-        true => Ok(()),
-        false => Err(AttachError::NotAStore { name: name.to_string(), found }),
+    if is_file && !is_store(found, word_of(&start[..got], 7), length) {
+        return Err(AttachError::NotAStore { name: name.to_string(), found });
     }
+    Ok(found)
 }
 
 /// Whether the first word and the length that stands in the superblock are those of a store, of
@@ -140,6 +137,7 @@ fn destroy_registered(name: &ObjectName, registered: &str) -> Result<(), AttachE
     // A registration that leads to no store, or to another one, is removed all the same.
     let lives = match attach::<Plain>(name, Access::ReadOnly) {
         Err(AttachError::Stale { .. } | AttachError::NotFound { .. }) => false,
+        Err(error @ AttachError::ForeignIpcNamespace { .. }) => return Err(error),
         _ => true,
     };
     if let Some(segment) = segment.filter(|_| lives) {

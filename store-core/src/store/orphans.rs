@@ -4,6 +4,7 @@
 use super::destroy::{destroy, refused};
 use super::name::ObjectName;
 use crate::error::AttachError;
+use crate::sys::process::own_ipc_namespace;
 use crate::sys::{clock, registry, sysv};
 
 /// A registration of a System V segment.
@@ -14,6 +15,8 @@ pub struct Registered {
     pub name: String,
     /// The segment; `None` if it was of an earlier boot, or nothing is said of it.
     pub id: Option<i32>,
+    /// Whether the segment is of another IPC namespace, whose ids say nothing here.
+    pub foreign: bool,
     /// Whether a creator is at work.
     pub creator_at_work: bool,
 }
@@ -24,9 +27,11 @@ pub fn registrations(creator: u32) -> Vec<Registered> {
     let mut found: Vec<Registered> = Vec::new();
     for (name, registration) in registry::names(creator) {
         let record = registration.record().ok().flatten();
-        let id = record.filter(|record| record.boot == clock::boot_id()).map(|record| record.id);
+        let record = record.filter(|record| record.boot == clock::boot_id());
+        let foreign = record.is_some_and(|record| record.ipc_namespace != own_ipc_namespace());
+        let id = record.filter(|_| !foreign).map(|record| record.id);
         let creator_at_work = registration.creator_at_work().unwrap_or(true);
-        found.push(Registered { name, id, creator_at_work });
+        found.push(Registered { name, id, foreign, creator_at_work });
     }
     found
 }

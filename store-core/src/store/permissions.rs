@@ -26,8 +26,9 @@ pub fn set_permissions(name: &ObjectName, permissions: u32) -> Result<(), Attach
     answer.map_err(|source| not_owner(name, source))
 }
 
-/// Gives a store to another user, another group, or both. To another user only root may. Mappings
-/// that stand keep what they have; who made a System V segment keeps the owner's rights.
+/// Gives a store to another user, another group, or both. To another user only root may, and of a
+/// System V segment its owner, whose maker keeps an owner's rights. Mappings that stand keep what
+/// they have.
 ///
 /// # Errors
 /// `NotOwner`; those of [`attach`] for reading.

@@ -60,6 +60,12 @@ impl Holder {
         match self {
             Self::Private => Ok(()),
             Self::Object(object) => object.commission(offset, bytes),
+            // Such memory has no limit of its own: the kernel would end some process instead.
+            Self::Anonymous | Self::SystemV(_)
+                if available_memory().is_some_and(|free| free < bytes) =>
+            {
+                Err(io::Error::from_raw_os_error(libc::ENOMEM))
+            }
             Self::Anonymous | Self::SystemV(_) => mapping.populate(offset, bytes),
         }
     }
@@ -92,10 +98,10 @@ impl Holder {
     }
 }
 
-/// Bytes of memory that the machine could give out (`MemAvailable`); 0 if it does not say.
-pub(crate) fn available_memory() -> u64 {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+/// Bytes of memory that the machine could give out (`MemAvailable`), if it says.
+pub(crate) fn available_memory() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+    kib.map(|kib| kib * 1024)
 }

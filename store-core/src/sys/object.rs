@@ -233,7 +233,7 @@ impl Object {
     /// Whether its bytes are on a disk, and so outlive the machine's memory.
     pub(crate) fn is_on_disk(&self) -> bool {
         rustix::fs::fstatfs(&self.file)
-            .is_ok_and(|fs| !matches!(fs.f_type as i64, TMPFS_MAGIC | HUGETLBFS_MAGIC))
+            .is_ok_and(|fs| !matches!(fs.f_type, TMPFS_MAGIC | HUGETLBFS_MAGIC))
     }
 
     /// The kind of memory that it is, by its name in `/proc`.

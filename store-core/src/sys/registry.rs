@@ -2,7 +2,8 @@
 //! can put files into.
 //!
 //! A segment made without a key can be found by its id only, which the kernel gives out again. So
-//! a registration holds the id, the id of the store in it and that of the boot. It is looked for
+//! a registration holds the id, and those of the store in it, of the boot, and of the IPC namespace.
+//! It is looked for
 //! in [`DIRECTORY`], then in the two directories of a user, see [`user_directories`].
 
 use std::fs::File;
@@ -41,6 +42,8 @@ pub(crate) struct Record {
     pub(crate) uuid: u128,
     /// The boot of the machine that the id is of.
     pub(crate) boot: u128,
+    /// The IPC namespace that the id is of, by its inode; 0 if unknown.
+    pub(crate) ipc_namespace: u64,
 }
 
 /// An open registration.
@@ -224,7 +227,8 @@ impl Registration {
 fn text(record: &Record) -> String {
     let uuid = uuid::Uuid::from_u128(record.uuid);
     let boot = uuid::Uuid::from_u128(record.boot);
-    format!("{HEADING}\nid {}\nuuid {uuid}\nboot {boot}\n", record.id)
+    let Record { id, ipc_namespace, .. } = record;
+    format!("{HEADING}\nid {id}\nuuid {uuid}\nboot {boot}\nipc {ipc_namespace}\n")
 }
 
 fn parse(text: &str) -> Option<Record> {
@@ -237,6 +241,7 @@ fn parse(text: &str) -> Option<Record> {
         id: field("id")?.parse().ok()?,
         uuid: uuid::Uuid::parse_str(field("uuid")?).ok()?.as_u128(),
         boot: uuid::Uuid::parse_str(field("boot")?).ok()?.as_u128(),
+        ipc_namespace: field("ipc")?.parse().ok()?,
     })
 }
 
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn records_survive_the_round_trip() {
-        let record = Record { id: 77, uuid: 3 << 90, boot: u128::MAX };
+        let record = Record { id: 77, uuid: 3 << 90, boot: u128::MAX, ipc_namespace: 9 };
         assert_eq!(parse(&text(&record)), Some(record));
         for wrong in ["", "cistern system-v 1\n", "id 1\n", "cistern system-v 2\nid 1\n"] {
             assert_eq!(parse(wrong), None, "{wrong:?}");
@@ -262,7 +267,7 @@ mod tests {
     fn a_name_is_taken_once() {
         let folder = tempfile::tempdir().expect("a directory");
         let open = || open_directory(&place(folder.path())).expect("no error").expect("it is safe");
-        let record = Record { id: 1, uuid: 2, boot: 3 };
+        let record = Record { id: 1, uuid: 2, boot: 3, ipc_namespace: 4 };
         let (made, lock) = Registration::create(open(), "x").expect("a new one");
         assert_eq!(made.record().expect("readable"), None);
         made.write(&record).expect("writable");
