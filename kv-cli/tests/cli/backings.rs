@@ -369,6 +369,9 @@ fn other_users_have_what_the_mode_and_the_owner_give_them() {
         store.kv(["chown", ":65534"]).exits(0);
         store.kv(["chmod", "0660"]).exits(0);
         as_nobody(&["put", "k", "of the group"]).exits(0);
+        // Writing is not removing.
+        as_nobody(&["rm", "--yes"]).fails(4, "permission");
+        assert_eq!(store.kv(["get", "k"]).exits(0).stdout, b"of the group");
         store.kv(["chown", "65534:65534"]).exits(0);
         store.kv(["chmod", "0600"]).exits(0);
         as_nobody(&["put", "k", "w"]).exits(0);

@@ -5,7 +5,7 @@ use std::io;
 use super::attach::{Access, CREATION_DEADLINE, attach, open, word_of};
 use super::name::{ObjectName, Place};
 use crate::error::AttachError;
-use crate::layout::{STATE_RETIRED, SUPERBLOCK_BYTES};
+use crate::layout::{STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES};
 use crate::region::{Plain, Region};
 use crate::sys::clock;
 use crate::sys::holder::Holder;
@@ -50,12 +50,20 @@ fn destroy_object(name: &ObjectName, place: &ObjectPlace<'_>) -> Result<(), Atta
         Err(_) => (0, None),
     };
     // What can't be attached has no state word to mark.
-    if format != 0
-        && let Ok(store) = attach::<Plain>(name, Access::ReadWrite)
-    {
-        store.retire();
+    let store = match format {
+        0 => None,
+        _ => attach::<Plain>(name, Access::ReadWrite).ok(),
+    };
+    if let Some(store) = &store {
+        store.set_state(STATE_RETIRED);
     }
-    place.unlink().map_err(|source| refused("unlink", name, source))
+    place.unlink().map_err(|source| {
+        // Who may write and not remove it leaves it as it was.
+        if let Some(store) = &store {
+            store.set_state(STATE_LIVE);
+        }
+        refused("unlink", name, source)
+    })
 }
 
 /// The object that the name leads to, locked. A lock that somebody keeps for 2 s (a creator that
@@ -115,10 +123,18 @@ fn destroy_segment(name: &ObjectName, segment: SharedSegment) -> Result<(), Atta
     if !is_store(found, superblock.segment_bytes.load(), region.bytes()) {
         return Err(AttachError::NotAStore { name: name.to_string(), found });
     }
-    if region.writable() && found == crate::layout::FORMAT_WORD {
+    let marked = region.writable()
+        && found == crate::layout::FORMAT_WORD
+        && superblock.state.load() == STATE_LIVE;
+    if marked {
         superblock.state.store::<Plain>(STATE_RETIRED);
     }
-    segment.remove().map_err(|source| refused("shmctl", name, source))
+    segment.remove().map_err(|source| {
+        if marked {
+            superblock.state.store::<Plain>(STATE_LIVE);
+        }
+        refused("shmctl", name, source)
+    })
 }
 
 fn destroy_registered(name: &ObjectName, registered: &str) -> Result<(), AttachError> {

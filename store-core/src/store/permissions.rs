@@ -7,7 +7,6 @@ use super::attach::{Access, attach};
 use super::name::ObjectName;
 use super::{Session, Store};
 use crate::error::AttachError;
-use crate::layout::STATE_RETIRED;
 use crate::region::{Plain, Shim};
 use crate::sys::holder::Holder;
 
@@ -51,9 +50,9 @@ fn not_owner(name: &ObjectName, source: io::Error) -> AttachError {
 }
 
 impl<S: Shim> Store<S> {
-    /// Marks it destroyed.
-    pub(super) fn retire(&self) {
-        self.segment.superblock().state.store::<S>(STATE_RETIRED);
+    /// Marks it destroyed, or not.
+    pub(super) fn set_state(&self, state: u64) {
+        self.segment.superblock().state.store::<S>(state);
     }
 
     /// The descriptor of the object that holds it; none of System V and anonymous memory. Who is

@@ -79,7 +79,7 @@ pub(crate) fn create(name: &str) -> io::Result<(Registration, FileLock)> {
     for place in own_order() {
         let made = make_directory(&place).and_then(|()| match open_directory(&place)? {
             Some(directory) => Registration::create(directory, name),
-            None => Err(io::ErrorKind::PermissionDenied.into()),
+            None => Err(unsafe_directory(&place)),
         });
         match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
@@ -135,6 +135,15 @@ fn open_directory(place: &Place) -> io::Result<Option<OwnedFd>> {
     let others_replace = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
     let safe = metadata.uid() == place.owner && !others_replace;
     Ok(safe.then(|| directory.into()))
+}
+
+fn unsafe_directory(place: &Place) -> io::Error {
+    let what = format!(
+        "{} is not a directory of user {} that only this user can write to",
+        place.path.display(),
+        place.owner
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, what)
 }
 
 /// Makes a directory if its parent is there and it is not: mode 0755 for that of the machine, 0700

@@ -147,12 +147,16 @@ pub struct ListedSegment {
 /// Mode bit of a segment that was removed while it was attached.
 const SHM_DEST: u32 = 0o1000;
 
-/// All segments of this IPC namespace.
+/// All segments of this IPC namespace; none where the kernel has no System V shared memory.
 ///
 /// # Errors
 /// Where `/proc/sysvipc/shm` can't be read.
 pub fn list() -> io::Result<Vec<ListedSegment>> {
-    Ok(fs::read_to_string("/proc/sysvipc/shm")?.lines().skip(1).filter_map(listed).collect())
+    match fs::read_to_string("/proc/sysvipc/shm") {
+        Ok(text) => Ok(text.lines().skip(1).filter_map(listed).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// One line: key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime rss swap.
