@@ -104,3 +104,30 @@ fn a_writer_that_was_killed_leaves_no_mark_and_the_next_one_sets_it() {
     store.kv(["put", "k", "v"]).exits(0);
     assert!(marked(), "the dead one was reaped");
 }
+
+#[test]
+fn no_writer_ever_sees_the_mark() {
+    let Some(store) = file() else { return };
+    let spec: Spec = store.spec.parse().expect("a spec");
+    let bytes = std::fs::File::open(store.path()).expect("opens");
+    let marked = || {
+        let mut word = [0; 8];
+        std::os::unix::fs::FileExt::read_exact_at(&bytes, &mut word, CLEAN as u64).expect("reads");
+        u64::from_le_bytes(word) & 1 == 1
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let writer = Writer::attach(&spec).expect("the store");
+                    assert!(!marked());
+                    writer.put(b"k", b"v").expect("a put");
+                    assert!(!marked());
+                    drop(writer);
+                }
+            });
+        }
+    });
+    assert!(marked(), "the last one closed");
+    store.is_clean();
+}
