@@ -139,13 +139,12 @@ impl<'a> New<'a> {
             boot: clock::boot_id(),
             ipc_namespace: own_ipc_namespace(),
         };
+        // Locked until it is whole: nobody takes the registration for a stale one.
         let made = registration
             .write(&record)
             .map_err(|source| self.refused("write", source))
-            .and_then(|()| {
-                drop(lock);
-                self.in_segment::<S>(segment, name)
-            });
+            .and_then(|()| self.in_segment::<S>(segment, name));
+        drop(lock);
         made.inspect_err(|_| {
             let _ = segment.remove();
             let _ = registration.remove();
@@ -161,36 +160,36 @@ impl<'a> New<'a> {
         for _ in 0..16 {
             match attach::<Plain>(name, Access::ReadOnly) {
                 Err(AttachError::NotFound { .. }) => {}
-                Err(AttachError::Stale { .. }) => self.unregister(registered)?,
+                Err(AttachError::Stale { .. }) => self.unregister(registered, name)?,
                 _ => return Err(CreateError::Exists { name: self.shown.to_owned() }),
             }
             match registry::create(registered) {
                 // Another creator was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // Somebody removed the name before it was locked.
+                Ok((registration, _)) if !registration.is_current() => {}
                 other => return other.map_err(|source| self.refused("open", source)),
             }
         }
         Err(CreateError::Exists { name: self.shown.to_owned() })
     }
 
-    /// Removes the registration of a store that is gone.
-    fn unregister(&self, registered: &str) -> Result<(), CreateError> {
+    /// Removes the registration of a store that is gone, if it still is one of such a store when
+    /// it is locked: somebody else may have made a new store under the name.
+    fn unregister(&self, registered: &str, name: &ObjectName) -> Result<(), CreateError> {
         let failed = |source| self.refused("unlink", source);
         let Some(registration) = registry::find(registered).map_err(failed)? else {
             return Ok(());
         };
         let Ok(_lock) = registration.lock(Duration::ZERO) else { return Ok(()) };
-        // Somebody else may have made a new store under the name.
-        let lives = registration.record().map_err(failed)?.is_some_and(|record| {
-            let segment = SharedSegment::of_id(record.id);
-            record.boot == clock::boot_id()
-                && (record.ipc_namespace != own_ipc_namespace()
-                    || segment_uuid(segment) == Some(record.uuid))
-        });
-        match registration.is_current() && !lives {
-            true => registration.remove().map_err(failed),
-            false => Ok(()),
+        let filled_in = registration.record().map_err(failed)?.is_some();
+        if filled_in
+            && registration.is_current()
+            && matches!(attach::<Plain>(name, Access::ReadOnly), Err(AttachError::Stale { .. }))
+        {
+            registration.remove().map_err(failed)?;
         }
+        Ok(())
     }
 
     /// Gives a segment its mode, its memory and its bytes.
@@ -269,15 +268,6 @@ fn segment_refused(source: io::Error, new: &New<'_>) -> CreateError {
         }
         _ => new.refused("shmget", source),
     }
-}
-
-/// The id of the store in a segment, if it is one that this process may read.
-pub(super) fn segment_uuid(segment: SharedSegment) -> Option<u128> {
-    let region = Region::of(Mapping::of_segment(segment, false).ok()?, Holder::SystemV(segment));
-    let superblock = region.view::<Superblock>(0).ok()?;
-    let uuid = &superblock.uuid;
-    (superblock.format.load() == FORMAT_WORD)
-        .then(|| u128::from(uuid[0].load()) | u128::from(uuid[1].load()) << 64)
 }
 
 /// A private store of this process, in anonymous memory that is taken as it is used.

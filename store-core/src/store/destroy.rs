@@ -12,7 +12,7 @@ use crate::sys::holder::Holder;
 use crate::sys::lock::FileLock;
 use crate::sys::map::Mapping;
 use crate::sys::object::{Object, ObjectPlace};
-use crate::sys::registry;
+use crate::sys::registry::{self, Registration};
 use crate::sys::sysv::SharedSegment;
 
 /// Destroys a store: marks it retired, so that clients that still have it can tell, and removes
@@ -138,23 +138,16 @@ fn destroy_segment(name: &ObjectName, segment: SharedSegment) -> Result<(), Atta
 }
 
 fn destroy_registered(name: &ObjectName, registered: &str) -> Result<(), AttachError> {
-    let not_found = || AttachError::NotFound { name: name.to_string() };
-    let found = registry::find(registered).map_err(|source| refused("open", name, source))?;
-    let registration = found.ok_or_else(not_found)?;
-    // Passed over as with an object.
-    let _lock = registration.lock(CREATION_DEADLINE).ok();
-    if !registration.is_current() {
-        return Err(not_found());
-    }
+    let (registration, _lock) = lock_registration(name, registered)?;
     let record = registration.record().map_err(|source| refused("read", name, source))?;
     let segment = record
         .filter(|record| record.boot == clock::boot_id())
         .map(|record| SharedSegment::of_id(record.id));
     // A registration that leads to no store, or to another one, is removed all the same.
-    let lives = match attach::<Plain>(name, Access::ReadOnly) {
-        Err(AttachError::Stale { .. } | AttachError::NotFound { .. }) => false,
-        Err(error @ AttachError::ForeignIpcNamespace { .. }) => return Err(error),
-        _ => true,
+    let lives = match segment.map(|_| attach::<Plain>(name, Access::ReadOnly)) {
+        None | Some(Err(AttachError::Stale { .. } | AttachError::NotFound { .. })) => false,
+        Some(Err(error @ AttachError::ForeignIpcNamespace { .. })) => return Err(error),
+        Some(_) => true,
     };
     if let Some(segment) = segment.filter(|_| lives) {
         destroy_segment(name, segment)?;
@@ -163,6 +156,26 @@ fn destroy_registered(name: &ObjectName, registered: &str) -> Result<(), AttachE
         // Only the directory's owner can: what is left is known to lead nowhere.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && lives => Ok(()),
         other => other.map_err(|source| refused("unlink", name, source)),
+    }
+}
+
+/// The registration that the name leads to, locked, as [`lock_current`] does with an object.
+fn lock_registration(
+    name: &ObjectName,
+    registered: &str,
+) -> Result<(Registration, Option<FileLock>), AttachError> {
+    loop {
+        let found = registry::find(registered).map_err(|source| refused("open", name, source))?;
+        let not_found = || AttachError::NotFound { name: name.to_string() };
+        let registration = found.ok_or_else(not_found)?;
+        let lock = match registration.lock(CREATION_DEADLINE) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => None,
+            Err(source) => return Err(refused("flock", name, source)),
+        };
+        if registration.is_current() {
+            return Ok((registration, lock));
+        }
     }
 }
 

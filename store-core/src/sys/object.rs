@@ -120,7 +120,7 @@ impl ObjectPlace<'_> {
         let object = Object { file: fd.into() };
         // Only an opener that wants to know whether the creator lives locks it besides us, and
         // only for a moment.
-        let lock = object.lock(Duration::from_secs(2))?;
+        let lock = object.lock(Duration::from_secs(2)).inspect_err(|_| drop(self.unlink()))?;
         Ok((object, lock))
     }
 

@@ -171,10 +171,14 @@ impl Registration {
         let flags =
             OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = File::from(openat(&directory, name, flags, Mode::from_bits_truncate(0o600))?);
-        let lock = FileLock::take(file.as_fd(), Duration::from_secs(2))?;
+        let made = Self { directory, name: name.to_owned(), file };
         // The umask may be narrow; ids are no secret.
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        Ok((Self { directory, name: name.to_owned(), file }, lock))
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        made.file
+            .set_permissions(open)
+            .and_then(|()| made.lock(Duration::from_secs(2)))
+            .inspect_err(|_| drop(made.remove()))
+            .map(|lock| (made, lock))
     }
 
     /// What it says; `None` while it is empty, or if it is no registration.
