@@ -10,8 +10,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cas, check, completions, counter, create, demo, dump, expire, extend, get, getset, info,
-    keys, load, ls, man, mget, mput, put, rm, scan, stats, take,
+    bench, cas, check, chmod, chown, completions, counter, create, demo, dump, expire, extend, gc,
+    get, getset, info, keys, load, ls, man, mget, mput, put, rm, scan, stats, take,
 };
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -28,9 +28,9 @@ Examples:
 
 Stores (--store, or the variable KV_STORE):
   posix:NAME               shared memory, until a reboot or `kv-cli rm`
-  file:PATH                a mapped file; outlives its processes, but is refused after a reboot
-  sysv:NAME, sysv:0xKEY    System V shared memory (not in this version)
-  fd:N                     a descriptor that this process inherited (not in this version)
+  file:PATH                a mapped file, survives reboots if it was closed before
+  sysv:NAME, sysv:0xKEY    System V shared memory, by a registered name or by key
+  fd:N                     a memfd or another object whose descriptor was inherited
 
 Sizes: KiB, MiB, GiB count by 1024; K, M, G and KB, MB, GB by 1000 (1M is 1,000,000 bytes).
 
@@ -97,6 +97,9 @@ pub(crate) enum Command {
     Create(create::CreateArgs),
     Rm(rm::RmArgs),
     Ls(ls::LsArgs),
+    Gc(gc::GcArgs),
+    Chmod(chmod::ChmodArgs),
+    Chown(chown::ChownArgs),
     Info(info::InfoArgs),
     Get(get::GetArgs),
     Put(put::PutArgs),

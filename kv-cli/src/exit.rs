@@ -148,7 +148,7 @@ impl From<CreateError> for Failure {
             CreateError::Exists { .. } | CreateError::Occupied { .. } => Exit::Absent,
             CreateError::PermissionDenied { .. } => Exit::Permission,
             CreateError::InvalidOption { .. } | CreateError::Unsupported { .. } => Exit::Usage,
-            CreateError::NoRoom { .. } => Exit::Full,
+            CreateError::NoRoom { .. } | CreateError::Limit { .. } => Exit::Full,
             CreateError::Attach(attach) => exit_of_attach(attach),
             CreateError::System { .. } => Exit::System,
             _ => Exit::System,
@@ -213,10 +213,15 @@ fn hint_of_attach(error: &AttachError) -> &'static str {
 fn exit_of_attach(error: &AttachError) -> Exit {
     match error {
         // A retired store was destroyed: there is none of that name any more.
-        AttachError::NotFound { .. } | AttachError::Retired { .. } => Exit::NoStore,
-        AttachError::PermissionDenied { .. } | AttachError::ForeignPidNamespace { .. } => {
-            Exit::Permission
+        AttachError::NotFound { .. } | AttachError::Retired { .. } | AttachError::Stale { .. } => {
+            Exit::NoStore
         }
+        AttachError::PermissionDenied { .. }
+        | AttachError::ForeignPidNamespace { .. }
+        | AttachError::ForeignIpcNamespace { .. }
+        | AttachError::Sealed { .. }
+        | AttachError::InUse { .. }
+        | AttachError::NotOwner { .. } => Exit::Permission,
         AttachError::NotAStore { .. }
         | AttachError::SymbolicLink { .. }
         | AttachError::Empty { .. }
@@ -266,6 +271,11 @@ mod tests {
         assert_eq!(exit(AttachError::Retired { name: name() }), 3);
         assert_eq!(exit(AttachError::PermissionDenied { name: name(), access: "writing" }), 4);
         assert_eq!(exit(AttachError::ForeignPidNamespace { name: name(), pid: 1 }), 4);
+        assert_eq!(exit(AttachError::Stale { name: name(), why: "" }), 3);
+        assert_eq!(exit(AttachError::Sealed { name: name() }), 4);
+        assert_eq!(exit(AttachError::NotOwner { name: name() }), 4);
+        assert_eq!(exit(AttachError::InUse { name: name() }), 4);
+        assert_eq!(exit(AttachError::ForeignIpcNamespace { name: name() }), 4);
         assert_eq!(exit(AttachError::TooManyClients { name: name(), limit: 1 }), 5);
         assert_eq!(exit(AttachError::NotAStore { name: name(), found: 0 }), 6);
         assert_eq!(exit(AttachError::SymbolicLink { name: name(), target: name() }), 6);
@@ -288,6 +298,7 @@ mod tests {
         assert_eq!(exit(CreateError::Occupied { name: name(), kind: "a directory" }), 1);
         assert_eq!(exit(CreateError::PermissionDenied { name: name(), source: io_error() }), 4);
         assert_eq!(exit(CreateError::NoRoom { name: name(), needed: 2, free: 1 }), 5);
+        assert_eq!(exit(CreateError::Limit { name: name(), limit: "shmmax", value: 1 }), 5);
         assert_eq!(exit(CreateError::Unsupported { what: name(), remedy: "" }), 2);
         let rule = String::new();
         assert_eq!(exit(CreateError::InvalidOption { option: "size", given: name(), rule }), 2);

@@ -8,6 +8,7 @@ mod duration;
 mod exit;
 mod human;
 mod keys;
+mod names;
 mod output;
 mod process;
 mod progress;

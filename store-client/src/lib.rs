@@ -47,7 +47,10 @@
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+mod leaks;
 mod listing;
+mod permissions;
+mod processes;
 mod reader;
 mod rewrite;
 mod spec;
@@ -55,7 +58,9 @@ mod spec;
 mod typed;
 mod writer;
 
+pub use leaks::{leaks, remove_leak};
 pub use listing::{Listing, ListingState, list};
+pub use permissions::{set_owner, set_permissions};
 pub use reader::Reader;
 pub use spec::{ParseSpecError, Spec};
 #[cfg(any(feature = "serde", feature = "zerocopy"))]
@@ -65,7 +70,7 @@ pub use typed::TypedWriteError;
 pub use writer::{Stored, Swapped, Writer, create, destroy};
 
 pub use store_core::{
-    AttachError, CheckReport, ClientInfo, ClientState, Corruption, CreateError, CreateOptions,
-    Cursor, Entry, Fullness, HashKind, HeldGuard, Info, Mode, PutOptions, ReadError, Reaped,
-    ScanPage, Stats, Ttl, Version, WriteError,
+    AttachError, Backing, CheckReport, ClientInfo, ClientState, Corruption, CreateError,
+    CreateOptions, Cursor, Entry, Fullness, HashKind, HeldGuard, Info, Mode, PutOptions, ReadError,
+    Reaped, ScanPage, Sealing, Stats, Ttl, Version, WriteError, removed_when_detached,
 };

@@ -1,18 +1,30 @@
-//! The stores of this host that have a name.
+//! The stores of this host, and what was left of some.
 
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
-use store_core::{Access, AttachError, ObjectName, POSIX_DIRECTORY, POSIX_PREFIX, Plain, attach};
+use nix::unistd::Uid;
+use store_core::{
+    Access, AttachError, Backing, ListedSegment, ObjectName, POSIX_DIRECTORY, POSIX_PREFIX, Plain,
+    Registered, attach, list_segments, registrations,
+};
 
+use crate::processes::{mapped, memfds};
 use crate::spec::Spec;
 
 /// A store that [`list`] found.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Listing {
-    /// How to attach it.
-    pub spec: Spec,
+    /// Its spec, or what else there is to say where it is.
+    pub name: String,
+    /// How to attach it, if it has a name.
+    pub spec: Option<Spec>,
+    /// What holds its memory.
+    pub backing: Backing,
     /// Its owner.
     pub owner_uid: u32,
     /// Its group.
@@ -23,8 +35,13 @@ pub struct Listing {
     pub size: u64,
     /// Bytes of memory it takes now.
     pub resident: u64,
+    /// Processes that map it, as far as this one may look. Of System V: how often it is attached,
+    /// which is exact.
+    pub attached: u64,
     /// Whether it can be used.
     pub state: ListingState,
+    /// The id of a System V segment.
+    pub(crate) segment: Option<i32>,
 }
 
 /// Whether a store that was found can be used by this process.
@@ -33,10 +50,22 @@ pub struct Listing {
 pub enum ListingState {
     /// It can be read.
     Ready,
-    /// Its creator died or is at work.
+    /// It is being made, or its creator was stopped.
     Unfinished,
     /// It has no bytes at all.
     Empty,
+    /// Its creator died before it was whole.
+    Abandoned,
+    /// It was destroyed, but for its name.
+    Retired,
+    /// A System V segment that was removed, and goes with its last detach.
+    Removed,
+    /// A System V segment whose registration is lost: nobody can attach it any more.
+    Orphaned,
+    /// A registration of a System V segment that is gone.
+    Stale,
+    /// A registration of a System V segment of another IPC namespace.
+    OtherNamespace,
     /// It has another version of the format.
     OtherVersion(u32),
     /// It is somebody else's.
@@ -45,13 +74,24 @@ pub enum ListingState {
     Unreadable(String),
 }
 
-/// The POSIX shared memory objects whose names say that they are stores, by name.
+/// The stores in shared memory: POSIX objects whose names say that they are stores, System V
+/// segments that are registered or hold one, memfds of processes. Reads `/proc` through, and
+/// attaches each store once to see whether it can be read.
 ///
 /// # Errors
-/// Where `/dev/shm` can't be read.
+/// Where `/dev/shm` or the list of System V segments can't be read.
 pub fn list() -> io::Result<Vec<Listing>> {
+    let mapped = mapped();
+    let mut found = posix(&mapped)?;
+    found.extend(system_v()?);
+    found.extend(passed(&mapped));
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+fn posix(mapped: &HashMap<(u64, u64), u64>) -> io::Result<Vec<Listing>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(POSIX_DIRECTORY)? {
+    for entry in fs::read_dir(POSIX_DIRECTORY)? {
         let entry = entry?;
         let file_name = entry.file_name();
         let Some(name) = file_name.to_str().and_then(|name| name.strip_prefix(POSIX_PREFIX)) else {
@@ -61,26 +101,140 @@ pub fn list() -> io::Result<Vec<Listing>> {
         // It may be gone by now.
         let Ok(metadata) = entry.metadata() else { continue };
         found.push(Listing {
-            owner_uid: metadata.uid(),
-            owner_gid: metadata.gid(),
-            permissions: metadata.mode() & 0o7777,
-            size: metadata.len(),
-            resident: metadata.blocks() * 512,
-            state: state(name),
-            spec,
+            state: state(&spec.object()),
+            ..of_metadata(spec.to_string(), Some(spec), Backing::Posix, &metadata, mapped)
         });
     }
-    found.sort_by_key(|listing| listing.spec.to_string());
     Ok(found)
 }
 
-fn state(name: &str) -> ListingState {
-    match attach::<Plain>(&ObjectName::Posix(name.to_owned()), Access::ReadOnly) {
+fn of_metadata(
+    name: String,
+    spec: Option<Spec>,
+    backing: Backing,
+    metadata: &fs::Metadata,
+    mapped: &HashMap<(u64, u64), u64>,
+) -> Listing {
+    Listing {
+        name,
+        spec,
+        backing,
+        owner_uid: metadata.uid(),
+        owner_gid: metadata.gid(),
+        permissions: metadata.mode() & 0o7777,
+        size: metadata.len(),
+        resident: metadata.blocks() * 512,
+        attached: mapped.get(&(metadata.dev(), metadata.ino())).copied().unwrap_or(0),
+        state: ListingState::Ready,
+        segment: None,
+    }
+}
+
+fn passed(mapped: &HashMap<(u64, u64), u64>) -> Vec<Listing> {
+    let mut found = Vec::new();
+    for held in memfds() {
+        let name = format!("memfd of process {}", held.pid);
+        let Ok(file) = File::open(&held.path) else { continue };
+        let Ok(metadata) = file.metadata() else { continue };
+        found.push(Listing {
+            state: state(&ObjectName::Descriptor(file.as_raw_fd())),
+            ..of_metadata(name, None, Backing::Memfd, &metadata, mapped)
+        });
+    }
+    found
+}
+
+fn system_v() -> io::Result<Vec<Listing>> {
+    let mut found = Vec::new();
+    let mut registered: HashMap<u32, Vec<Registered>> = HashMap::new();
+    for segment in &list_segments()? {
+        let names = registered
+            .entry(segment.creator_uid)
+            .or_insert_with(|| registrations(segment.creator_uid));
+        let name = names.iter().find(|name| name.id == Some(segment.id));
+        if let Some(listing) = of_segment(segment, name) {
+            found.push(listing);
+        }
+    }
+    let ids: HashSet<i32> = found.iter().filter_map(|listing| listing.segment).collect();
+    let own = Uid::effective().as_raw();
+    found.extend(
+        registrations(own)
+            .iter()
+            .filter(|name| name.id.is_none_or(|id| !ids.contains(&id)))
+            .filter_map(without_segment),
+    );
+    Ok(found)
+}
+
+fn of_segment(segment: &ListedSegment, registered: Option<&Registered>) -> Option<Listing> {
+    let by_id = ObjectName::Segment(segment.id);
+    let spec = match registered {
+        Some(name) => Some(Spec::SysvName(name.name.clone())),
+        None if segment.key != 0 => Some(Spec::SysvKey(segment.key)),
+        None => None,
+    };
+    let state = match attach::<Plain>(&by_id, Access::ReadOnly) {
+        // Another program's, or nobody knows whose.
+        Err(AttachError::NotAStore { .. } | AttachError::NotFound { .. }) => return None,
+        Err(AttachError::PermissionDenied { .. }) if registered.is_none() => return None,
+        _ if segment.removed => ListingState::Removed,
+        Ok(_) if spec.is_none() => ListingState::Orphaned,
         Ok(_) => ListingState::Ready,
-        Err(AttachError::Unfinished { .. }) => ListingState::Unfinished,
-        Err(AttachError::Empty { .. }) => ListingState::Empty,
-        Err(AttachError::OtherVersion { found, .. }) => ListingState::OtherVersion(found),
-        Err(AttachError::PermissionDenied { .. }) => ListingState::NoPermission,
-        Err(error) => ListingState::Unreadable(error.to_string()),
+        Err(error) => of_error(error),
+    };
+    Some(Listing {
+        name: spec.as_ref().map_or_else(|| by_id.to_string(), Spec::to_string),
+        spec,
+        backing: Backing::SystemV,
+        owner_uid: segment.uid,
+        owner_gid: segment.gid,
+        permissions: segment.permissions,
+        size: segment.bytes,
+        resident: segment.resident,
+        attached: segment.attached,
+        state,
+        segment: Some(segment.id),
+    })
+}
+
+/// A registration that leads to no segment of this IPC namespace.
+fn without_segment(name: &Registered) -> Option<Listing> {
+    let spec = format!("sysv:{}", name.name).parse::<Spec>().ok()?;
+    Some(Listing {
+        name: spec.to_string(),
+        spec: Some(spec),
+        backing: Backing::SystemV,
+        owner_uid: Uid::effective().as_raw(),
+        owner_gid: nix::unistd::Gid::effective().as_raw(),
+        permissions: 0,
+        size: 0,
+        resident: 0,
+        attached: 0,
+        state: match name {
+            Registered { foreign: true, .. } => ListingState::OtherNamespace,
+            Registered { creator_at_work: true, .. } => ListingState::Unfinished,
+            _ => ListingState::Stale,
+        },
+        segment: None,
+    })
+}
+
+fn state(name: &ObjectName) -> ListingState {
+    match attach::<Plain>(name, Access::ReadOnly) {
+        Ok(_) => ListingState::Ready,
+        Err(error) => of_error(error),
+    }
+}
+
+fn of_error(error: AttachError) -> ListingState {
+    match error {
+        AttachError::Unfinished { creator_alive: true, .. } => ListingState::Unfinished,
+        AttachError::Unfinished { creator_alive: false, .. } => ListingState::Abandoned,
+        AttachError::Empty { .. } => ListingState::Empty,
+        AttachError::Retired { .. } => ListingState::Retired,
+        AttachError::OtherVersion { found, .. } => ListingState::OtherVersion(found),
+        AttachError::PermissionDenied { .. } => ListingState::NoPermission,
+        error => ListingState::Unreadable(error.to_string()),
     }
 }

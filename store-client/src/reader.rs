@@ -1,5 +1,6 @@
 //! The handle that reads.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use store_core::{
@@ -23,7 +24,7 @@ impl Reader {
     /// # Errors
     /// See [`AttachError`].
     pub fn attach(spec: &Spec) -> Result<Self, AttachError> {
-        Ok(Self { store: Arc::new(attach(&spec.object()?, Access::ReadOnly)?) })
+        Ok(Self { store: Arc::new(attach(&spec.object(), Access::ReadOnly)?) })
     }
 
     /// The value of `key`, copied into new memory.
@@ -146,6 +147,13 @@ impl Reader {
     /// whoever attaches the name now gets another store, or none: attach anew. One load.
     pub fn is_retired(&self) -> bool {
         self.store.is_retired()
+    }
+
+    /// The descriptor of the object that holds the store, to pass on; none of System V and
+    /// anonymous memory. Closed with the last clone of the handle; `try_clone_to_owned` gives one
+    /// that is not. It has the access that the handle was attached with.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.store.descriptor()
     }
 
     /// What the store is, and who writes to it.

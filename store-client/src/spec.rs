@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use store_core::ObjectName;
 
-/// The longest POSIX name, so that it fits a file name with its prefix.
+/// The longest name, so that it fits a file name with its prefix.
 const NAME_BYTES_MAX: usize = 200;
 
 /// `posix:NAME`, `sysv:NAME`, `sysv:0xKEY`, `file:PATH` or `fd:N`.
@@ -44,34 +44,15 @@ pub struct ParseSpecError {
 }
 
 impl Spec {
-    /// The object of the spec.
-    ///
-    /// # Errors
-    /// What is not supported yet, as text, for backings of other versions.
-    pub(crate) fn object(&self) -> Result<ObjectName, Unsupported> {
+    /// The spec as the core names stores.
+    pub(crate) fn object(&self) -> ObjectName {
         match self {
-            Self::Posix(name) => Ok(ObjectName::Posix(name.clone())),
-            Self::File(path) => Ok(ObjectName::File(path.clone())),
-            Self::SysvName(_) | Self::SysvKey(_) => Err(Unsupported("System V shared memory")),
-            Self::Fd(_) => Err(Unsupported("a store in a passed descriptor")),
+            Self::Posix(name) => ObjectName::Posix(name.clone()),
+            Self::SysvName(name) => ObjectName::Registered(name.clone()),
+            Self::SysvKey(key) => ObjectName::Key(*key),
+            Self::File(path) => ObjectName::File(path.clone()),
+            Self::Fd(number) => ObjectName::Descriptor(*number),
         }
-    }
-}
-
-/// A backing that this version lacks.
-pub(crate) struct Unsupported(&'static str);
-
-const REMEDY: &str = "use posix:NAME or file:PATH";
-
-impl From<Unsupported> for store_core::AttachError {
-    fn from(Unsupported(what): Unsupported) -> Self {
-        Self::Unsupported { what: what.to_owned(), remedy: REMEDY }
-    }
-}
-
-impl From<Unsupported> for store_core::CreateError {
-    fn from(Unsupported(what): Unsupported) -> Self {
-        Self::Unsupported { what: what.to_owned(), remedy: REMEDY }
     }
 }
 
@@ -86,9 +67,11 @@ impl FromStr for Spec {
         match backing {
             "posix" => Ok(Self::Posix(name(place).map_err(wrong)?)),
             "sysv" => match place.strip_prefix("0x").or_else(|| place.strip_prefix("0X")) {
-                Some(key) => u32::from_str_radix(key, 16)
-                    .map(Self::SysvKey)
-                    .map_err(|_| wrong("the key after sysv:0x has 1 to 8 hexadecimal digits")),
+                // Key 0 is IPC_PRIVATE.
+                Some(key) => match u32::from_str_radix(key, 16) {
+                    Ok(key) if key != 0 => Ok(Self::SysvKey(key)),
+                    _ => Err(wrong("the key after sysv:0x has 1 to 8 hexadecimal digits, not 0")),
+                },
                 None => Ok(Self::SysvName(name(place).map_err(wrong)?)),
             },
             "file" if place.is_empty() => Err(wrong("there is no path after file:")),
@@ -105,7 +88,8 @@ impl FromStr for Spec {
 
 fn name(text: &str) -> Result<String, &'static str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(allowed) {
+    if matches!(text, "" | "." | "..") || text.len() > NAME_BYTES_MAX || !text.bytes().all(allowed)
+    {
         return Err("a name has 1 to 200 letters, digits, dots, hyphens and underscores");
     }
     Ok(text.to_owned())
@@ -146,6 +130,8 @@ mod tests {
             "sysv:",
             "sysv:0x",
             "sysv:0x1ffffffff",
+            "sysv:0x0",
+            "sysv:..",
             "file:",
             "fd:",
             "fd:-1",

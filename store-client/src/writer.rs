@@ -7,7 +7,7 @@ use std::time::Duration;
 use once_cell::race::OnceBox;
 use store_core::{
     Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Outcome, PutOptions,
-    Reaped, Session, Store, Version, WriteError,
+    Reaped, Sealing, Session, Store, Version, WriteError,
 };
 
 use crate::reader::Reader;
@@ -64,16 +64,18 @@ impl Deref for Writer {
 /// # Errors
 /// See [`CreateError`]; nothing is left behind then.
 pub fn create(spec: &Spec, options: &CreateOptions) -> Result<Writer, CreateError> {
-    Ok(Writer::over(store_core::create(&spec.object()?, options)?)?)
+    Ok(Writer::over(store_core::create(&spec.object(), options)?)?)
 }
 
 /// Removes a store by name. Who has it attached keeps a mapping that works and that nobody else
-/// will find ([`Reader::is_retired`] tells). Removes half-made and foreign objects of that name too.
+/// will find ([`Reader::is_retired`] tells). Removes what was never finished too, and whatever has
+/// the name of a store in POSIX shared memory.
 ///
 /// # Errors
-/// `NotFound`, `PermissionDenied`, or `System`.
+/// `NotFound`; `PermissionDenied`; `NotAStore` for somebody else's file or segment; `Unsupported`
+/// for a descriptor; `System`.
 pub fn destroy(spec: &Spec) -> Result<(), AttachError> {
-    store_core::destroy(&spec.object()?)
+    store_core::destroy(&spec.object())
 }
 
 impl Writer {
@@ -82,7 +84,7 @@ impl Writer {
     /// # Errors
     /// See [`AttachError`].
     pub fn attach(spec: &Spec) -> Result<Self, AttachError> {
-        Self::over(store_core::attach(&spec.object()?, Access::ReadWrite)?)
+        Self::over(store_core::attach(&spec.object(), Access::ReadWrite)?)
     }
 
     /// A private store of this process: no name, no server, gone when it is dropped. Memory is
@@ -92,6 +94,65 @@ impl Writer {
     /// See [`CreateError`].
     pub fn private(options: &CreateOptions) -> Result<Self, CreateError> {
         Ok(Self::over(store_core::private(options)?)?)
+    }
+
+    /// A store in a memfd, which has no name: [`Reader::descriptor`] gives what other processes
+    /// attach as `fd:N`, inherited or received over a Unix socket. It is gone with the last
+    /// mapping and descriptor.
+    ///
+    /// Whoever has the descriptor of [`Sealing::SharedWriters`] may write. The same user can make
+    /// a writable one of a read-only one (`/proc/self/fd`), other users can't (mode 0600). With
+    /// [`Sealing::ReadOnlyForOthers`] nobody else can, ever: only this handle writes, and those of
+    /// children that are forked with it. When they are gone the store is read-only for good.
+    ///
+    /// ```
+    /// use std::os::fd::AsRawFd;
+    /// use store_client::{CreateOptions, Reader, Sealing, Spec, Writer};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let writer = Writer::memfd(&CreateOptions::new(4 << 20), Sealing::ReadOnlyForOthers)?;
+    /// writer.put(b"k", b"v")?;
+    /// let descriptor = writer.descriptor().expect("a memfd has one").as_raw_fd();
+    /// let reader = Reader::attach(&Spec::Fd(descriptor))?;
+    /// assert_eq!(reader.get(b"k")?.as_deref(), Some(&b"v"[..]));
+    /// assert!(Writer::attach(&Spec::Fd(descriptor)).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`CreateError`].
+    pub fn memfd(options: &CreateOptions, sealing: Sealing) -> Result<Self, CreateError> {
+        Ok(Self::over(store_core::memfd(options, sealing)?)?)
+    }
+
+    /// A store in shared anonymous memory, for this process and the workers that it forks: each
+    /// goes on with its copy of the handle and becomes a client of its own. It is gone with the
+    /// last of them. A worker that shall only read calls [`Writer::into_protected_reader`].
+    ///
+    /// # Errors
+    /// See [`CreateError`].
+    pub fn anonymous(options: &CreateOptions) -> Result<Self, CreateError> {
+        Ok(Self::over(store_core::anonymous(options)?)?)
+    }
+
+    /// Gives writing up: closes this client and makes the mapping read-only in this process, for
+    /// all readers of this handle too. It guards against stray stores; a program that wants to
+    /// can undo it with `mprotect`. A few system calls.
+    ///
+    /// # Errors
+    /// `System` where `mprotect(2)` fails.
+    pub fn into_protected_reader(self) -> Result<Reader, AttachError> {
+        // A session of this process, or none: a worker may never have written.
+        let mut link = &self.sessions;
+        while !link.session.is_of_this_process() {
+            match link.forked.get() {
+                Some(next) => link = next,
+                None => break,
+            }
+        }
+        self.reader.store.protect(&link.session)?;
+        Ok(self.reader.clone())
     }
 
     fn over(store: Store) -> Result<Self, AttachError> {

@@ -169,8 +169,9 @@ fn what_is_no_store_is_said_so() {
     assert_eq!(target, folder.path().join("text").canonicalize().unwrap().to_str().unwrap());
     let folder = Spec::File(folder.path().to_owned());
     assert!(matches!(Reader::attach(&folder), Err(AttachError::NotAStore { .. })));
-    let other = "sysv:x".parse().unwrap();
-    assert!(matches!(Reader::attach(&other), Err(AttachError::Unsupported { .. })));
+    let nothing = Spec::Fd(1 << 20);
+    assert!(matches!(Reader::attach(&nothing), Err(AttachError::NotFound { .. })));
+    assert!(matches!(destroy(&nothing), Err(AttachError::Unsupported { .. })));
 }
 
 #[test]

@@ -157,7 +157,7 @@ pub enum WriteError {
     Reattach(#[source] Box<AttachError>),
     /// The arena could not grow.
     #[error(
-        "the store could not grow within its maximum size: {source}; free memory on the \
+        "the store could not grow within its maximum size: {source}; free memory, or room on the \
          file system that holds it"
     )]
     Grow {
@@ -202,10 +202,10 @@ pub enum CreateError {
         /// What is allowed.
         rule: String,
     },
-    /// The file system has no room for it.
+    /// There is no room for it: on its file system, or in memory.
     #[error(
-        "no room for {needed} bytes on the file system of {name} ({free} free): make a smaller \
-         store or free some memory (for /dev/shm: `mount -o remount,size=…`)"
+        "no room for the {needed} bytes of {name} ({free} free): make a smaller store or free \
+         some (for /dev/shm: `mount -o remount,size=…`)"
     )]
     NoRoom {
         /// The name, as the operating system knows it.
@@ -214,6 +214,19 @@ pub enum CreateError {
         needed: u64,
         /// Bytes free there.
         free: u64,
+    },
+    /// The kernel's limits for System V shared memory forbid it.
+    #[error(
+        "the kernel's limit for System V shared memory forbids {name}: kernel.{limit} is {value}; \
+         raise it (sysctl), remove segments (ipcs -m), or use posix:NAME"
+    )]
+    Limit {
+        /// The name of the store.
+        name: String,
+        /// The limit, as in `/proc/sys/kernel`.
+        limit: &'static str,
+        /// Its value.
+        value: u64,
     },
     /// This version can't do that.
     #[error("{what} is not supported by this version: {remedy}")]
@@ -355,11 +368,52 @@ pub enum AttachError {
     },
     /// The file was last used before a reboot and not closed cleanly.
     #[error(
-        "{name} was in use when the machine went down, so its pages may be of different ages; \
-         remove it and load it anew"
+        "{name} was not closed before the machine went down, so its pages may be of different \
+         ages; remove it (kv-cli rm) and load it anew from a dump (kv-cli load)"
     )]
     UncleanReboot {
         /// The name, as the operating system knows it.
+        name: String,
+    },
+    /// Its registration leads to no store, or to another one.
+    #[error(
+        "{name} is registered for {why}: the store is gone; `kv-cli create` makes it anew, \
+         `kv-cli rm` removes the registration"
+    )]
+    Stale {
+        /// The name of the store.
+        name: String,
+        /// What the registration leads to.
+        why: &'static str,
+    },
+    /// Its registration is of another IPC namespace.
+    #[error(
+        "{name} is registered by a process of another IPC namespace, whose System V segments \
+         can't be seen from here; remove its registration by hand if that namespace is gone"
+    )]
+    ForeignIpcNamespace {
+        /// The name of the store.
+        name: String,
+    },
+    /// Its memfd is sealed: only the mappings that stand write.
+    #[error("{name} is sealed: nobody can attach it for writing any more; attach it read-only")]
+    Sealed {
+        /// The name of the store.
+        name: String,
+    },
+    /// Somebody has it attached.
+    #[error("{name} is attached by a process and was left alone")]
+    InUse {
+        /// The name of the store.
+        name: String,
+    },
+    /// Owner and mode are its owner's to change.
+    #[error(
+        "no permission to change owner or mode of {name}: its owner may set its mode and give it \
+         to a group of theirs, root may do all"
+    )]
+    NotOwner {
+        /// The name of the store.
         name: String,
     },
     /// This version can't do that.

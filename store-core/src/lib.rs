@@ -57,7 +57,10 @@ pub use recovery::Reaped;
 pub use region::{Mutation, Plain, Shim};
 pub use store::{
     Access, CheckReport, ClientInfo, ClientState, Condition, Cursor, Deletion, Entry, HeldGuard,
-    Info, Outcome, PutOptions, ScanPage, Session, Stats, Store, Ttl, Version, attach, create,
-    destroy, from_image, private, private_on_heap,
+    Info, ObjectName, Outcome, PutOptions, Registered, ScanPage, Session, Stats, Store, Ttl,
+    Version, anonymous, attach, create, destroy, from_image, memfd, private, private_on_heap,
+    registrations, remove_orphan, set_owner, set_permissions,
 };
-pub use sys::object::{Object, ObjectName, POSIX_DIRECTORY, POSIX_PREFIX};
+pub use sys::holder::Backing;
+pub use sys::object::{MEMFD_NAME, POSIX_DIRECTORY, POSIX_PREFIX, Sealing};
+pub use sys::sysv::{ListedSegment, list as list_segments, removed_when_detached};

@@ -18,7 +18,7 @@ use store_client::{CreateError, CreateOptions, Spec, Writer, create, destroy};
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = exit::HELP)]
 struct Args {
-    /// The store: posix:NAME or file:PATH.
+    /// The store: posix:NAME, sysv:NAME, sysv:0xKEY, file:PATH or fd:N.
     #[arg(long, env = "KV_STORE", default_value = "posix:default")]
     store: Spec,
     /// Make the store with this size (such as 256MiB) if it is not there.

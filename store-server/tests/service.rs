@@ -87,7 +87,7 @@ fn exit_codes_tell_why_it_does_not_start() {
     let cases: [(&[&str], i32); 7] = [
         (&["--no-such-option"], 2),
         (&["--store", "nonsense"], 2),
-        (&["--store", "sysv:x"], 2),
+        (&["--store", "sysv:x"], 3),
         (&["--store", &absent, "--create", "1KiB"], 2),
         (&["--store", &absent], 3),
         (&["--store", &foreign, "--create", "4MiB"], 6),

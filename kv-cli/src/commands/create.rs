@@ -1,19 +1,20 @@
 //! `create`: makes a store and says what came of the sizes that were asked for.
 
-use nix::unistd::Group;
 use serde::Serialize;
 use store_client::{CreateError, CreateOptions, HashKind, Mode};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
 use crate::human;
-use crate::output::Format;
+use crate::names;
+use crate::output::{self, Format};
 
 const AFTER_HELP: &str = "\
 Examples:
   kv-cli create                                          posix:default of 256 MiB
   kv-cli create --store posix:cache --size 4GiB --items 20000000
   kv-cli create --store posix:shared --permissions 0640 --group www-data
+  kv-cli create --store sysv:0x1234 --permissions 0644
   kv-cli create --store file:/var/lib/app/data.kv --size 1GiB --max-size 16GiB
 
 Sizes: KiB, MiB, GiB (and Ki, Mi, Gi) count by 1024; KB, MB, GB (and K, M, G) by 1000. So 1M is
@@ -50,7 +51,7 @@ pub(crate) struct CreateArgs {
     hash: String,
 
     /// Unix permissions, in octal; other users who may read need only the read bit
-    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = permissions)]
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = names::permissions)]
     permissions: u32,
 
     /// Group that owns it, by name or number
@@ -94,7 +95,7 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         options = options.items(items);
     }
     if let Some(group) = &args.group {
-        options = options.group(gid_of(group)?);
+        options = options.group(names::gid_of(group)?);
     }
     let made = store_client::create(&spec, &options).map_err(|error| match error {
         CreateError::Unsupported { .. } if mode == Mode::Cache => {
@@ -121,6 +122,9 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         key_bytes_max: info.key_bytes_max,
         value_bytes_max: info.value_bytes_max,
     };
+    if info.removed_when_detached {
+        output::notice(super::RMID_FORCED);
+    }
     if format.is_json() {
         context.output.json(&created)?;
     } else {
@@ -141,57 +145,4 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         ])?;
     }
     Ok(Exit::Done)
-}
-
-/// Permission bits in octal, with or without a leading `0` or `0o`.
-fn permissions(text: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix("0o").unwrap_or(text);
-    match u32::from_str_radix(digits, 8) {
-        Ok(bits) if bits <= 0o777 && !digits.starts_with('+') => Ok(bits),
-        _ => Err("write the permissions in octal, from 0000 to 0777, such as 0640".to_owned()),
-    }
-}
-
-fn gid_of(group: &str) -> Result<u32, Failure> {
-    if let Ok(gid) = group.parse() {
-        return match gid {
-            u32::MAX => Err(Failure::usage(format!(
-                "--group {gid} is no group: chown takes this number for no change; give a name, or \
-                 a number from 0 to {}",
-                gid - 1
-            ))),
-            gid => Ok(gid),
-        };
-    }
-    match Group::from_name(group) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err(Failure::usage(format!("there is no group {group:?} on this machine"))),
-        Err(error) => Err(Failure::system(&format!("looking up group {group:?}"), &error.into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permissions_are_octal() {
-        assert_eq!(permissions("0640"), Ok(0o640));
-        assert_eq!(permissions("600"), Ok(0o600));
-        assert_eq!(permissions("0o644"), Ok(0o644));
-        for text in ["", "0888", "rw-r--r--", "1777", "-1", "+640"] {
-            assert!(permissions(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn groups_by_number_and_name() {
-        assert_eq!(gid_of("12").ok(), Some(12));
-        assert_eq!(gid_of("root").ok(), Some(0));
-        assert_eq!(gid_of("4294967294").ok(), Some(u32::MAX - 1));
-        let failure = gid_of("4294967295").expect_err("refused");
-        assert!(failure.line().is_some_and(|line| line.contains("no change")));
-        let failure = gid_of("no-such-group-here").expect_err("refused");
-        assert_eq!(failure.exit, Exit::Usage);
-    }
 }

@@ -6,7 +6,7 @@ use store_client::{ClientInfo, ClientState, HeldGuard, Info};
 use super::Context;
 use crate::exit::{Exit, Failure};
 use crate::human;
-use crate::output::{Format, Output};
+use crate::output::{self, Format, Output};
 
 /// Show how a store is laid out and who writes to it
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,10 @@ pub(crate) struct InfoArgs {}
 struct JsonInfo<'a> {
     store: &'a str,
     name: &'a str,
+    backing: String,
+    seals: &'a [&'static str],
+    read_only_for_good: bool,
+    removed_when_detached: bool,
     uuid: &'a str,
     format_version: u32,
     mode: String,
@@ -85,9 +89,13 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
         0 => "none".to_owned(),
         bytes => human::size(bytes),
     };
+    if info.removed_when_detached {
+        output::notice(super::RMID_FORCED);
+    }
     output.pairs(&[
         ("store", store.to_owned()),
         ("name", info.name.clone()),
+        ("backing", backing(info)),
         ("uuid", info.uuid.clone()),
         ("format version", info.format_version.to_string()),
         ("mode", info.mode.to_string()),
@@ -127,6 +135,18 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What holds its memory, with the seals of a memfd and what they mean.
+fn backing(info: &Info) -> String {
+    let mut text = info.backing.to_string();
+    if !info.seals.is_empty() {
+        text += &format!(", sealed: {}", info.seals.join(" "));
+    }
+    if info.read_only_for_good {
+        text += "; read-only for good, since no client that writes lives";
+    }
+    text
+}
+
 fn client_row(client: &ClientInfo) -> Vec<String> {
     vec![
         client.index.to_string(),
@@ -161,6 +181,10 @@ fn json<'a>(info: &'a Info, store: &'a str) -> JsonInfo<'a> {
     JsonInfo {
         store,
         name: &info.name,
+        backing: info.backing.to_string(),
+        seals: &info.seals,
+        read_only_for_good: info.read_only_for_good,
+        removed_when_detached: info.removed_when_detached,
         uuid: &info.uuid,
         format_version: info.format_version,
         mode: info.mode.to_string(),

@@ -3,6 +3,8 @@
 pub(crate) mod bench;
 pub(crate) mod cas;
 pub(crate) mod check;
+pub(crate) mod chmod;
+pub(crate) mod chown;
 pub(crate) mod completions;
 pub(crate) mod counter;
 pub(crate) mod create;
@@ -10,6 +12,7 @@ pub(crate) mod demo;
 pub(crate) mod dump;
 pub(crate) mod expire;
 pub(crate) mod extend;
+pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod getset;
 pub(crate) mod info;
@@ -25,6 +28,7 @@ pub(crate) mod scan;
 pub(crate) mod stats;
 pub(crate) mod take;
 
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use store_client::{Reader, Spec, Writer};
@@ -32,6 +36,10 @@ use store_client::{Reader, Spec, Writer};
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+
+/// What there is to say where `kernel.shm_rmid_forced` is set.
+pub(crate) const RMID_FORCED: &str = "kernel.shm_rmid_forced is 1: a System V store is removed when \
+     the last process detaches it";
 
 /// What a command works with: the store it names and the way out.
 pub(crate) struct Context {
@@ -99,6 +107,9 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Create(args) => create::run(args, context),
         Command::Rm(args) => rm::run(args, context),
         Command::Ls(args) => ls::run(args, context),
+        Command::Gc(args) => gc::run(args, context),
+        Command::Chmod(args) => chmod::run(args, context),
+        Command::Chown(args) => chown::run(args, context),
         Command::Info(args) => info::run(args, context),
         Command::Get(args) => get::run(args, context),
         Command::Put(args) => put::run_put(args, context),
@@ -130,4 +141,21 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::BenchWorker(args) => bench::run_worker(args, context),
         Command::DemoWorker(args) => demo::run_worker(args, context),
     }
+}
+
+/// Asks a person before something is removed.
+fn confirmed(question: &str) -> Result<bool, Failure> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Failure::usage(format!(
+            "{question} Say so with --yes: standard input is no terminal"
+        )));
+    }
+    let mut stderr = io::stderr();
+    let mut answer = String::new();
+    write!(stderr, "{question} [y/N] ")
+        .and_then(|()| stderr.flush())
+        .and_then(|()| stdin.lock().read_line(&mut answer))
+        .map_err(|error| Failure::system("asking", &error))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
 }

@@ -1,7 +1,5 @@
 //! `rm`: removes a store, after asking.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-
 use serde::Serialize;
 use store_client::{AttachError, Reader, Spec};
 
@@ -12,8 +10,8 @@ use crate::output::Format;
 /// Remove a store with all that is in it
 ///
 /// Processes that have it attached keep their mapping until they let go of it; nobody can attach it
-/// any more. Stores that are broken, unfinished or of another version are removed too; a file that
-/// is no store at all is not.
+/// any more. Stores that are broken, unfinished or of another version are removed too; a file or a
+/// System V segment that is no store at all is not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RmArgs {
     /// Do not ask
@@ -31,10 +29,11 @@ pub(crate) fn run(args: RmArgs, context: &mut Context) -> Result<Exit, Failure> 
     let format = context.output.format(Format::Raw, &others)?;
     let spec = context.spec()?;
     refuse_foreign(&spec)?;
-    if !args.yes && !confirmed(&context.store)? {
+    let question = format!("Remove {} and all that is in it?", context.store);
+    if !args.yes && !super::confirmed(&question)? {
         return Err(Failure::new(Exit::Absent, format!("{} was not removed", context.store)));
     }
-    store_client::destroy(&spec)?;
+    store_client::destroy(&spec).map_err(not_removed)?;
     match format {
         Format::Raw => {}
         Format::Table => context.output.line(&format!("removed {}", context.store))?,
@@ -46,30 +45,24 @@ pub(crate) fn run(args: RmArgs, context: &mut Context) -> Result<Exit, Failure> 
 }
 
 /// A path is typed wrong more easily than a name: only a store is removed, or what is left of one.
+/// Nobody is asked about anything else.
 fn refuse_foreign(spec: &Spec) -> Result<(), Failure> {
-    if !matches!(spec, Spec::File(_)) {
+    if matches!(spec, Spec::Posix(_)) {
         return Ok(());
     }
     match Reader::attach(spec) {
         Err(error @ (AttachError::NotAStore { .. } | AttachError::SymbolicLink { .. })) => {
-            Err(Failure::new(Exit::Corrupt, format!("{error}; it was not removed")))
+            Err(not_removed(error))
         }
         _ => Ok(()),
     }
 }
 
-fn confirmed(store: &str) -> Result<bool, Failure> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Failure::usage(format!(
-            "{store} is removed without asking only with --yes; standard input is no terminal"
-        )));
+fn not_removed(error: AttachError) -> Failure {
+    match error {
+        AttachError::NotAStore { .. } => {
+            Failure::new(Exit::Corrupt, format!("{error}; it was not removed"))
+        }
+        error => error.into(),
     }
-    let mut stderr = io::stderr();
-    let mut answer = String::new();
-    write!(stderr, "Remove {store} and all that is in it? [y/N] ")
-        .and_then(|()| stderr.flush())
-        .and_then(|()| stdin.lock().read_line(&mut answer))
-        .map_err(|error| Failure::system("asking", &error))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
 }

@@ -28,7 +28,7 @@ fn bench(store: &Store, args: &[&str]) -> Value {
 #[test]
 fn works_over_several_processes() {
     let _quiet = quiet();
-    for store in Store::both() {
+    for store in Store::each() {
         let results = bench(&store, &["--processes", "2", "--seconds", "1"]);
         assert_eq!(results["hits"], results["ops"]);
         assert_eq!(results["processes"], 2);

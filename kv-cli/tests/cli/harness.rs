@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +38,13 @@ impl Run {
         if code == 0 {
             assert_eq!(self.stderr, "", "{self:?}");
         }
+        self
+    }
+
+    /// Expects an exit code, whatever was said.
+    #[track_caller]
+    pub(crate) fn ends(self, code: i32) -> Run {
+        assert_eq!(self.code, Some(code), "{self:?}");
         self
     }
 
@@ -98,6 +106,22 @@ pub(crate) fn bare() -> Command {
     command
 }
 
+/// The program, copied to where every user can start it, and the directory that holds it.
+pub(crate) fn program_for_all() -> (TempDir, PathBuf) {
+    // Where it was built may be closed to others.
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = directory.path().join("kv-cli");
+    // By another process: a descriptor that this one writes with would be inherited by children of
+    // tests beside this one, and keep the program from being started ("text file busy").
+    let copied = Command::new("cp").arg(KV).arg(&program).status().expect("cp");
+    assert!(copied.success());
+    for path in [directory.path(), &program] {
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(path, open).expect("opens it");
+    }
+    (directory, program)
+}
+
 /// A store of one test.
 pub(crate) struct Store {
     pub(crate) spec: String,
@@ -123,16 +147,40 @@ impl Store {
     /// A store of 16 MiB in a file.
     #[track_caller]
     pub(crate) fn file() -> Store {
-        let directory = tempfile::tempdir().expect("a directory");
+        // Beside the program: /tmp may be in memory.
+        let place = env!("CARGO_TARGET_TMPDIR");
+        let directory = tempfile::tempdir_in(place).expect("a directory");
         let file = directory.path().join("store.kv");
         let spec = format!("file:{}", file.display());
         Store { spec, _directory: Some(directory), file: Some(file) }.made()
     }
 
-    /// One of each.
+    /// A System V store of 16 MiB under a registered name.
     #[track_caller]
-    pub(crate) fn both() -> [Store; 2] {
-        [Store::posix(), Store::file()]
+    pub(crate) fn registered() -> Store {
+        Store::unmade_system_v().made()
+    }
+
+    /// A registered name that nobody has, without a store.
+    pub(crate) fn unmade_system_v() -> Store {
+        let mut store = Store::unmade();
+        store.spec = store.spec.replace("posix:", "sysv:");
+        store
+    }
+
+    /// A System V store of 16 MiB under a key that nobody has.
+    #[track_caller]
+    pub(crate) fn keyed() -> Store {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let key = (0x43 << 24) | ((std::process::id() & 0xffff) << 8) | number;
+        Store { spec: format!("sysv:{key:#x}"), _directory: None, file: None }.made()
+    }
+
+    /// One of each backing that has names.
+    #[track_caller]
+    pub(crate) fn each() -> [Store; 4] {
+        [Store::posix(), Store::file(), Store::registered(), Store::keyed()]
     }
 
     #[track_caller]

@@ -2,9 +2,11 @@
 //!
 //! Every test makes stores with unique names and removes them, also when it fails.
 
+mod backings;
 mod bench;
 mod demo;
 mod harness;
+mod reboot;
 mod rewrites;
 mod stores;
 mod stuck;

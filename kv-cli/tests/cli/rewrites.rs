@@ -11,7 +11,7 @@ fn version(store: &Store, key: &str) -> String {
 
 #[test]
 fn take_gives_the_value_and_the_key_is_gone() {
-    for store in Store::both() {
+    for store in Store::each() {
         store.kv(["put", "job", "resize\n"]).exits(0);
         assert_eq!(store.kv(["take", "job"]).exits(0).stdout, b"resize\n");
         store.kv(["take", "job"]).fails(1, "\"job\" is absent");
@@ -47,7 +47,7 @@ fn of_several_takers_one_gets_a_key() {
 
 #[test]
 fn getset_gives_what_it_replaces() {
-    for store in Store::both() {
+    for store in Store::each() {
         assert_eq!(store.kv(["getset", "leader", "a"]).exits(0).stdout, b"");
         assert_eq!(store.kv(["getset", "leader", "b", "--ttl", "1h"]).exits(0).stdout, b"a");
         assert_ne!(store.kv(["ttl", "leader"]).exits(0).text(), "never\n");
@@ -65,7 +65,7 @@ fn getset_gives_what_it_replaces() {
 
 #[test]
 fn append_and_prepend_make_a_value_longer() {
-    for store in Store::both() {
+    for store in Store::each() {
         store.kv(["append", "log", "b"]).exits(0);
         store.kv(["append", "log", "-c"]).exits(2);
         store.kv(["append", "--", "log", "-c"]).exits(0);
@@ -91,7 +91,7 @@ fn append_and_prepend_make_a_value_longer() {
 
 #[test]
 fn times_to_live_are_set_and_removed_without_the_value() {
-    for store in Store::both() {
+    for store in Store::each() {
         store.kv(["expire", "k", "1s"]).fails(1, "absent");
         store.kv(["persist", "k"]).fails(1, "absent");
         store.kv(["put", "k", "v"]).exits(0);
@@ -135,7 +135,7 @@ fn del_at_a_version() {
 
 #[test]
 fn many_values_at_once() {
-    for store in Store::both() {
+    for store in Store::each() {
         store.kv(["mput", "a", "1", "b", "-2"]).exits(0);
         assert_eq!(store.kv(["--format", "raw", "mget", "a", "b"]).exits(0).text(), "1\n-2\n");
         let json = store.kv(["--format", "json", "mput", "b", "3", "c", "4"]).exits(0).json();

@@ -65,7 +65,7 @@ impl Drop for Victim {
 #[test]
 fn a_stopped_writer_is_waited_for_and_a_dead_one_is_not() {
     let _quiet = quiet();
-    for store in Store::both() {
+    for store in Store::each() {
         store.kv(["put", "k", "7"]).exits(0);
         let mut victim = Victim::start(&store);
         victim.stop_in_a_put(&store);

@@ -33,7 +33,7 @@ fn dumped(store: &Store) -> (BTreeMap<String, Value>, BTreeMap<String, u64>) {
 
 #[test]
 fn a_dump_loaded_elsewhere_is_the_same_store() {
-    let [first, second] = Store::both();
+    let (first, second) = (Store::posix(), Store::file());
     let mut lines = String::new();
     for number in 0..2000 {
         lines += &format!("{{\"key\":\"text-{number}\",\"value\":\"wert ü {number}\\n\"}}\n");
@@ -167,7 +167,7 @@ fn a_header_with_one_name_twice_is_refused() {
 
 #[test]
 fn a_full_store_says_so_and_keeps_what_it_has() {
-    for store in Store::both() {
+    for store in Store::each() {
         let value = "v".repeat(100_000);
         let mut input = String::new();
         for number in 0..400 {

@@ -8,7 +8,7 @@ use crate::harness::Store;
 
 #[test]
 fn put_then_get_gives_the_same_bytes() {
-    for store in Store::both() {
+    for store in Store::each() {
         store.kv(["put", "greeting", "hello"]).exits(0);
         let run = store.kv(["get", "greeting"]).exits(0);
         assert_eq!(run.stdout, b"hello", "no newline where no terminal is");
@@ -23,7 +23,7 @@ fn put_then_get_gives_the_same_bytes() {
 
 #[test]
 fn any_bytes_are_a_key_and_a_value() {
-    for store in Store::both() {
+    for store in Store::each() {
         let key = OsStr::from_bytes(b"\xff\xfe key\n\x01");
         let value: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         store.kv_with([OsStr::new("put"), key, OsStr::new("-")], &value).exits(0);
@@ -66,7 +66,7 @@ fn add_and_replace_have_a_condition() {
 
 #[test]
 fn cas_writes_only_at_the_version() {
-    for store in Store::both() {
+    for store in Store::each() {
         store.kv(["put", "k", "one"]).exits(0);
         let entry = store.kv(["--format", "json", "get", "k"]).exits(0).json();
         let version = entry["version"].as_str().expect("a version").to_owned();
@@ -114,7 +114,7 @@ fn del_and_exists() {
 
 #[test]
 fn counters() {
-    for store in Store::both() {
+    for store in Store::each() {
         assert_eq!(store.kv(["incr", "n"]).exits(0).text(), "1\n");
         assert_eq!(store.kv(["incr", "n", "41"]).exits(0).text(), "42\n");
         assert_eq!(store.kv(["incr", "n", "-50"]).exits(0).text(), "-8\n");
@@ -158,7 +158,7 @@ fn a_counter_can_be_swapped_at_its_version() {
 
 #[test]
 fn times_to_live() {
-    for store in Store::both() {
+    for store in Store::each() {
         store.kv(["put", "k", "v"]).exits(0);
         assert_eq!(store.kv(["ttl", "k"]).exits(0).text(), "never\n");
         assert!(store.kv(["--format", "json", "ttl", "k"]).exits(0).json()["ttl_ms"].is_null());
@@ -228,7 +228,7 @@ fn nul_separated_keys_go_from_command_to_command() {
 
 #[test]
 fn keys_and_values_beyond_the_limits() {
-    for store in Store::both() {
+    for store in Store::each() {
         let longest = "k".repeat(65_535);
         store.kv(["put", &longest, "v"]).exits(0);
         assert_eq!(store.kv(["get", &longest]).exits(0).stdout, b"v");

@@ -18,8 +18,8 @@ use super::line::{LANES, LINK_LANE, Line, TagWord};
 use super::slot::Slot;
 use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
-    FEATURE_CHECKSUMS, FEATURE_OTHER_HASH, FORMAT_VERSION, FORMAT_WORD, IndexSize, STATE_LIVE,
-    STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
+    CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_HASH, FORMAT_VERSION, FORMAT_WORD,
+    IndexSize, STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
 };
 use super::{Geometry, Plan};
 use crate::config::{CreateOptions, HashKind};
@@ -350,6 +350,12 @@ fn the_size_word_of_the_index_is_as_documented() {
         64,
         &[("buckets", buckets), ("epoch", !(IndexSize::EPOCH_ONE - 1))],
     );
+}
+
+#[test]
+fn the_clean_word_is_as_documented() {
+    assert_eq!(CLEAN + 1, CLEAN_WRITER, "the count begins where the mark ends");
+    compare_word("Clean word", 64, &[("clean", CLEAN), ("writers", !(CLEAN_WRITER - 1))]);
 }
 
 #[test]

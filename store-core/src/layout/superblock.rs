@@ -31,6 +31,11 @@ pub(crate) const STATE_LIVE: u64 = 0;
 /// State word: destroyed; clients attach anew.
 pub(crate) const STATE_RETIRED: u64 = 1;
 
+/// Clean word of a file: its last writer closed, and all it stored is on the disk.
+pub(crate) const CLEAN: u64 = 1;
+/// Added to the clean word for each writer that opens.
+pub(crate) const CLEAN_WRITER: u64 = 2;
+
 /// The version in `word` if it is a format word of any version.
 pub(crate) fn format_version_of(word: u64) -> Option<u32> {
     let [name @ .., version] = word.to_le_bytes();

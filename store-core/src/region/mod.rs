@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use crate::error::Corruption;
+use crate::sys::holder::Holder;
 use crate::sys::map::Mapping;
-use crate::sys::object::Object;
 
 pub(crate) use cell::{Cell32, Cell64, Shared};
 pub(crate) use copy::{append_out, copy_in, copy_out, equals};
@@ -119,31 +119,44 @@ impl<T: Shared> One<T> {
 #[derive(Debug)]
 pub(crate) struct Region {
     mapping: Mapping,
-    /// What is mapped, where memory is commissioned through a descriptor.
-    object: Option<Object>,
+    holder: Holder,
 }
 
 impl Region {
-    /// Memory that needs no commissioning.
+    /// Memory of this process that needs no commissioning.
     pub(crate) fn private(mapping: Mapping) -> Self {
-        Self { mapping, object: None }
+        Self { mapping, holder: Holder::Private }
     }
 
-    pub(crate) fn of_object(mapping: Mapping, object: Object) -> Self {
-        Self { mapping, object: Some(object) }
+    /// The mapping of what `holder` holds.
+    pub(crate) fn of(mapping: Mapping, holder: Holder) -> Self {
+        Self { mapping, holder }
+    }
+
+    /// What is mapped.
+    pub(crate) fn holder(&self) -> &Holder {
+        &self.holder
     }
 
     /// Gives a range its memory, so that no store to it can fail later.
     ///
     /// # Errors
-    /// `ENOSPC` where the file system is full.
+    /// `ENOSPC` or `ENOMEM` where there is none left.
     pub(crate) fn commission(&self, offset: u64, bytes: u64) -> std::io::Result<()> {
-        self.object.as_ref().map_or(Ok(()), |object| object.commission(offset, bytes))
+        self.holder.commission(&self.mapping, offset, bytes)
     }
 
-    /// Bytes of memory or disk that it takes now.
-    pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        self.object.as_ref().map(Object::resident_bytes)
+    /// Bytes of memory or disk that it takes now; 0 for private memory.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.holder.resident_bytes(&self.mapping)
+    }
+
+    /// Makes the mapping read-only in this process, for good.
+    ///
+    /// # Errors
+    /// Those of `mprotect(2)`.
+    pub(crate) fn protect(&self) -> std::io::Result<()> {
+        self.mapping.protect()
     }
 
     /// Bytes that are mapped.

@@ -1,21 +1,33 @@
-//! Making and destroying a segment.
+//! Making a segment.
 
 use std::io;
+use std::mem::offset_of;
 use std::os::unix::fs::FileTypeExt;
+use std::time::Duration;
 
 use super::Store;
 use super::attach::{Access, attach, check_start, validate};
+use super::name::{ObjectName, Place};
 use crate::config::{CreateOptions, HashKind};
 use crate::error::{AttachError, Corruption, CreateError};
 use crate::hash::{self, Hasher};
 use crate::layout::{
-    FEATURE_CHECKSUMS, FEATURE_OTHER_HASH, FORMAT_WORD, Plan, STATE_LIVE, STATE_RETIRED, Segment,
-    Superblock, format_version_of,
+    FEATURE_CHECKSUMS, FEATURE_OTHER_HASH, FORMAT_WORD, Plan, STATE_LIVE, Segment, Superblock,
+    format_version_of,
 };
-use crate::region::{Region, Shim};
-use crate::sys::clock;
+use crate::region::{Plain, Region, Shim};
+use crate::sys::holder::{Holder, available_memory};
+use crate::sys::lock::FileLock;
 use crate::sys::map::Mapping;
-use crate::sys::object::{Object, ObjectName};
+use crate::sys::object::{Object, ObjectPlace, Shape};
+use crate::sys::process::own_ipc_namespace;
+use crate::sys::registry::{self, Record, Registration};
+use crate::sys::sysv::SharedSegment;
+use crate::sys::{clock, sysv};
+
+/// Where the superblock has its length: the first word that a creator writes, so that a store that
+/// was never finished is known from what is none.
+const SEGMENT_BYTES_AT: u64 = offset_of!(Superblock, segment_bytes) as u64;
 
 /// The guards of this version: owner-named futex semaphores.
 const GUARD_FUTEX: u64 = 1;
@@ -27,77 +39,239 @@ const MODE_STORE: u64 = 1;
 /// Until it is whole, openers wait for it; if it can't be made, nothing is left behind.
 ///
 /// # Errors
-/// See [`CreateError`].
+/// See [`CreateError`]; `Unsupported` for a descriptor.
 pub fn create<S: Shim>(
     name: &ObjectName,
     options: &CreateOptions,
 ) -> Result<Store<S>, CreateError> {
-    let shown = name.path().display().to_string();
-    let plan = Plan::of(options)?;
+    let shown = name.to_string();
     let checksums = options.checksums.unwrap_or(matches!(name, ObjectName::File(_)));
-    let lock = name.create().map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => in_the_way(name, &shown),
-        io::ErrorKind::PermissionDenied => {
-            CreateError::PermissionDenied { name: shown.clone(), source }
+    let new = New::of(options, checksums, &shown)?;
+    match name.place() {
+        Place::Object(ObjectPlace::Descriptor(_)) => Err(CreateError::Unsupported {
+            what: "making a store in a descriptor".to_owned(),
+            remedy: "a program makes one with Writer::memfd and passes its descriptor on",
+        }),
+        Place::Object(place) => new.in_object::<S>(&place, name),
+        Place::Key(key) => {
+            let segment = SharedSegment::create(Some(key), new.bytes)
+                .map_err(|source| segment_refused(source, &new))?;
+            new.in_segment::<S>(segment, name).inspect_err(|_| drop(segment.remove()))
         }
-        _ => CreateError::System { call: "open", name: shown.clone(), source },
-    })?;
-    let made = (|| {
-        let bytes = plan.geometry.segment_bytes;
-        let free = lock.free_bytes();
-        lock.shape(bytes, plan.committed_bytes, options.permissions, options.group).map_err(
-            |(call, source)| match source.raw_os_error() {
-                Some(libc::ENOSPC) => {
-                    let needed = plan.committed_bytes;
-                    CreateError::NoRoom { name: shown.clone(), needed, free }
-                }
-                Some(libc::EPERM) => CreateError::PermissionDenied { name: shown.clone(), source },
-                _ => CreateError::System { call, name: shown.clone(), source },
-            },
-        )?;
-        let object = lock.object().map_err(|source| CreateError::System {
-            call: "dup",
-            name: shown.clone(),
-            source,
+        Place::Segment(_) => Err(CreateError::Unsupported {
+            what: "choosing the id of a System V segment".to_owned(),
+            remedy: "give it a name or a key",
+        }),
+        Place::Registered(registered) => new.in_registered_segment::<S>(registered, name),
+    }
+}
+
+/// A store that is about to be made.
+pub(super) struct New<'a> {
+    plan: Plan,
+    options: &'a CreateOptions,
+    checksums: bool,
+    uuid: u128,
+    bytes: usize,
+    shown: &'a str,
+}
+
+impl<'a> New<'a> {
+    pub(super) fn of(
+        options: &'a CreateOptions,
+        checksums: bool,
+        shown: &'a str,
+    ) -> Result<Self, CreateError> {
+        let plan = Plan::of(options)?;
+        let bytes = usize::try_from(plan.geometry.segment_bytes).unwrap_or(usize::MAX);
+        let uuid = uuid::Uuid::new_v4().as_u128();
+        Ok(Self { plan, options, checksums, uuid, bytes, shown })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn in_object<S: Shim>(
+        &self,
+        place: &ObjectPlace<'_>,
+        name: &ObjectName,
+    ) -> Result<Store<S>, CreateError> {
+        let (object, lock) = place.create().map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => in_the_way(place, self.shown),
+            _ => self.refused("open", source),
         })?;
-        let mapping = map_new(&object, bytes, &shown)?;
-        initialise::<S>(
-            &Region::of_object(mapping, object),
-            &plan,
-            checksums,
-            (options.hash, Hasher::random_words(options.hash)),
-        )
-        .map_err(AttachError::from)?;
-        Ok(())
-    })();
-    match made {
-        Ok(()) => {
+        let made = self.fill_object::<S>(object).and_then(|_| {
             drop(lock);
             // Permissions that shut its creator out must not leave a store behind.
-            attach(name, Access::ReadWrite).map_err(|error| {
-                let _ = name.unlink();
-                error.into()
-            })
+            Ok(attach(name, Access::ReadWrite)?)
+        });
+        made.inspect_err(|_| drop(place.unlink()))
+    }
+
+    /// Gives an object its length, its memory and its bytes.
+    pub(super) fn fill_object<S: Shim>(&self, object: Object) -> Result<Region, CreateError> {
+        let shape = Shape {
+            bytes: self.plan.geometry.segment_bytes,
+            committed: self.plan.committed_bytes,
+            permissions: self.options.permissions,
+            group: self.options.group,
+            mark: (SEGMENT_BYTES_AT, self.plan.geometry.segment_bytes),
+        };
+        let free = object.free_bytes();
+        object.shape(&shape).map_err(|(call, source)| self.no_room_or(call, source, free))?;
+        let mapping = Mapping::of_object(object.as_fd(), self.bytes, true)
+            .map_err(|source| self.refused("mmap", source))?;
+        let region = Region::of(mapping, Holder::Object(object));
+        self.initialise::<S>(&region)?;
+        Ok(region)
+    }
+
+    fn in_registered_segment<S: Shim>(
+        &self,
+        registered: &str,
+        name: &ObjectName,
+    ) -> Result<Store<S>, CreateError> {
+        let (registration, lock) = self.register(registered, name)?;
+        let segment = match SharedSegment::create(None, self.bytes) {
+            Ok(segment) => segment,
+            Err(source) => {
+                let _ = registration.remove();
+                return Err(segment_refused(source, self));
+            }
+        };
+        let record = Record {
+            id: segment.id(),
+            uuid: self.uuid,
+            boot: clock::boot_id(),
+            ipc_namespace: own_ipc_namespace(),
+        };
+        // Locked until it is whole: nobody takes the registration for a stale one.
+        let made = registration
+            .write(&record)
+            .map_err(|source| self.refused("write", source))
+            .and_then(|()| self.in_segment::<S>(segment, name));
+        drop(lock);
+        made.inspect_err(|_| {
+            let _ = segment.remove();
+            let _ = registration.remove();
+        })
+    }
+
+    /// Registers a name that leads nowhere, or to a segment that is gone.
+    fn register(
+        &self,
+        registered: &str,
+        name: &ObjectName,
+    ) -> Result<(Registration, FileLock), CreateError> {
+        for _ in 0..16 {
+            match attach::<Plain>(name, Access::ReadOnly) {
+                Err(AttachError::NotFound { .. }) => {}
+                Err(AttachError::Stale { .. }) => self.unregister(registered, name)?,
+                _ => return Err(CreateError::Exists { name: self.shown.to_owned() }),
+            }
+            match registry::create(registered) {
+                // Another creator was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // Somebody removed the name before it was locked.
+                Ok((registration, _)) if !registration.is_current() => {}
+                other => return other.map_err(|source| self.refused("open", source)),
+            }
         }
-        Err(error) => {
-            let _ = name.unlink();
-            Err(error)
+        Err(CreateError::Exists { name: self.shown.to_owned() })
+    }
+
+    /// Removes the registration of a store that is gone, if it still is one of such a store when
+    /// it is locked: somebody else may have made a new store under the name.
+    fn unregister(&self, registered: &str, name: &ObjectName) -> Result<(), CreateError> {
+        let failed = |source| self.refused("unlink", source);
+        let Some(registration) = registry::find(registered).map_err(failed)? else {
+            return Ok(());
+        };
+        let Ok(_lock) = registration.lock(Duration::ZERO) else { return Ok(()) };
+        let filled_in = registration.record().map_err(failed)?.is_some();
+        if filled_in
+            && registration.is_current()
+            && matches!(attach::<Plain>(name, Access::ReadOnly), Err(AttachError::Stale { .. }))
+        {
+            registration.remove().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a segment its mode, its memory and its bytes.
+    fn in_segment<S: Shim>(
+        &self,
+        segment: SharedSegment,
+        name: &ObjectName,
+    ) -> Result<Store<S>, CreateError> {
+        segment
+            .set(None, self.options.group, Some(self.options.permissions))
+            .map_err(|source| self.refused("shmctl", source))?;
+        let mapping =
+            Mapping::of_segment(segment, true).map_err(|source| self.refused("shmat", source))?;
+        // Kept until the other mapping stands: with `shm_rmid_forced` it goes with the last one.
+        let _made = self.fill::<S>(mapping, Holder::SystemV(segment))?;
+        Ok(attach(name, Access::ReadWrite)?)
+    }
+
+    /// Gives memory without a descriptor its bytes.
+    pub(super) fn fill<S: Shim>(
+        &self,
+        mapping: Mapping,
+        holder: Holder,
+    ) -> Result<Region, CreateError> {
+        let region = Region::of(mapping, holder);
+        // The mark by which a segment that is never finished is known.
+        let length = &region.view::<Superblock>(0).map_err(AttachError::from)?.segment_bytes;
+        length.store::<S>(self.plan.geometry.segment_bytes);
+        let free = available_memory().unwrap_or(0);
+        region
+            .commission(0, self.plan.committed_bytes)
+            .map_err(|source| self.no_room_or("madvise(MADV_POPULATE_WRITE)", source, free))?;
+        self.initialise::<S>(&region)?;
+        Ok(region)
+    }
+
+    fn initialise<S: Shim>(&self, region: &Region) -> Result<(), CreateError> {
+        let hash = self.options.hash;
+        let secrets = (hash, Hasher::random_words(hash));
+        initialise::<S>(region, &self.plan, self.checksums, self.uuid, secrets)
+            .map_err(|corruption| AttachError::from(corruption).into())
+    }
+
+    pub(super) fn refused(&self, call: &'static str, source: io::Error) -> CreateError {
+        let name = self.shown.to_owned();
+        match source.kind() {
+            io::ErrorKind::AlreadyExists => CreateError::Exists { name },
+            io::ErrorKind::PermissionDenied => CreateError::PermissionDenied { name, source },
+            _ => CreateError::System { call, name, source },
+        }
+    }
+
+    fn no_room_or(&self, call: &'static str, source: io::Error, free: u64) -> CreateError {
+        match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::ENOMEM) => {
+                let name = self.shown.to_owned();
+                CreateError::NoRoom { name, needed: self.plan.committed_bytes, free }
+            }
+            _ => self.refused(call, source),
         }
     }
 }
 
 /// What has the name that a store was to get: a store, whole or not, or something foreign, which
 /// nobody should be told to remove.
-fn in_the_way(name: &ObjectName, shown: &str) -> CreateError {
-    match foreign_kind(name) {
+fn in_the_way(place: &ObjectPlace<'_>, shown: &str) -> CreateError {
+    match foreign_kind(place) {
         Some(kind) => CreateError::Occupied { name: shown.to_owned(), kind },
         None => CreateError::Exists { name: shown.to_owned() },
     }
 }
 
 /// What an object is, if it can be told that it is no store.
-fn foreign_kind(name: &ObjectName) -> Option<&'static str> {
-    let kind = std::fs::symlink_metadata(name.path()).ok()?.file_type();
+fn foreign_kind(place: &ObjectPlace<'_>) -> Option<&'static str> {
+    let kind = std::fs::symlink_metadata(place.path()).ok()?.file_type();
     if kind.is_symlink() {
         return Some("a symbolic link");
     }
@@ -108,16 +282,28 @@ fn foreign_kind(name: &ObjectName) -> Option<&'static str> {
         return Some("a special file");
     }
     let mut word = [0; 8];
-    name.open(false).ok()?.read_start(&mut word).ok()?;
+    place.open(false).ok()?.read_start(&mut word).ok()?;
     let word = u64::from_le_bytes(word);
     // No word is there until the creator is done.
     (word != 0 && format_version_of(word).is_none()).then_some("a file of another kind")
 }
 
-fn map_new(object: &Object, bytes: u64, shown: &str) -> Result<Mapping, CreateError> {
-    let system = |source| CreateError::System { call: "mmap", name: shown.to_owned(), source };
-    let bytes = usize::try_from(bytes).map_err(|_| system(io::ErrorKind::OutOfMemory.into()))?;
-    Mapping::of_object(object.as_fd(), bytes, true).map_err(system)
+/// What the kernel's refusal to make a System V segment means.
+fn segment_refused(source: io::Error, new: &New<'_>) -> CreateError {
+    let limit = |limit| CreateError::Limit {
+        name: new.shown.to_owned(),
+        limit,
+        value: sysv::limit(limit).unwrap_or(0),
+    };
+    match source.raw_os_error() {
+        Some(libc::EINVAL) => limit("shmmax"),
+        Some(libc::ENOSPC) => {
+            let used = sysv::list().map_or(0, |list| list.len() as u64);
+            let ids_are_used_up = sysv::limit("shmmni").is_some_and(|limit| used >= limit);
+            limit(if ids_are_used_up { "shmmni" } else { "shmall" })
+        }
+        _ => new.refused("shmget", source),
+    }
 }
 
 /// A private store of this process, in anonymous memory that is taken as it is used.
@@ -165,8 +351,9 @@ fn private_in<S: Shim>(
     let mapping = map(plan.geometry.segment_bytes as usize)
         .map_err(|source| CreateError::System { call: "mmap", name: name.to_owned(), source })?;
     let region = Region::private(mapping);
+    let uuid = uuid::Uuid::new_v4().as_u128();
     let checksums = options.checksums.unwrap_or(false);
-    initialise::<S>(&region, &plan, checksums, (options.hash, secrets))
+    initialise::<S>(&region, &plan, checksums, uuid, (options.hash, secrets))
         .map_err(AttachError::from)?;
     let store = Store::over(region, name.to_owned()).map_err(AttachError::from)?;
     Ok(store)
@@ -179,10 +366,10 @@ fn initialise<S: Shim>(
     region: &Region,
     plan: &Plan,
     checksums: bool,
+    uuid: u128,
     (hash, secrets): (HashKind, [u64; 8]),
 ) -> Result<(), Corruption> {
     let superblock = region.view::<Superblock>(0)?;
-    let uuid = uuid::Uuid::new_v4().as_u128();
     let boot = clock::boot_id();
     let geometry = &plan.geometry;
     for (cell, value) in geometry.fields(superblock) {
@@ -223,39 +410,6 @@ fn initialise<S: Shim>(
 /// The offset that makes the segment's time the wall clock's, now.
 pub(super) fn fresh_clock_offset_ms() -> u64 {
     clock::wall_ms().wrapping_sub(clock::monotonic_coarse_ms())
-}
-
-/// Destroys a store: marks it retired, so that clients that still have it can tell, and removes
-/// its name. Mappings that stand go on working on memory that nobody else will find.
-///
-/// # Errors
-/// `NotFound`, `PermissionDenied`, `NotAStore` for a file of another kind, `SymbolicLink` for a link
-/// to one, or `System`.
-pub fn destroy(name: &ObjectName) -> Result<(), AttachError> {
-    let shown = || name.path().display().to_string();
-    match attach::<crate::region::Plain>(name, Access::ReadWrite) {
-        Ok(store) => {
-            store.segment.superblock().state.store::<crate::region::Plain>(STATE_RETIRED);
-        }
-        // Somebody's file, or a link to one. In shared memory the name alone says that it is meant
-        // to be a store.
-        Err(
-            error @ (AttachError::NotAStore { .. }
-            | AttachError::SymbolicLink { .. }
-            | AttachError::System { .. }),
-        ) if matches!(name, ObjectName::File(_)) => {
-            return Err(error);
-        }
-        // Half-made and truncated ones have no state word to mark, and are removed too.
-        Err(_) => {}
-    }
-    name.unlink().map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => AttachError::NotFound { name: shown() },
-        io::ErrorKind::PermissionDenied => {
-            AttachError::PermissionDenied { name: shown(), access: "writing" }
-        }
-        _ => AttachError::System { call: "unlink", name: shown(), source },
-    })
 }
 
 impl<S: Shim> Store<S> {

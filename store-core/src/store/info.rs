@@ -10,7 +10,10 @@ use crate::layout::{
 use crate::recovery::state_of;
 use crate::region::Shim;
 use crate::sync::{Guard, Owner};
+use crate::sys::holder::Backing;
+use crate::sys::object::Object;
 use crate::sys::process::Liveness;
+use crate::sys::sysv::removed_when_detached;
 
 /// What a store is. Sizes in bytes.
 #[derive(Debug, Clone)]
@@ -18,6 +21,15 @@ use crate::sys::process::Liveness;
 pub struct Info {
     /// Where it is.
     pub name: String,
+    /// What holds its memory.
+    pub backing: Backing,
+    /// The seals of its memfd, such as `shrink`.
+    pub seals: Vec<&'static str>,
+    /// Whether a seal forbids new mappings that write, and no client lives that could.
+    pub read_only_for_good: bool,
+    /// Whether the kernel removes its System V segment with the last detach, although nobody asked
+    /// for it (`kernel.shm_rmid_forced`).
+    pub removed_when_detached: bool,
     /// Its id, new for each store made.
     pub uuid: String,
     /// Version of the format.
@@ -209,14 +221,23 @@ impl<S: Shim> Store<S> {
         let uuid =
             u128::from(superblock.uuid[0].load()) | u128::from(superblock.uuid[1].load()) << 64;
         let usage = Usage::of(&self.segment)?;
+        let holder = self.segment.region.holder();
+        let backing = holder.backing();
+        let clients = self.clients()?;
+        let sealed = holder.object().is_some_and(Object::is_sealed);
+        let writer_lives = clients.iter().any(|client| client.state != ClientState::Dead);
         Ok(Info {
             name: self.name.clone(),
+            backing,
+            seals: holder.object().map(Object::seals).unwrap_or_default(),
+            read_only_for_good: sealed && !writer_lives,
+            removed_when_detached: backing == Backing::SystemV && removed_when_detached(),
             uuid: uuid::Uuid::from_u128(uuid).to_string(),
             format_version: FORMAT_VERSION,
             mode: Mode::Store,
             segment_bytes: geometry.arena_offset + usage.capacity_bytes,
             max_segment_bytes: geometry.segment_bytes,
-            resident_bytes: self.segment.region.resident_bytes().unwrap_or(0),
+            resident_bytes: self.segment.region.resident_bytes(),
             arena_bytes: geometry.arena_bytes(),
             extent_bytes: geometry.extent_bytes(),
             extents: geometry.extents - usage.uncommissioned,
@@ -238,7 +259,7 @@ impl<S: Shim> Store<S> {
             address: self.segment.region.address() as u64,
             huge_page_bytes: crate::sys::map::huge_page_bytes(self.segment.region.address()),
             writable: self.is_writable(),
-            clients: self.clients()?,
+            clients,
             held: self.held_guards()?,
         })
     }

@@ -4,16 +4,22 @@ mod attach;
 mod batch;
 mod check;
 mod clean;
+mod clean_mark;
 mod counter;
 mod create;
+mod destroy;
 mod expiry;
 mod guarded;
 mod info;
+mod name;
+mod orphans;
+mod permissions;
 mod read;
 mod rewrite;
 mod scan;
 mod session;
 mod sweep;
+mod unnamed;
 mod write;
 
 use crate::layout::Segment;
@@ -21,12 +27,17 @@ use crate::region::{Plain, Shim};
 
 pub use attach::{Access, attach};
 pub use check::CheckReport;
-pub use create::{create, destroy, from_image, private, private_on_heap};
+pub use create::{create, from_image, private, private_on_heap};
+pub use destroy::destroy;
 pub use expiry::Ttl;
 pub use info::{ClientInfo, ClientState, HeldGuard, Info, Stats};
+pub use name::ObjectName;
+pub use orphans::{Registered, registrations, remove_orphan};
+pub use permissions::{set_owner, set_permissions};
 pub use read::{Entry, Version};
 pub use scan::{Cursor, ScanPage};
 pub use session::Session;
+pub use unnamed::{anonymous, memfd};
 pub use write::{Condition, Deletion, Outcome, PutOptions};
 
 /// A mapped store. Reads need nothing else; writes need a [`Session`], which only a writable

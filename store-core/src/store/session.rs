@@ -91,7 +91,7 @@ impl<S: Shim> Store<S> {
             limit: self.segment.geometry.clients,
             name: self.name.clone(),
         })?;
-        Ok(Session {
+        let session = Session {
             lease: Lease::new(owner),
             stamp: AtomicU64::new(0),
             process_mark: fork::process_mark(),
@@ -101,7 +101,9 @@ impl<S: Shim> Store<S> {
             last_reap_ms: AtomicU64::new(0),
             sweep_position: AtomicU64::new(0),
             clean_position: AtomicU32::new(0),
-        })
+        };
+        self.clear_clean_mark()?;
+        Ok(session)
     }
 
     /// Processes of different PID namespaces can't tell whether the other one lives, so all that
@@ -214,6 +216,7 @@ impl<S: Shim> Store<S> {
         {
             return Ok(());
         }
+        self.reap_before_mark(session)?;
         session.lease.close(&self.segment)?;
         let entry = self.segment.client(session.owner().client)?;
         let found = entry.word.load_acquire();
@@ -223,7 +226,7 @@ impl<S: Shim> Store<S> {
             let free = ClientWord { state: ClientState::Free, pid: 0, ..word };
             let _ = entry.word.compare_exchange::<S>(found, free.word());
         }
-        Ok(())
+        self.set_clean_mark()
     }
 
     /// Reaps the dead: repairs and gives back the guards that they held, hands their extents on,

@@ -1,10 +1,13 @@
-//! Mappings: of a descriptor, or private to the process.
+//! Mappings: of a descriptor, of a System V segment, anonymous, or private to the process.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
+
+use super::sysv::SharedSegment;
 
 /// Mappings start at such an address, so that huge pages can serve them.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -16,13 +19,15 @@ pub(crate) struct Mapping {
     bytes: usize,
     /// Whole words in it: `bytes / 8`, which the read path needs each time.
     words: usize,
-    writable: bool,
+    /// Cleared once and for all by `protect`.
+    writable: AtomicBool,
     origin: Origin,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Mapped,
+    Segment,
     Heap,
 }
 
@@ -56,12 +61,9 @@ impl Mapping {
             )
         };
         match mapped {
-            Ok(_) => {
-                Ok(Self { base: place, bytes, words: bytes / 8, writable, origin: Origin::Mapped })
-            }
+            Ok(_) => Ok(Self::over(place, bytes, writable, Origin::Mapped)),
             Err(error) => {
-                // SAFETY: the reservation is ours and nothing refers to it.
-                let _ = unsafe { rustix::mm::munmap(place.as_ptr().cast(), bytes) };
+                release(place, bytes);
                 Err(error.into())
             }
         }
@@ -79,10 +81,79 @@ impl Mapping {
             rustix::mm::mprotect(
                 place.as_ptr().cast(),
                 bytes,
-                rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE,
+                MprotectFlags::READ | MprotectFlags::WRITE,
             )?;
         }
-        Ok(Self { base: place, bytes, words: bytes / 8, writable: true, origin: Origin::Mapped })
+        Ok(Self::over(place, bytes, true, Origin::Mapped))
+    }
+
+    /// Zeroed memory of this process and of those that will be forked from it.
+    #[expect(unsafe_code, reason = "mmap over a range reserved here")]
+    pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
+        let place = reserve(bytes)?;
+        // SAFETY: the fixed range was reserved just now by this function and nobody else has it.
+        let mapped = unsafe {
+            rustix::mm::mmap_anonymous(
+                place.as_ptr().cast(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE,
+            )
+        };
+        match mapped {
+            Ok(_) => Ok(Self::over(place, bytes, true, Origin::Mapped)),
+            Err(error) => {
+                release(place, bytes);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Attaches a System V segment, whole, on a 2 MiB boundary if one is to be had.
+    ///
+    /// # Errors
+    /// Those of `shmat(2)`: `EACCES`; `EINVAL` or `EIDRM` if it is gone.
+    #[expect(unsafe_code, reason = "shmat where nothing is mapped, and shmdt")]
+    pub(crate) fn of_segment(segment: SharedSegment, writable: bool) -> io::Result<Self> {
+        let flags = if writable { 0 } else { libc::SHM_RDONLY };
+        for attempt in 0.. {
+            let bytes = segment.status()?.bytes as usize;
+            // Without SHM_REMAP the kernel replaces no mapping, so the place must be free again;
+            // another thread may take it meanwhile.
+            let place = reserve(bytes)?;
+            release(place, bytes);
+            let place = if attempt < 3 { place.as_ptr() } else { std::ptr::null_mut() };
+            // SAFETY: a new mapping, which the kernel refuses where something is mapped already.
+            let at = unsafe { libc::shmat(segment.id(), place.cast(), flags) };
+            if at.addr() == usize::MAX {
+                let error = io::Error::last_os_error();
+                let taken = error.raw_os_error() == Some(libc::EINVAL);
+                if taken && attempt < 3 && segment.status().is_ok() {
+                    continue;
+                }
+                return Err(error);
+            }
+            // What is attached keeps its id and its length; before, the id may have been given to
+            // another segment.
+            let same = segment.status().is_ok_and(|status| status.bytes as usize == bytes);
+            match NonNull::new(at.cast::<u8>()) {
+                Some(base) if same => {
+                    return Ok(Self::over(base, bytes, writable, Origin::Segment));
+                }
+                _ => {
+                    // SAFETY: attached just now, and nothing refers to it.
+                    unsafe { libc::shmdt(at) };
+                    if attempt >= 6 {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EIDRM))
+    }
+
+    fn over(base: NonNull<u8>, bytes: usize, writable: bool, origin: Origin) -> Self {
+        Self { base, bytes, words: bytes / 8, writable: AtomicBool::new(writable), origin }
     }
 
     /// Zeroed memory from the allocator: for tests, and where there is no mmap.
@@ -92,7 +163,54 @@ impl Mapping {
         // SAFETY: the layout's size is not 0.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
-        Self { base, bytes, words: bytes / 8, writable: true, origin: Origin::Heap }
+        Self::over(base, bytes, true, Origin::Heap)
+    }
+
+    /// Gives a range its memory by writing to each page of it what it holds
+    /// (`MADV_POPULATE_WRITE`, Linux 5.14), so that no store to it can fail later.
+    ///
+    /// # Errors
+    /// `ENOSPC` or `ENOMEM` where there is none left; `EINVAL` of an older kernel.
+    #[expect(unsafe_code, reason = "madvise")]
+    pub(crate) fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let page = rustix::param::page_size() as u64;
+        let start = offset / page * page;
+        let end = offset.saturating_add(bytes).next_multiple_of(page);
+        if end > (self.bytes as u64).next_multiple_of(page) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let first = self.base.as_ptr().wrapping_add(start as usize);
+        let length = (end - start) as usize;
+        loop {
+            // SAFETY: the range lies within this mapping (just checked), and populating changes no
+            // byte of it.
+            match unsafe { rustix::mm::madvise(first.cast(), length, Advice::LinuxPopulateWrite) } {
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                // What would be a SIGBUS: there is no memory for a page.
+                Err(rustix::io::Errno::FAULT) => {
+                    return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Makes the mapping read-only in this process. A later store to it is a SIGSEGV.
+    ///
+    /// # Errors
+    /// Those of `mprotect(2)`; `Unsupported` of memory from the allocator.
+    #[expect(unsafe_code, reason = "mprotect")]
+    pub(crate) fn protect(&self) -> io::Result<()> {
+        if self.origin == Origin::Heap {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.writable.store(false, Ordering::Relaxed);
+        // SAFETY: the range is this mapping, whole; it stays readable, which is all that references
+        // to its atomic words need as long as nobody stores.
+        unsafe {
+            rustix::mm::mprotect(self.base.as_ptr().cast(), self.bytes, MprotectFlags::READ)?;
+        }
+        Ok(())
     }
 
     #[inline(always)]
@@ -115,12 +233,21 @@ impl Mapping {
     }
 
     pub(crate) fn writable(&self) -> bool {
-        self.writable
+        self.writable.load(Ordering::Relaxed)
     }
 }
 
 /// Bytes of the mapping at `address` that huge pages serve now (`/proc/self/smaps`).
 pub(crate) fn huge_page_bytes(address: usize) -> u64 {
+    smaps_bytes(address, &["AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"])
+}
+
+/// Bytes of the mapping at `address` that this process has in memory (`/proc/self/smaps`).
+pub(crate) fn resident_bytes(address: usize) -> u64 {
+    smaps_bytes(address, &["Rss"])
+}
+
+fn smaps_bytes(address: usize, names: &[&str]) -> u64 {
     let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return 0 };
     let start = format!("{address:x}-");
     smaps
@@ -130,9 +257,8 @@ pub(crate) fn huge_page_bytes(address: usize) -> u64 {
         .take_while(|line| !line.contains('-'))
         .filter_map(|line| {
             let (name, value) = line.split_once(':')?;
-            let huge = matches!(name, "AnonHugePages" | "ShmemPmdMapped" | "FilePmdMapped");
             let kib: u64 = value.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-            huge.then_some(kib * 1024)
+            names.contains(&name).then_some(kib * 1024)
         })
         .sum()
 }
@@ -145,12 +271,23 @@ impl Drop for Mapping {
             Origin::Mapped => unsafe {
                 let _ = rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes);
             },
+            // SAFETY: attached by this type at this address; every borrow of it ends with it.
+            Origin::Segment => unsafe {
+                libc::shmdt(self.base.as_ptr().cast());
+            },
             // SAFETY: allocated by `heap` with this layout.
             Origin::Heap => unsafe {
                 std::alloc::dealloc(self.base.as_ptr(), heap_layout(self.bytes));
             },
         }
     }
+}
+
+/// Gives a reservation back.
+#[expect(unsafe_code, reason = "munmap of a range reserved here")]
+fn release(place: NonNull<u8>, bytes: usize) {
+    // SAFETY: the callers reserved the range themselves and nothing refers to it.
+    let _ = unsafe { rustix::mm::munmap(place.as_ptr().cast(), bytes) };
 }
 
 fn heap_layout(bytes: usize) -> std::alloc::Layout {

@@ -3,9 +3,13 @@
 pub(crate) mod clock;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod holder;
+pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod object;
 pub(crate) mod process;
+pub(crate) mod registry;
+pub(crate) mod sysv;
 
 /// Asks the processor for a cache line; no fault, whatever the address.
 #[inline(always)]

@@ -1,20 +1,25 @@
-//! The kernel objects that hold a segment: POSIX shared memory and files.
+//! The kernel objects with a descriptor that hold a segment: POSIX shared memory, files, memfds.
 //!
-//! Objects are made with `O_EXCL | O_CLOEXEC | O_NOFOLLOW` and their mode is set after creation
+//! Named ones are made with `O_EXCL | O_CLOEXEC | O_NOFOLLOW` and their mode is set after creation
 //! (the umask applies to `shm_open`). The creator holds `flock(LOCK_EX)` until the segment is
 //! whole, so that an opener can tell a creator at work from one that died.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::mman::{shm_open, shm_unlink};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Gid, fchown, ftruncate};
-use rustix::fs::FallocateFlags;
+use nix::unistd::{Gid, Uid, fchown, ftruncate};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+
+use super::holder::Backing;
+use super::lock::{FileLock, is_locked};
 
 /// POSIX shared memory objects of stores begin with this, so that `ls` finds them.
 pub const POSIX_PREFIX: &str = "cistern.";
@@ -22,35 +27,62 @@ pub const POSIX_PREFIX: &str = "cistern.";
 /// Where POSIX shared memory is mounted on Linux.
 pub const POSIX_DIRECTORY: &str = "/dev/shm";
 
-/// The name of an object.
+/// The name of a memfd, as `/proc` shows it.
+pub const MEMFD_NAME: &str = "cistern";
+
+/// File systems that lose their files with the machine (`statfs(2)`).
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
+
+/// Who may map a memfd for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sealing {
+    /// Whoever has the descriptor. Nobody can change its length.
+    SharedWriters,
+    /// Nobody any more: only the mapping of its maker, and those of processes forked from it,
+    /// write. When they are gone it is read-only for good.
+    ReadOnlyForOthers,
+}
+
+/// Where an object is: by name, or by a descriptor of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ObjectName {
-    /// POSIX shared memory: `/dev/shm/cistern.NAME`.
-    Posix(String),
-    /// A file.
-    File(PathBuf),
+pub(crate) enum ObjectPlace<'a> {
+    Posix(&'a str),
+    File(&'a Path),
+    Descriptor(i32),
 }
 
 /// An open object.
 #[derive(Debug)]
-pub struct Object {
+pub(crate) struct Object {
     file: File,
 }
 
-impl ObjectName {
-    /// Where it is, for people.
-    pub fn path(&self) -> PathBuf {
+impl fmt::Display for ObjectPlace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Posix(name) => Path::new(POSIX_DIRECTORY).join(format!("{POSIX_PREFIX}{name}")),
-            Self::File(path) => path.clone(),
+            Self::Posix(name) => write!(f, "{POSIX_DIRECTORY}/{POSIX_PREFIX}{name}"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Descriptor(number) => write!(f, "descriptor {number}"),
         }
     }
+}
 
+impl ObjectPlace<'_> {
     fn shm_name(name: &str) -> String {
         format!("/{POSIX_PREFIX}{name}")
     }
 
-    fn open_with(&self, flags: OFlag) -> nix::Result<OwnedFd> {
+    /// Where it is found in the file system.
+    pub(crate) fn path(&self) -> PathBuf {
+        match self {
+            Self::Posix(name) => Path::new(POSIX_DIRECTORY).join(format!("{POSIX_PREFIX}{name}")),
+            Self::File(path) => path.to_path_buf(),
+            Self::Descriptor(number) => format!("/proc/self/fd/{number}").into(),
+        }
+    }
+
+    fn open_with(&self, flags: OFlag) -> io::Result<OwnedFd> {
         let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         loop {
             let opened = match self {
@@ -59,22 +91,23 @@ impl ObjectName {
                 }
                 // O_NONBLOCK: opening a FIFO in place of a store must not hang.
                 Self::File(path) => nix::fcntl::open(
-                    path,
+                    *path,
                     flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY,
                     Mode::from_bits_truncate(0o600),
                 ),
+                Self::Descriptor(number) => return duplicate(*number),
             };
             if !matches!(opened, Err(nix::errno::Errno::EINTR)) {
-                return opened;
+                return Ok(opened?);
             }
         }
     }
 
-    /// Opens an object that exists.
+    /// Opens an object that exists. A descriptor keeps the access mode that it has.
     ///
     /// # Errors
-    /// Those of `open(2)`; `ELOOP` for a symbolic link.
-    pub fn open(&self, writable: bool) -> io::Result<Object> {
+    /// Those of `open(2)`, `ELOOP` for a symbolic link; `EBADF` for no descriptor.
+    pub(crate) fn open(&self, writable: bool) -> io::Result<Object> {
         let fd = self.open_with(if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY })?;
         Ok(Object { file: fd.into() })
     }
@@ -92,83 +125,144 @@ impl ObjectName {
     ///
     /// # Errors
     /// Those of `open(2)` and `flock(2)`.
-    pub(crate) fn create(&self) -> io::Result<CreatorLock> {
+    pub(crate) fn create(&self) -> io::Result<(Object, FileLock)> {
         let fd = self.open_with(OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL)?;
-        match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(CreatorLock { file }),
-            // Only an opener that wants to know whether the creator lives locks it besides us,
-            // and only for a moment.
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
-                match Flock::lock(file, FlockArg::LockExclusive) {
-                    Ok(file) => Ok(CreatorLock { file }),
-                    Err((_, errno)) => Err(errno.into()),
-                }
-            }
-            Err((_, errno)) => Err(errno.into()),
-        }
+        let object = Object { file: fd.into() };
+        // Only an opener that wants to know whether the creator lives locks it besides us, and
+        // only for a moment.
+        let lock = object.lock(Duration::from_secs(2)).inspect_err(|_| drop(self.unlink()))?;
+        Ok((object, lock))
+    }
+
+    /// Whether the place leads to this very object.
+    pub(crate) fn leads_to(&self, object: &Object) -> bool {
+        let (here, there) = (std::fs::symlink_metadata(self.path()), object.metadata());
+        matches!((here, there), (Ok(here), Ok(there))
+            if here.dev() == there.dev() && here.ino() == there.ino())
     }
 
     /// Removes the name; mappings that stand go on.
     ///
     /// # Errors
-    /// Those of `unlink(2)`.
+    /// Those of `unlink(2)`; `Unsupported` for a descriptor.
     pub(crate) fn unlink(&self) -> io::Result<()> {
         match self {
             Self::Posix(name) => Ok(shm_unlink(Self::shm_name(name).as_str())?),
             Self::File(path) => std::fs::remove_file(path),
+            Self::Descriptor(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
 
-/// An object that this process is making.
-#[derive(Debug)]
-pub(crate) struct CreatorLock {
-    file: Flock<File>,
+/// A second descriptor of the same open file, not inherited by programs that are executed.
+#[expect(unsafe_code, reason = "fcntl on a number that may be no descriptor")]
+fn duplicate(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes numbers only, and answers EBADF for one that is not open.
+    let fd = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if fd == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-impl CreatorLock {
-    /// Sets length, group and mode, and commissions the first `committed` bytes.
+impl Object {
+    /// A memfd of no length yet, of mode 0600, which can be sealed and not executed.
+    ///
+    /// # Errors
+    /// Those of `memfd_create(2)` and `fchmod(2)`.
+    pub(crate) fn memfd() -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = match rustix::fs::memfd_create(MEMFD_NAME, flags | MemfdFlags::NOEXEC_SEAL) {
+            // Linux before 6.3.
+            Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(MEMFD_NAME, flags)?,
+            other => other?,
+        };
+        fchmod(&fd, Mode::from_bits_truncate(0o600))?;
+        Ok(Self { file: fd.into() })
+    }
+
+    /// Sets length, group and mode, and commissions the first `committed` bytes. Before it takes
+    /// memory it writes `mark` at `at`, by which an object that is never finished is known.
     ///
     /// # Errors
     /// `ENOSPC` where the file system has no room, and those of the calls named in the answer.
-    pub(crate) fn shape(
-        &self,
-        bytes: u64,
-        committed: u64,
-        permissions: u32,
-        group: Option<u32>,
-    ) -> Result<(), (&'static str, io::Error)> {
-        let length = i64::try_from(bytes)
+    pub(crate) fn shape(&self, shape: &Shape) -> Result<(), (&'static str, io::Error)> {
+        let length = i64::try_from(shape.bytes)
             .map_err(|_| ("ftruncate", io::Error::from(io::ErrorKind::InvalidInput)))?;
-        ftruncate(&*self.file, length).map_err(|e| ("ftruncate", e.into()))?;
-        commission(&self.file, 0, committed).map_err(|e| ("fallocate", e))?;
-        if let Some(group) = group {
-            fchown(&*self.file, None, Some(Gid::from_raw(group)))
-                .map_err(|e| ("fchown", e.into()))?;
+        ftruncate(&self.file, length).map_err(|e| ("ftruncate", e.into()))?;
+        let (at, mark) = shape.mark;
+        self.file.write_all_at(&mark.to_le_bytes(), at).map_err(|e| ("pwrite", e))?;
+        self.commission(0, shape.committed).map_err(|e| ("fallocate", e))?;
+        if let Some(group) = shape.group {
+            self.set_owner(None, Some(group)).map_err(|e| ("fchown", e))?;
         }
-        fchmod(&*self.file, Mode::from_bits_truncate(permissions)).map_err(|e| ("fchmod", e.into()))
+        self.set_permissions(shape.permissions).map_err(|e| ("fchmod", e))
     }
 
-    /// A second handle on the same open file, without the lock's life.
+    /// Seals a memfd: its length for good, and for [`Sealing::ReadOnlyForOthers`] also its
+    /// contents, but for the mappings that stand.
     ///
     /// # Errors
-    /// Those of `dup(2)`.
-    pub(crate) fn object(&self) -> io::Result<Object> {
-        Ok(Object { file: self.file.try_clone()? })
+    /// Those of `fcntl(2)`: `EINVAL` of a kernel before 5.1.
+    pub(crate) fn seal(&self, sealing: Sealing) -> io::Result<()> {
+        let mut seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        if sealing == Sealing::ReadOnlyForOthers {
+            seals |= SealFlags::FUTURE_WRITE;
+        }
+        Ok(rustix::fs::fcntl_add_seals(&self.file, seals)?)
+    }
+
+    /// The seals of a memfd, by name; none of other objects.
+    pub(crate) fn seals(&self) -> Vec<&'static str> {
+        if self.backing() != Backing::Memfd {
+            return Vec::new();
+        }
+        let seals = rustix::fs::fcntl_get_seals(&self.file).unwrap_or(SealFlags::empty());
+        let named = [
+            (SealFlags::SEAL, "seal"),
+            (SealFlags::SHRINK, "shrink"),
+            (SealFlags::GROW, "grow"),
+            (SealFlags::WRITE, "write"),
+            (SealFlags::FUTURE_WRITE, "future-write"),
+        ];
+        named.iter().filter(|(seal, _)| seals.contains(*seal)).map(|(_, name)| *name).collect()
+    }
+
+    /// Whether a seal forbids new mappings that write.
+    pub(crate) fn is_sealed(&self) -> bool {
+        rustix::fs::fcntl_get_seals(&self.file)
+            .is_ok_and(|seals| seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE))
     }
 
     /// Bytes free on its file system.
     pub(crate) fn free_bytes(&self) -> u64 {
-        rustix::fs::fstatvfs(&*self.file).map_or(0, |fs| fs.f_bavail * fs.f_frsize)
+        rustix::fs::fstatvfs(&self.file).map_or(0, |fs| fs.f_bavail * fs.f_frsize)
     }
-}
 
-impl Object {
+    /// Whether its bytes are on a disk, and so outlive the machine's memory.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        rustix::fs::fstatfs(&self.file)
+            .is_ok_and(|fs| !matches!(fs.f_type, TMPFS_MAGIC | HUGETLBFS_MAGIC))
+    }
+
+    /// The kind of memory that it is, by its name in `/proc`.
+    pub(crate) fn backing(&self) -> Backing {
+        let shown = std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        match shown {
+            Ok(path) if path.as_os_str().as_encoded_bytes().starts_with(b"/memfd:") => {
+                Backing::Memfd
+            }
+            Ok(path) if path.starts_with(POSIX_DIRECTORY) => Backing::Posix,
+            _ => Backing::File,
+        }
+    }
+
     /// Its length, owner and mode.
     ///
     /// # Errors
     /// Those of `fstat(2)`.
-    pub fn metadata(&self) -> io::Result<std::fs::Metadata> {
+    pub(crate) fn metadata(&self) -> io::Result<std::fs::Metadata> {
         self.file.metadata()
     }
 
@@ -194,18 +288,35 @@ impl Object {
     /// # Errors
     /// Those of `flock(2)`.
     pub(crate) fn creator_at_work(&self) -> io::Result<bool> {
-        match Flock::lock(self.file.try_clone()?, FlockArg::LockSharedNonblock) {
-            Ok(lock) => {
-                drop(lock);
-                Ok(false)
-            }
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(true),
-            Err((_, errno)) => Err(errno.into()),
-        }
+        is_locked(self.file.as_fd())
     }
 
-    pub(crate) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.file)
+    /// Locks it.
+    ///
+    /// # Errors
+    /// `TimedOut` if somebody holds it for so long; those of `open(2)` and `flock(2)`.
+    pub(crate) fn lock(&self, limit: Duration) -> io::Result<FileLock> {
+        FileLock::take(self.file.as_fd(), limit)
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Sets its permission bits.
+    ///
+    /// # Errors
+    /// Those of `fchmod(2)`: `EPERM`.
+    pub(crate) fn set_permissions(&self, permissions: u32) -> io::Result<()> {
+        Ok(fchmod(&self.file, Mode::from_bits_truncate(permissions))?)
+    }
+
+    /// Sets what is given of owner and group.
+    ///
+    /// # Errors
+    /// Those of `fchown(2)`: `EPERM`.
+    pub(crate) fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        Ok(fchown(&self.file, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?)
     }
 
     /// Gives the range memory, so that no store to it can fail later.
@@ -213,20 +324,35 @@ impl Object {
     /// # Errors
     /// `ENOSPC` where the file system is full.
     pub(crate) fn commission(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        commission(&self.file, offset, bytes)
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, bytes) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Waits until every byte that was stored is on the disk.
+    ///
+    /// # Errors
+    /// Those of `fdatasync(2)`.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     /// Bytes of memory or disk that it takes now.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |meta| meta.blocks() * 512)
     }
 }
 
-fn commission(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
-    loop {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, bytes) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => return Ok(other?),
-        }
-    }
+/// What a new object is made into.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) bytes: u64,
+    pub(crate) committed: u64,
+    pub(crate) permissions: u32,
+    pub(crate) group: Option<u32>,
+    /// Where a word is written before anything takes time, and the word.
+    pub(crate) mark: (u64, u64),
 }

@@ -39,6 +39,12 @@ pub(crate) fn own_pid_namespace() -> u64 {
     fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
 }
 
+/// Inode of this process's IPC namespace, whose System V segments it sees; 0 if unknown.
+pub(crate) fn own_ipc_namespace() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self/ns/ipc").map_or(0, |meta| meta.ino())
+}
+
 /// Whether the process `id` names still lives, as seen from this PID namespace.
 ///
 /// A zombie whose threads are all gone is dead; a leader that exited while threads run is not.

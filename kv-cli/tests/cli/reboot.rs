@@ -1,0 +1,133 @@
+//! Files after a reboot, which is played by another boot id in the superblock.
+
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use store_client::{Spec, Writer};
+
+use crate::harness::Store;
+
+/// Offsets in the superblock, as `docs/FORMAT.md` has them.
+const CLOCK_OFFSET: usize = 640;
+const BOOT_ID: usize = 648;
+const CLEAN: usize = 712;
+
+/// A store in a file, unless files are in memory here: those have no reboot.
+fn file() -> Option<Store> {
+    let store = Store::file();
+    let statfs = statfs(store.path().as_path()).expect("a file system");
+    if statfs.filesystem_type() == TMPFS_MAGIC {
+        eprintln!("skipped: the build directory is in memory");
+        return None;
+    }
+    Some(store)
+}
+
+fn word(bytes: &[u8], offset: usize) -> u64 {
+    u64::from_le_bytes(bytes[offset..offset + 8].try_into().expect("8 bytes"))
+}
+
+/// The bytes with another boot id.
+fn rebooted(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[BOOT_ID..BOOT_ID + 16].copy_from_slice(&[7; 16]);
+    bytes[CLOCK_OFFSET..CLOCK_OFFSET + 8].copy_from_slice(&[0; 8]);
+    bytes
+}
+
+#[test]
+fn a_file_that_was_closed_is_good_after_a_reboot() {
+    let Some(store) = file() else { return };
+    store.kv(["put", "k", "v"]).exits(0);
+    store.kv(["put", "late", "v", "--ttl", "1h"]).exits(0);
+    let before = std::fs::read(store.path()).expect("reads");
+    assert_eq!(word(&before, CLEAN) & 1, 1, "its last writer closed it");
+    std::fs::write(store.path(), rebooted(before.clone())).expect("writes");
+
+    // A reader changes nothing.
+    assert_eq!(store.kv(["get", "k"]).exits(0).stdout, b"v");
+    let read = std::fs::read(store.path()).expect("reads");
+    assert_eq!(&read[BOOT_ID..BOOT_ID + 16], &[7; 16]);
+
+    // A writer renews the boot id and the clock.
+    store.kv(["put", "k", "w"]).exits(0);
+    let after = std::fs::read(store.path()).expect("reads");
+    assert_eq!(after[BOOT_ID..BOOT_ID + 16], before[BOOT_ID..BOOT_ID + 16]);
+    assert!(word(&after, CLOCK_OFFSET).abs_diff(word(&before, CLOCK_OFFSET)) < 60_000);
+    assert_eq!(word(&after, CLEAN) & 1, 1);
+    assert!(word(&after, CLEAN) > word(&before, CLEAN), "one more writer");
+    let ttl: u64 = store.kv(["ttl", "late"]).exits(0).text().trim().parse().expect("a number");
+    assert!((3_000..=3_600_000).contains(&ttl), "{ttl}");
+    store.is_clean();
+}
+
+#[test]
+fn a_file_that_was_in_use_is_refused_after_a_reboot() {
+    let Some(store) = file() else { return };
+    store.kv(["put", "k", "v"]).exits(0);
+    let spec: Spec = store.spec.parse().expect("a spec");
+    let writer = Writer::attach(&spec).expect("the store");
+    let other = Writer::attach(&spec).expect("the store");
+    let in_use = std::fs::read(store.path()).expect("reads");
+    assert_eq!(word(&in_use, CLEAN) & 1, 0);
+    drop(other);
+    let in_use_still = std::fs::read(store.path()).expect("reads");
+    assert_eq!(word(&in_use_still, CLEAN) & 1, 0, "not the last writer");
+    drop(writer);
+    let closed = std::fs::read(store.path()).expect("reads");
+    assert_eq!(word(&closed, CLEAN) & 1, 1);
+
+    std::fs::write(store.path(), rebooted(in_use)).expect("writes");
+    for args in [&["get", "k"][..], &["put", "k", "w"], &["dump"], &["info"]] {
+        store.kv(args).fails(6, "load it anew");
+    }
+    store.kv(["rm", "--yes"]).exits(0);
+    assert!(!store.path().exists());
+}
+
+#[test]
+fn a_writer_that_was_killed_leaves_no_mark_and_the_next_one_sets_it() {
+    let Some(store) = file() else { return };
+    let mut worker = store
+        .command(["load", "--input-format", "jsonl"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // It has attached when the mark is gone.
+    let marked = || word(&std::fs::read(store.path()).expect("reads"), CLEAN) & 1 == 1;
+    for _ in 0..2_000 {
+        if !marked() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    worker.kill().expect("kill");
+    worker.wait().expect("wait");
+    assert!(!marked(), "nobody closed it");
+    store.kv(["put", "k", "v"]).exits(0);
+    assert!(marked(), "the dead one was reaped");
+}
+
+#[test]
+fn no_writer_ever_sees_the_mark() {
+    let Some(store) = file() else { return };
+    let spec: Spec = store.spec.parse().expect("a spec");
+    let bytes = std::fs::File::open(store.path()).expect("opens");
+    let marked = || {
+        let mut word = [0; 8];
+        std::os::unix::fs::FileExt::read_exact_at(&bytes, &mut word, CLEAN as u64).expect("reads");
+        u64::from_le_bytes(word) & 1 == 1
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let writer = Writer::attach(&spec).expect("the store");
+                    assert!(!marked());
+                    writer.put(b"k", b"v").expect("a put");
+                    assert!(!marked());
+                    drop(writer);
+                }
+            });
+        }
+    });
+    assert!(marked(), "the last one closed");
+    store.is_clean();
+}

@@ -1,0 +1,66 @@
+//! What stores left behind that nobody can use any more.
+
+use std::io;
+
+use store_core::{AttachError, remove_orphan};
+
+use crate::listing::{Listing, ListingState, list};
+use crate::writer::destroy;
+use crate::{Reader, Spec};
+
+impl Listing {
+    /// Whether it is of no use to anybody and nobody has it attached: it has no bytes, or was never
+    /// finished and its creator is dead; it was destroyed but for its name; its registration is lost, or leads
+    /// to nothing.
+    pub fn is_leaked(&self) -> bool {
+        let of_no_use = matches!(
+            self.state,
+            ListingState::Abandoned
+                | ListingState::Empty
+                | ListingState::Retired
+                | ListingState::Orphaned
+                | ListingState::Stale
+        );
+        of_no_use && self.attached == 0
+    }
+}
+
+/// The leaks among what [`list`] finds.
+///
+/// A System V segment counts as one if no registration names it that this process can see. A
+/// container that shares the host's IPC namespace and not its `/run` keeps registrations of its
+/// own: look into it before its segments are removed.
+///
+/// # Errors
+/// Those of [`list`].
+pub fn leaks() -> io::Result<Vec<Listing>> {
+    Ok(list()?.into_iter().filter(Listing::is_leaked).collect())
+}
+
+/// Removes a leak, if it still is one.
+///
+/// # Errors
+/// `InUse` if it is a store that works, or somebody has it attached; those of
+/// [`destroy`](crate::destroy).
+pub fn remove_leak(leak: &Listing) -> Result<(), AttachError> {
+    match (&leak.spec, leak.segment) {
+        (Some(spec), _) => remove_named(spec),
+        (None, Some(id)) => remove_orphan(id),
+        (None, None) => Err(AttachError::InUse { name: leak.name.clone() }),
+    }
+}
+
+fn remove_named(spec: &Spec) -> Result<(), AttachError> {
+    match Reader::attach(spec) {
+        Err(
+            AttachError::Unfinished { creator_alive: false, .. }
+            | AttachError::Empty { .. }
+            | AttachError::Retired { .. }
+            | AttachError::Stale { .. },
+        ) => destroy(spec),
+        Err(error @ (AttachError::NotFound { .. } | AttachError::PermissionDenied { .. })) => {
+            Err(error)
+        }
+        _ => Err(AttachError::InUse { name: spec.to_string() }),
+    }
+}

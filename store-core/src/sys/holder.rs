@@ -1,0 +1,107 @@
+//! What holds a segment's memory, and how it is given more of it.
+
+use std::fmt;
+use std::io;
+
+use super::map::{Mapping, resident_bytes};
+use super::object::Object;
+use super::sysv::SharedSegment;
+
+/// The kinds of memory that a store can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backing {
+    /// A POSIX shared memory object.
+    Posix,
+    /// A System V shared memory segment.
+    SystemV,
+    /// A file.
+    File,
+    /// A memfd, known by its descriptors only.
+    Memfd,
+    /// Anonymous memory, shared with the processes forked from its maker.
+    Anonymous,
+    /// Memory of one process.
+    Private,
+}
+
+impl fmt::Display for Backing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Posix => "POSIX shared memory",
+            Self::SystemV => "System V shared memory",
+            Self::File => "file",
+            Self::Memfd => "memfd",
+            Self::Anonymous => "shared anonymous memory",
+            Self::Private => "private memory",
+        })
+    }
+}
+
+/// What is mapped.
+#[derive(Debug)]
+pub(crate) enum Holder {
+    /// Memory of this process, taken as it is touched.
+    Private,
+    /// Memory of this process and those forked from it.
+    Anonymous,
+    /// A kernel object with a descriptor.
+    Object(Object),
+    /// A System V segment.
+    SystemV(SharedSegment),
+}
+
+impl Holder {
+    /// Gives a range of the mapping its memory, so that no store to it can fail later.
+    ///
+    /// # Errors
+    /// `ENOSPC` or `ENOMEM` where there is none left.
+    pub(crate) fn commission(&self, mapping: &Mapping, offset: u64, bytes: u64) -> io::Result<()> {
+        match self {
+            Self::Private => Ok(()),
+            Self::Object(object) => object.commission(offset, bytes),
+            // Such memory has no limit of its own: the kernel would end some process instead.
+            Self::Anonymous | Self::SystemV(_)
+                if available_memory().is_some_and(|free| free < bytes) =>
+            {
+                Err(io::Error::from_raw_os_error(libc::ENOMEM))
+            }
+            Self::Anonymous | Self::SystemV(_) => mapping.populate(offset, bytes),
+        }
+    }
+
+    /// Bytes of memory or disk that it takes now; 0 for private memory.
+    pub(crate) fn resident_bytes(&self, mapping: &Mapping) -> u64 {
+        match self {
+            Self::Private => 0,
+            Self::Anonymous => resident_bytes(mapping.address()),
+            Self::Object(object) => object.resident_bytes(),
+            Self::SystemV(segment) => segment.resident_bytes(),
+        }
+    }
+
+    pub(crate) fn backing(&self) -> Backing {
+        match self {
+            Self::Private => Backing::Private,
+            Self::Anonymous => Backing::Anonymous,
+            Self::Object(object) => object.backing(),
+            Self::SystemV(_) => Backing::SystemV,
+        }
+    }
+
+    /// The object, if it has a descriptor.
+    pub(crate) fn object(&self) -> Option<&Object> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of memory that the machine could give out (`MemAvailable`), if it says.
+pub(crate) fn available_memory() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib * 1024)
+}

@@ -1,0 +1,318 @@
+//! Names for System V segments: one small text file for each, in a directory that only its owner
+//! can put files into.
+//!
+//! A segment made without a key can be found by its id only, which the kernel gives out again. So
+//! a registration holds the id, and those of the store in it, of the boot, and of the IPC namespace.
+//! It is looked for
+//! in [`DIRECTORY`], then in the two directories of a user, see [`user_directories`].
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
+
+use super::lock::{FileLock, is_locked};
+
+/// The registry of the whole machine. Root makes it, with mode 0755; it is used by whoever may
+/// write to it.
+const DIRECTORY: &str = "/run/cistern";
+
+/// The first line of a registration.
+const HEADING: &str = "cistern system-v 1";
+
+/// The registries of one user, by precedence: `/run/user/UID/cistern`, then `/tmp/cistern-UID`.
+/// Both have mode 0700.
+fn user_directories(uid: u32) -> [PathBuf; 2] {
+    [format!("/run/user/{uid}/cistern").into(), format!("/tmp/cistern-{uid}").into()]
+}
+
+/// What a registration says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// The segment.
+    pub(crate) id: i32,
+    /// The store in it.
+    pub(crate) uuid: u128,
+    /// The boot of the machine that the id is of.
+    pub(crate) boot: u128,
+    /// The IPC namespace that the id is of, by its inode; 0 if unknown.
+    pub(crate) ipc_namespace: u64,
+}
+
+/// An open registration.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    directory: OwnedFd,
+    name: String,
+    file: File,
+}
+
+/// The registration of `name`: the first one in the order of the directories.
+///
+/// # Errors
+/// Those of `open(2)`, but for `ENOENT`.
+pub(crate) fn find(name: &str) -> io::Result<Option<Registration>> {
+    for place in own_order() {
+        let Some(directory) = open_directory(&place)? else { continue };
+        match Registration::open(directory, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the registration of `name`, empty, in the first directory that takes it, and locks it.
+/// The caller has seen that there is none.
+///
+/// # Errors
+/// `EEXIST`; `EACCES` where no directory can be written or belongs to somebody else.
+pub(crate) fn create(name: &str) -> io::Result<(Registration, FileLock)> {
+    let mut refused = io::Error::from(io::ErrorKind::PermissionDenied);
+    for place in own_order() {
+        let made = make_directory(&place).and_then(|()| match open_directory(&place)? {
+            Some(directory) => Registration::create(directory, name),
+            None => Err(unsafe_directory(&place)),
+        });
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            Err(error) => refused = error,
+            made => return made,
+        }
+    }
+    Err(refused)
+}
+
+/// The names that are registered for segments made by `creator`, as far as this process may look.
+pub(crate) fn names(creator: u32) -> Vec<(String, Registration)> {
+    let mut found = Vec::new();
+    for place in order(creator) {
+        let Ok(Some(directory)) = open_directory(&place) else { continue };
+        let Ok(entries) = std::fs::read_dir(&place.path) else { continue };
+        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            let Ok(directory) = directory.try_clone() else { continue };
+            if let Ok(registration) = Registration::open(directory, &name) {
+                found.push((name, registration));
+            }
+        }
+    }
+    found
+}
+
+/// A directory of registrations and who must own it.
+struct Place {
+    path: PathBuf,
+    owner: u32,
+}
+
+fn order(uid: u32) -> Vec<Place> {
+    let users = user_directories(uid).map(|path| Place { path, owner: uid });
+    let all = Place { path: DIRECTORY.into(), owner: 0 };
+    std::iter::once(all).chain(users).collect()
+}
+
+fn own_order() -> Vec<Place> {
+    order(Uid::effective().as_raw())
+}
+
+/// Opens a directory if it is there and safe: of its owner, and nobody else can replace files in
+/// it. One that is not safe is passed over as if it were not there.
+fn open_directory(place: &Place) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = match nix::fcntl::open(&place.path, flags, Mode::empty()) {
+        Ok(directory) => File::from(directory),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let metadata = directory.metadata()?;
+    let others_replace = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
+    let safe = metadata.uid() == place.owner && !others_replace;
+    Ok(safe.then(|| directory.into()))
+}
+
+fn unsafe_directory(place: &Place) -> io::Error {
+    let what = format!(
+        "{} is not a directory of user {} that only this user can write to",
+        place.path.display(),
+        place.owner
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, what)
+}
+
+/// Makes a directory if its parent is there and it is not: mode 0755 for that of the machine, 0700
+/// for one of a user.
+fn make_directory(place: &Place) -> io::Result<()> {
+    let mode = if place.path == Path::new(DIRECTORY) { 0o755 } else { 0o700 };
+    match mkdirat(nix::fcntl::AT_FDCWD, &place.path, Mode::from_bits_truncate(mode)) {
+        Ok(()) => std::fs::set_permissions(
+            &place.path,
+            std::os::unix::fs::PermissionsExt::from_mode(mode),
+        ),
+        Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+impl Registration {
+    fn open(directory: OwnedFd, name: &str) -> io::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let file = openat(&directory, name, flags, Mode::empty())?;
+        Ok(Self { directory, name: name.to_owned(), file: file.into() })
+    }
+
+    fn create(directory: OwnedFd, name: &str) -> io::Result<(Self, FileLock)> {
+        let flags =
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&directory, name, flags, Mode::from_bits_truncate(0o600))?);
+        let made = Self { directory, name: name.to_owned(), file };
+        // The umask may be narrow; ids are no secret.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        made.file
+            .set_permissions(open)
+            .and_then(|()| made.lock(Duration::from_secs(2)))
+            .inspect_err(|_| drop(made.remove()))
+            .map(|lock| (made, lock))
+    }
+
+    /// What it says; `None` while it is empty, or if it is no registration.
+    ///
+    /// # Errors
+    /// Those of `read(2)`.
+    pub(crate) fn record(&self) -> io::Result<Option<Record>> {
+        let mut text = String::new();
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0))?;
+        // What is longer, or no text, is no registration.
+        match file.take(1000).read_to_string(&mut text) {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(error),
+            _ => Ok(parse(&text)),
+        }
+    }
+
+    /// Fills in what it says.
+    ///
+    /// # Errors
+    /// Those of `write(2)`.
+    pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
+        (&self.file).write_all(text(record).as_bytes())
+    }
+
+    /// Whether its maker is still at work.
+    ///
+    /// # Errors
+    /// Those of `flock(2)`.
+    pub(crate) fn creator_at_work(&self) -> io::Result<bool> {
+        is_locked(self.file.as_fd())
+    }
+
+    /// Keeps everybody else from making, removing or replacing it.
+    ///
+    /// # Errors
+    /// `TimedOut` if somebody holds it for that long.
+    pub(crate) fn lock(&self, limit: Duration) -> io::Result<FileLock> {
+        FileLock::take(self.file.as_fd(), limit)
+    }
+
+    /// Whether the name still leads here.
+    pub(crate) fn is_current(&self) -> bool {
+        let here = self.file.metadata();
+        let there = fstatat(&self.directory, self.name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
+        matches!((here, there), (Ok(here), Ok(there))
+            if here.dev() == there.st_dev && here.ino() == there.st_ino)
+    }
+
+    /// Removes the name.
+    ///
+    /// # Errors
+    /// Those of `unlink(2)`.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        Ok(unlinkat(&self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir)?)
+    }
+}
+
+fn text(record: &Record) -> String {
+    let uuid = uuid::Uuid::from_u128(record.uuid);
+    let boot = uuid::Uuid::from_u128(record.boot);
+    let Record { id, ipc_namespace, .. } = record;
+    format!("{HEADING}\nid {id}\nuuid {uuid}\nboot {boot}\nipc {ipc_namespace}\n")
+}
+
+fn parse(text: &str) -> Option<Record> {
+    let mut lines = text.lines();
+    if lines.next() != Some(HEADING) || !text.ends_with('\n') {
+        return None;
+    }
+    let mut field = |name| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
+    Some(Record {
+        id: field("id")?.parse().ok()?,
+        uuid: uuid::Uuid::parse_str(field("uuid")?).ok()?.as_u128(),
+        boot: uuid::Uuid::parse_str(field("boot")?).ok()?.as_u128(),
+        ipc_namespace: field("ipc")?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(path: &Path) -> Place {
+        Place { path: path.to_owned(), owner: Uid::effective().as_raw() }
+    }
+
+    #[test]
+    fn records_survive_the_round_trip() {
+        let record = Record { id: 77, uuid: 3 << 90, boot: u128::MAX, ipc_namespace: 9 };
+        assert_eq!(parse(&text(&record)), Some(record));
+        for wrong in ["", "cistern system-v 1\n", "id 1\n", "cistern system-v 2\nid 1\n"] {
+            assert_eq!(parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "system calls")]
+    fn a_name_is_taken_once() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let open = || open_directory(&place(folder.path())).expect("no error").expect("it is safe");
+        let record = Record { id: 1, uuid: 2, boot: 3, ipc_namespace: 4 };
+        let (made, lock) = Registration::create(open(), "x").expect("a new one");
+        assert_eq!(made.record().expect("readable"), None);
+        made.write(&record).expect("writable");
+        let seen = Registration::open(open(), "x").expect("it is there");
+        assert_eq!(seen.record().expect("readable"), Some(record));
+        assert!(seen.creator_at_work().expect("flock"));
+        drop(lock);
+        assert!(!seen.creator_at_work().expect("flock") && seen.is_current());
+        let again = Registration::create(open(), "x").expect_err("taken");
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        seen.remove().expect("it is ours");
+        assert!(!seen.is_current());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "system calls")]
+    fn directories_that_others_control_are_passed_over() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a directory");
+        let mut place = place(folder.path());
+        let modes = [(0o700, true), (0o755, true), (0o1777, true), (0o777, false), (0o770, false)];
+        for (mode, safe) in modes {
+            std::fs::set_permissions(&place.path, PermissionsExt::from_mode(mode)).expect("ours");
+            assert_eq!(open_directory(&place).expect("no error").is_some(), safe, "{mode:o}");
+        }
+        std::fs::set_permissions(&place.path, PermissionsExt::from_mode(0o700)).expect("ours");
+        place.owner += 1;
+        assert!(open_directory(&place).expect("no error").is_none(), "of another user");
+        place.owner -= 1;
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/tmp", &link).expect("a link");
+        place.path = link;
+        assert!(open_directory(&place).expect("no error").is_none(), "a symbolic link");
+    }
+}
