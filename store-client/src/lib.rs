@@ -67,10 +67,11 @@ pub use spec::{ParseSpecError, Spec};
 pub use typed::TypedReadError;
 #[cfg(feature = "serde")]
 pub use typed::TypedWriteError;
-pub use writer::{Stored, Swapped, Writer, create, destroy};
+pub use writer::{Pinned, Stored, Swapped, Writer, create, destroy};
 
 pub use store_core::{
     AttachError, Backing, CheckReport, ClientInfo, ClientState, Corruption, CreateError,
-    CreateOptions, Cursor, Entry, Fullness, HashKind, HeldGuard, Info, Mode, PutOptions, ReadError,
-    Reaped, ScanPage, Sealing, Stats, Ttl, Version, WriteError, removed_when_detached,
+    CreateOptions, Cursor, Entry, Fullness, HashKind, HeldGuard, Info, Mode, PinError, PutOptions,
+    ReadError, Reaped, ScanPage, Sealing, SharedBytes, Stats, Ttl, Version, WriteError,
+    removed_when_detached,
 };

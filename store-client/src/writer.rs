@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use once_cell::race::OnceBox;
 use store_core::{
-    Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Outcome, PutOptions,
-    Reaped, Sealing, Session, Store, Version, WriteError,
+    Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Outcome, PinError,
+    PutOptions, Reaped, Sealing, Session, Store, Version, WriteError,
 };
 
 use crate::reader::Reader;
 use crate::spec::Spec;
+
+/// A value in place: see [`Writer::get_pinned`].
+pub type Pinned<'a> = store_core::Pinned<'a, store_core::Plain>;
 
 /// What a put did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,6 +271,29 @@ impl Writer {
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
         self.reader.store.put(self.session()?, key, value, options, condition)
+    }
+
+    /// The value of `key` in place, without a copy: for large values that are looked at in part, or
+    /// often. It stays as it is until it is dropped, also if the key is overwritten or deleted
+    /// meanwhile, and holds its memory back. A process has at most 8 at a time.
+    ///
+    /// ```
+    /// # use store_client::{CreateOptions, Writer};
+    /// let writer = Writer::private(&CreateOptions::new(4 << 20))?;
+    /// writer.put(b"page", b"<html>...</html>")?;
+    /// let page = writer.get_pinned(b"page")?.expect("it was put");
+    /// writer.delete(b"page")?;
+    /// let mut start = [0; 6];
+    /// assert_eq!(page.read_at(0, &mut start), 6);
+    /// assert_eq!((&start, page.len()), (b"<html>", 16));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`PinError`].
+    pub fn get_pinned(&self, key: &[u8]) -> Result<Option<Pinned<'_>>, PinError> {
+        let session = self.session().map_err(|error| PinError::Reattach(Box::new(error)))?;
+        self.reader.store.get_pinned(session, key)
     }
 
     /// Deletes `key`; whether it was there.

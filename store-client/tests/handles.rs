@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, fork, getpid};
 use store_client::{
     AttachError, CreateError, CreateOptions, PutOptions, ReadError, Reader, Spec, Stored, Swapped,
     Ttl, WriteError, Writer, create, destroy,
@@ -105,6 +106,35 @@ fn a_forked_child_is_a_client_of_its_own() {
     assert_eq!(writer.get(b"child").unwrap().as_deref(), Some(&b"2"[..]));
     writer.put(b"parent", b"3").unwrap();
     assert_eq!(writer.info().unwrap().clients.len(), 1, "the child's entry is free again");
+    assert_eq!(writer.check(|_, _| {}).violations, Vec::<String>::new());
+}
+
+#[test]
+fn what_a_dead_process_had_pinned_is_used_again() {
+    let named = Named::new("pins");
+    let writer = named.create();
+    writer.put(b"pinned", &[7; 1000]).unwrap();
+    #[expect(unsafe_code, reason = "fork is what is tested")]
+    // SAFETY: the child only uses the store and is killed by its own hand.
+    let forked = unsafe { fork() }.expect("fork");
+    let ForkResult::Parent { child } = forked else {
+        // Kept by the child until it dies; what the parent pinned would be left alone.
+        let _pinned = writer.get_pinned(b"pinned");
+        let _ = kill(getpid(), Signal::SIGKILL);
+        unreachable!("it was killed");
+    };
+    let status = waitpid(child, None).expect("wait");
+    assert_eq!(status, WaitStatus::Signaled(child, Signal::SIGKILL, false));
+    let fill = || {
+        for key in 0..20_000_u32 {
+            writer.put(format!("k{}", key % 2000).as_bytes(), &[1; 1000]).unwrap();
+        }
+        writer.delete(b"pinned").unwrap();
+    };
+    fill();
+    assert_eq!(writer.stats().unwrap().extents_pinned, 1, "it is held back");
+    assert_eq!(writer.reap().unwrap().clients, 1);
+    assert_eq!(writer.stats().unwrap().extents_pinned, 0);
     assert_eq!(writer.check(|_, _| {}).violations, Vec::<String>::new());
 }
 

@@ -166,6 +166,32 @@ pub enum WriteError {
     },
 }
 
+/// Why a value could not be pinned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PinError {
+    /// The client has as many values pinned as it may.
+    #[error(
+        "this process has {limit} values pinned, which is the limit; drop one, or copy the value"
+    )]
+    TooMany {
+        /// The limit for all threads of a process together.
+        limit: usize,
+    },
+    /// A counter changes in place, so it has no bytes that would stay.
+    #[error("the value is a counter, which changes in place; copy it")]
+    Counter,
+    /// The lookup found no quiet moment.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// See [`Corruption`].
+    #[error(transparent)]
+    Corruption(#[from] Corruption),
+    /// The process forked, and the child could not become a client of its own.
+    #[error(transparent)]
+    Reattach(Box<WriteError>),
+}
+
 /// Why a store could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -40,6 +40,7 @@ struct JsonStats {
     extents_sealed: u32,
     extents_run: u32,
     extents_relocation: u32,
+    extents_pinned: u32,
     extents_suspect: u32,
     emptied: u64,
     moved_bytes: u64,
@@ -122,6 +123,7 @@ fn extents(stats: &Stats) -> String {
         (stats.extents_open, "open"),
         (stats.extents_sealed, "sealed"),
         (stats.extents_relocation, "taking what cleaning moves"),
+        (stats.extents_pinned, "pinned"),
         (stats.extents_run, "in large values"),
         (stats.extents_uncommissioned, "without memory yet"),
     ];
@@ -173,6 +175,7 @@ fn json(stats: &Stats) -> JsonStats {
         extents_sealed: stats.extents_sealed,
         extents_run: stats.extents_run,
         extents_relocation: stats.extents_relocation,
+        extents_pinned: stats.extents_pinned,
         extents_suspect: stats.extents_suspect,
         emptied: stats.emptied,
         moved_bytes: stats.moved_bytes,

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::place::{Place, reserve_in};
 use super::reserve::Reach;
-use super::{InFlight, NoRoom};
+use super::{InFlight, NoRoom, pin};
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment};
 use crate::region::{Mutation, Shim, mutated};
@@ -287,7 +287,8 @@ pub(super) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corr
 }
 
 /// Takes a free extent for `owner` and bumps its generation: from then on no reader believes what
-/// it read there before. The caller gives it its next state.
+/// it read there before. The caller gives it its next state. `false` if somebody else has it, or
+/// has it pinned.
 ///
 /// Dies after the claim: the entry names the dead owner; whoever reaps it frees the extent.
 pub(crate) fn claim<S: Shim>(
@@ -305,7 +306,7 @@ pub(crate) fn claim<S: Shim>(
         return Ok(false);
     }
     bump_generation(segment, extent)?;
-    Ok(true)
+    Ok(!pin::leave_if_pinned(segment, extent)?)
 }
 
 /// Makes readers of an extent's bytes look again; only for whoever has it alone.

@@ -8,6 +8,7 @@
 
 pub(crate) mod in_flight;
 pub(crate) mod lease;
+pub(crate) mod pin;
 mod place;
 pub(crate) mod relocation;
 pub(crate) mod reserve;

@@ -16,6 +16,8 @@ pub(crate) struct Usage {
     pub(crate) sealed: u32,
     /// Extents that take what cleaners move.
     pub(crate) relocation: u32,
+    /// Extents without items that wait for pins.
+    pub(crate) pinned: u32,
     /// Bytes that are kept for cleaners, and so not free.
     pub(crate) reserve_bytes: u64,
     pub(crate) run: u32,
@@ -47,6 +49,10 @@ impl Usage {
                     usage.live_bytes += live;
                     usage.dead_bytes += used.saturating_sub(live);
                     usage.free_bytes += extent_bytes.saturating_sub(used);
+                }
+                ExtentState::Pinned => {
+                    usage.pinned += 1;
+                    usage.dead_bytes += extent_bytes;
                 }
                 ExtentState::Relocation => {
                     usage.relocation += 1;

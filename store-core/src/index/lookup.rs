@@ -38,6 +38,11 @@ pub(crate) struct Located<'a> {
 }
 
 impl Located<'_> {
+    /// The generation of its extent.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Whether the bytes read so far were the item's: its extent was not recycled meanwhile.
     #[inline(always)]
     pub(crate) fn stands<S: Shim>(&self) -> bool {

@@ -23,7 +23,8 @@ pub(crate) struct ClientEntry {
     /// The generation whose client filled start time, namespace and boot id in; stored last.
     pub(crate) identity_generation: Cell64,
     pub(crate) reserved: [Cell64; 1],
-    pub(crate) pins: [Cell64; 8],
+    /// What its threads have pinned: see [`PinWord`].
+    pub(crate) pins: [Cell64; PINS_MAX],
     /// What its threads have reserved and not published yet: see [`InFlightWord`].
     pub(crate) in_flight: [Cell64; IN_FLIGHT_WORDS],
     pub(crate) counters: [Cell64; 8],
@@ -75,6 +76,62 @@ impl InFlightWord {
     #[inline]
     pub(crate) fn word(self) -> u64 {
         Self::TAKEN | u64::from(self.generation) << 32 | u64::from(self.number)
+    }
+}
+
+/// What a client may have pinned at a time.
+pub(crate) const PINS_MAX: usize = 8;
+
+/// A word of `pins`: extents whose bytes may not be used anew.
+///
+/// ```text
+/// 63  62        50 49             32 31                     0
+/// 1 | generation  | extents          | first extent           |      0 = none
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PinWord {
+    /// The low 13 bits of that of the client.
+    pub(crate) generation: u32,
+    /// How many extents: more than one for a run.
+    pub(crate) extents: u32,
+    pub(crate) first: u32,
+}
+
+impl PinWord {
+    const TAKEN: u64 = 1 << 63;
+    const EXTENTS_MASK: u32 = (1 << 18) - 1;
+    const GENERATION_MASK: u32 = (1 << 13) - 1;
+
+    /// A pin of the client with this generation.
+    pub(crate) fn new(generation: u32, first: u32, extents: u32) -> Self {
+        debug_assert!(extents <= Self::EXTENTS_MASK);
+        Self { generation: generation & Self::GENERATION_MASK, extents, first }
+    }
+
+    /// `None` for a word that nobody has taken.
+    pub(crate) fn of(word: u64) -> Option<Self> {
+        (word & Self::TAKEN != 0).then_some(Self {
+            generation: (word >> 50) as u32 & Self::GENERATION_MASK,
+            extents: (word >> 32) as u32 & Self::EXTENTS_MASK,
+            first: word as u32,
+        })
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        Self::TAKEN
+            | u64::from(self.generation) << 50
+            | u64::from(self.extents) << 32
+            | u64::from(self.first)
+    }
+
+    /// Whether it is a pin of the client with this generation.
+    pub(crate) fn is_of(self, generation: u32) -> bool {
+        self.generation == generation & Self::GENERATION_MASK
+    }
+
+    /// Whether it pins `extent`.
+    pub(crate) fn covers(self, extent: u32) -> bool {
+        extent.checked_sub(self.first).is_some_and(|distance| distance < self.extents)
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) enum ExtentState {
     RunBody,
     /// Takes the items that a cleaner moves, and no others.
     Relocation,
+    /// Free as soon as nobody has it pinned any more.
+    Pinned,
     /// Not of this version.
     Unknown,
 }
@@ -85,6 +87,7 @@ impl ExtentWord {
             4 => ExtentState::RunHead,
             5 => ExtentState::RunBody,
             6 => ExtentState::Relocation,
+            7 => ExtentState::Pinned,
             _ => ExtentState::Unknown,
         };
         let owner = (word >> 48 & 0xFFF).checked_sub(1).map(|client| {
@@ -110,6 +113,7 @@ impl ExtentWord {
             ExtentState::RunHead => 4,
             ExtentState::RunBody => 5,
             ExtentState::Relocation => 6,
+            ExtentState::Pinned => 7,
             ExtentState::Unknown => 15,
         };
         let owner = self.owner.map_or(0, |owner| {
@@ -151,6 +155,7 @@ mod tests {
             ExtentState::RunHead,
             ExtentState::RunBody,
             ExtentState::Relocation,
+            ExtentState::Pinned,
         ] {
             for owner in [
                 None,

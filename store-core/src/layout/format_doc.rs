@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use memoffset::span_of;
 
 use super::cleaner::Cleaner;
-use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord};
+use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord, PinWord};
 use super::extent::{ExtentEntry, ExtentState, ExtentWord};
 use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use super::item::{Header, KEY_BYTES_MAX, flags};
@@ -172,6 +172,7 @@ fn the_superblock_is_as_documented() {
         pad_state,
         lease_hint,
         orphan_hint,
+        pinners,
         pad_hints,
         growth,
         cleaners,
@@ -388,6 +389,22 @@ fn the_in_flight_word_is_as_documented() {
 }
 
 #[test]
+fn the_pin_word_is_as_documented() {
+    let taken = PinWord::new(0, 0, 0).word();
+    let of = |word| PinWord::of(word | taken).expect("taken");
+    compare_word(
+        "Pin word",
+        64,
+        &[
+            ("first", bits_that(|word| of(word).first != 0)),
+            ("extents", bits_that(|word| of(word).extents != 0)),
+            ("generation", bits_that(|word| of(word).generation != 0)),
+            ("taken", bits_that(|word| PinWord::of(word).is_some())),
+        ],
+    );
+}
+
+#[test]
 fn the_guard_word_is_as_documented() {
     let word = |client, generation| u64::from(Owner::new(client, generation).word());
     let base = word(0, 0);
@@ -430,6 +447,7 @@ fn the_extent_word_is_as_documented() {
         ("run head", ExtentState::RunHead),
         ("run body", ExtentState::RunBody),
         ("relocation", ExtentState::Relocation),
+        ("pinned", ExtentState::Pinned),
     ];
     let rows = table("Extent word", "| state | name | `used` | `live` | meaning |");
     assert_eq!(rows.len(), states.len());

@@ -15,7 +15,9 @@ mod stripe;
 mod superblock;
 
 pub(crate) use cleaner::{CLEANERS_MAX, Cleaner, Victim};
-pub(crate) use client::{ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord};
+pub(crate) use client::{
+    ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, PINS_MAX, PinWord,
+};
 pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord};
 pub(crate) use geometry::{Geometry, Plan};
 pub(crate) use item::{Header, KEY_BYTES_MAX, flags};

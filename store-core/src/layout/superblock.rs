@@ -97,7 +97,9 @@ pub(crate) struct Superblock {
     // Line 12: where to look first; hints, any value will do.
     pub(crate) lease_hint: Cell64,
     pub(crate) orphan_hint: Cell64,
-    pub(crate) pad_hints: [Cell64; 6],
+    /// Client entries from this one on never had a pin.
+    pub(crate) pinners: Cell64,
+    pub(crate) pad_hints: [Cell64; 5],
     // Line 13: the guard of growth, laid out as a stripe.
     pub(crate) growth: [Cell64; 8],
     // Lines 14 to 17: the places of cleaners.
@@ -147,6 +149,7 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     clean: 712,
     lease_hint: 768,
     orphan_hint: 776,
+    pinners: 784,
     growth: 832,
     cleaners: 896,
     reserved: 1152,

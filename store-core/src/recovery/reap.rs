@@ -5,7 +5,7 @@
 
 use super::liveness::state_of;
 use super::repair::repair_stripe;
-use crate::arena::{in_flight, run};
+use crate::arena::{in_flight, pin, run};
 use crate::error::Corruption;
 use crate::index::search::search;
 use crate::layout::{ClientState, ClientWord, ExtentState, ExtentWord, Segment};
@@ -68,6 +68,7 @@ pub(crate) fn release<S: Shim>(
 ) -> Result<bool, Corruption> {
     release_guards(segment, me, dead, reaped)?;
     in_flight::release(segment, dead)?;
+    pin::release(segment, dead)?;
     let kept = ExtentWord::kept(dead);
     release_extents(segment, me, limit, reaped, |owner| Ok(owner == kept))
 }
@@ -118,6 +119,10 @@ fn release_extents<S: Shim>(
         let cell = &segment.extent(extent)?.word;
         let found = cell.load_acquire();
         let word = ExtentWord::of(found);
+        if word.state == ExtentState::Pinned {
+            // Whoever took the last pin off, or found it taken off, may have died before this.
+            pin::free_unpinned(segment, extent)?;
+        }
         let Some(dead) = word.owner else { continue };
         if !is_dead(dead)? {
             continue;

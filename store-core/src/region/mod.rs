@@ -3,6 +3,7 @@
 //! A [`Region`] is the only way from an offset to memory: it checks bounds and alignment, and
 //! gives references to atomic words only. No raw pointer leaves this folder and `sys`.
 
+mod bytes;
 mod cell;
 mod copy;
 mod shim;
@@ -14,6 +15,7 @@ use crate::error::Corruption;
 use crate::sys::holder::Holder;
 use crate::sys::map::Mapping;
 
+pub use bytes::SharedBytes;
 pub(crate) use cell::{Cell32, Cell64, Shared};
 pub(crate) use copy::{append_out, copy_in, copy_out, equals};
 pub(crate) use shim::mutated;

@@ -18,6 +18,8 @@ pub enum Mutation {
     SkipLiveBytes,
     /// An extent is recounted without asking who may still publish in it.
     SkipInFlight,
+    /// An extent is used anew without asking who has it pinned.
+    SkipPins,
     /// The generation of an extent is not bumped before its bytes are used again.
     SkipGenerationBump,
 }

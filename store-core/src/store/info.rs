@@ -163,6 +163,8 @@ pub struct Stats {
     pub extents_run: u32,
     /// Extents that take the items that cleaning moves.
     pub extents_relocation: u32,
+    /// Extents without items that wait for pins to be taken off.
+    pub extents_pinned: u32,
     /// Extents that cleaning emptied since the store was made.
     pub emptied: u64,
     /// Bytes that it moved.
@@ -396,6 +398,7 @@ impl<S: Shim> Store<S> {
             extents_sealed: usage.sealed,
             extents_run: usage.run,
             extents_relocation: usage.relocation,
+            extents_pinned: usage.pinned,
             emptied: sum(|cleaner| cleaner.emptied.load()),
             moved_bytes: sum(|cleaner| cleaner.moved_bytes.load()),
             extents_suspect: usage.suspect,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Store;
-use crate::arena::Lease;
+use crate::arena::{Lease, pin};
 use crate::error::{AttachError, Corruption};
 use crate::layout::{ClientState, ClientWord};
 use crate::recovery::{Reaped, reap, release, state_of};
@@ -218,6 +218,7 @@ impl<S: Shim> Store<S> {
         }
         self.reap_before_mark(session)?;
         session.lease.close(&self.segment)?;
+        pin::release(&self.segment, session.owner())?;
         let entry = self.segment.client(session.owner().client)?;
         let found = entry.word.load_acquire();
         let word = ClientWord::of(found);
