@@ -125,13 +125,10 @@ fn what_a_dead_process_had_pinned_is_used_again() {
     };
     let status = waitpid(child, None).expect("wait");
     assert_eq!(status, WaitStatus::Signaled(child, Signal::SIGKILL, false));
-    let fill = || {
-        for key in 0..20_000_u32 {
-            writer.put(format!("k{}", key % 2000).as_bytes(), &[1; 1000]).unwrap();
-        }
-        writer.delete(b"pinned").unwrap();
-    };
-    fill();
+    writer.delete(b"pinned").unwrap();
+    for key in 0..20_000_u32 {
+        writer.put(format!("k{}", key % 2000).as_bytes(), &[1; 1000]).unwrap();
+    }
     assert_eq!(writer.stats().unwrap().extents_pinned, 1, "it is held back");
     assert_eq!(writer.reap().unwrap().clients, 1);
     assert_eq!(writer.stats().unwrap().extents_pinned, 0);
