@@ -21,9 +21,9 @@ fuzz_target!(|input: &[u8]| {
         let key = key(number);
         let size = usize::from(u16::from_le_bytes([low, high]) % 9000);
         let value: Vec<u8> = (0..size).map(|i| (i as u8) ^ low).collect();
-        match what % 14 {
+        match what % 15 {
             0..4 => {
-                let condition = match what % 14 {
+                let condition = match what % 15 {
                     0 => Condition::Absent,
                     1 => Condition::Present,
                     _ => Condition::Always,
@@ -66,7 +66,7 @@ fuzz_target!(|input: &[u8]| {
             }
             8 | 9 => {
                 let old = model.get(&key).cloned().unwrap_or_default();
-                let (extended, whole) = match what % 14 {
+                let (extended, whole) = match what % 15 {
                     8 => (store.append(&session, &key, &value), [old, value].concat()),
                     _ => (store.prepend(&session, &key, &value), [value, old].concat()),
                 };
@@ -106,6 +106,7 @@ fuzz_target!(|input: &[u8]| {
                     assert!(!model.contains_key(&key));
                 }
             }
+            13 => drop(store.clean(&session, 2).expect("cleaning")),
             _ => {
                 let numbers = number..number.saturating_add(high % 40);
                 let items: Vec<_> =

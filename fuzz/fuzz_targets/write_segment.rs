@@ -21,6 +21,10 @@ fuzz_target!(|input: &[u8]| {
         let _ = store.delete(&session, &key);
     }
     let _ = store.add_to(&session, b"counter", 3);
+    let _ = store.clean(&session, 3);
+    if let Ok(Some(pinned)) = store.get_pinned(&session, &key(1)) {
+        let _ = pinned.to_vec();
+    }
     let _ = store.clear(&session);
     let _ = store.close_session(&session);
 });

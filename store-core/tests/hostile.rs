@@ -35,6 +35,10 @@ fn exercise(image: &[u8]) {
         let _ = store.delete(&session, &key);
     }
     let _ = store.reap(&session);
+    let _ = store.clean(&session, 3);
+    if let Ok(Some(pinned)) = store.get_pinned(&session, &key(1)) {
+        let _ = pinned.to_vec();
+    }
     let _ = store.clear(&session);
     let _ = read_everything(&store);
     let _ = store.close_session(&session);

@@ -29,6 +29,8 @@ pub(super) const GAIN_PART_MIN: u64 = 16;
 const GAIN_PART_MIN_OWNED: u32 = 4;
 /// How long the guard of an item is waited for; then the item stays where it is.
 const GUARD_WAIT: WaitLimit = WaitLimit::For(Duration::from_millis(2));
+/// How many times an extent's bytes are hashed as keys before a walk is given up.
+const HASHED_FACTOR: u64 = 64;
 /// What a look at a place without an item costs, in bytes of moving.
 const LOOK_BYTES: u64 = 16;
 
@@ -63,8 +65,8 @@ enum Moved {
     Done,
     /// No slot leads to it.
     Dead,
-    /// Its guard could not be had.
-    Busy,
+    /// It changed while it was looked at, and stays for now.
+    Unclear,
     NoRoom,
 }
 
@@ -104,6 +106,9 @@ impl<S: Shim> Store<S> {
     }
 
     /// Empties one extent; `false` if there is nothing to gain.
+    ///
+    /// # Errors
+    /// `Stuck` if what could be gained is held back by a process that does not let go of a guard.
     pub(super) fn clean_in_need(&self, session: &Session) -> Result<bool, WriteError> {
         let held = self.cleaners_place(session, session.wait_limit())?;
         Ok(self.clean_some(session, held.cleaner, u64::MAX)? == Step::Freed)
@@ -158,19 +163,28 @@ impl<S: Shim> Store<S> {
         mut budget: u64,
     ) -> Result<Step, WriteError> {
         let mut tried = [u32::MAX; VICTIMS_MAX];
+        // Whether a guard that could not be had was in the way of a victim.
+        let mut stuck = None;
         for at in 0..VICTIMS_MAX {
             let (victim, from) = match self.current_victim(cleaner)? {
                 Some(current) => current,
                 None => match self.choose_victim(session, cleaner, &tried[..at])? {
                     Some(victim) => (victim, 0),
-                    None => return Ok(Step::Nothing),
+                    None => break,
                 },
             };
             let walked = self.walk_victim(session, cleaner, victim, from, &mut budget);
             if !matches!(walked, Ok(Walked::Stopped)) {
                 cleaner.set_victim::<S>(None);
             }
-            match walked? {
+            let walked = match walked {
+                Err(error @ WriteError::Stuck { .. }) => {
+                    stuck = Some(error);
+                    Walked::Held
+                }
+                walked => walked?,
+            };
+            match walked {
                 Walked::Freed => {
                     cleaner.emptied.store::<S>(cleaner.emptied.load().wrapping_add(1));
                     return Ok(Step::Freed);
@@ -179,10 +193,10 @@ impl<S: Shim> Store<S> {
                 // One that turned out to count too much is tried again, as such.
                 Walked::Held if !victim.recount && self.is_suspect(victim.extent)? => {}
                 Walked::Held => tried[at] = victim.extent,
-                Walked::NoRoom => return Ok(Step::Nothing),
+                Walked::NoRoom => break,
             }
         }
-        Ok(Step::Nothing)
+        stuck.map_or(Ok(Step::Nothing), Err)
     }
 
     /// The victim that was begun, if it is still the extent that was meant.
@@ -276,6 +290,7 @@ impl<S: Shim> Store<S> {
         let base = segment.geometry.extent_offset(victim.extent);
         let stamps = segment.superblock().next_stamp.load();
         let mut key = Vec::new();
+        let mut hashed = 0;
         let mut at = u64::from(from) * 8;
         loop {
             if !self.stands(victim)? {
@@ -295,6 +310,11 @@ impl<S: Shim> Store<S> {
                 at += 8;
                 continue;
             };
+            // Keys that lie over each other, which only bytes made for it do.
+            hashed += key.len() as u64;
+            if hashed > HASHED_FACTOR * segment.geometry.extent_bytes() {
+                return Ok(Walked::Held);
+            }
             let bytes = candidate.header.shape().bytes;
             let moved = self.move_item(session, cleaner, victim, &candidate)?;
             *budget = budget.saturating_sub(match moved {
@@ -307,7 +327,7 @@ impl<S: Shim> Store<S> {
                 // within them.
                 Moved::Dead if victim.recount => 8,
                 Moved::Dead => bytes,
-                Moved::Busy => return Ok(Walked::Held),
+                Moved::Unclear => return Ok(Walked::Held),
                 Moved::NoRoom => return Ok(Walked::NoRoom),
             };
         }
@@ -368,6 +388,9 @@ impl<S: Shim> Store<S> {
 
     /// Moves one item, if its slot leads to it.
     ///
+    /// # Errors
+    /// `Stuck` if its guard could not be had within 2 ms: the item stays where it is.
+    ///
     /// Dies before the slot is stored: the copy is dead room, named by `in_flight` and the intent.
     /// After it: the item is where it was moved to, and the victim suspect.
     fn move_item(
@@ -408,8 +431,10 @@ impl<S: Shim> Store<S> {
         };
         let held = match self.hold_within(session, hash, GUARD_WAIT) {
             Ok(held) => held,
-            Err(WriteError::Stuck { .. }) => return give_up(Moved::Busy),
-            Err(error) => return Err(error),
+            Err(error) => {
+                give_up(Moved::Unclear)?;
+                return Err(error);
+            }
         };
         let Some(at) = find_slot(segment, slot, hash)? else { return give_up(Moved::Dead) };
         let standing = Standing { at, slot, header };
@@ -420,7 +445,7 @@ impl<S: Shim> Store<S> {
                 self.remove(&held, &standing)?;
                 return Ok(Moved::Done);
             }
-            return Ok(Moved::Busy);
+            return Ok(Moved::Unclear);
         };
         if header.has(flags::COUNTER) {
             // It may have changed since it was copied; from here on it can't.

@@ -142,10 +142,8 @@ impl<S: Shim> Store<S> {
     /// put's answer.
     #[cold]
     fn clean_after(&self, session: &Session, bytes: u64) {
-        if matches!(
-            self.clean_ahead(session, bytes.saturating_mul(CLEANING_PER_BYTE)),
-            Ok(Step::Nothing)
-        ) {
+        let step = self.clean_ahead(session, bytes.saturating_mul(CLEANING_PER_BYTE));
+        if !matches!(step, Ok(Step::Freed | Step::Working)) {
             session.lease.not_short();
         }
     }
