@@ -36,7 +36,7 @@ pub(crate) struct InFlight<'a, S: Shim> {
 
 impl<'a, S: Shim> InFlight<'a, S> {
     /// Takes a word of the client's entry: one compare-and-swap.
-    pub(super) fn begin(segment: &'a Segment<S>, me: Owner) -> Result<Self, Corruption> {
+    pub(crate) fn begin(segment: &'a Segment<S>, me: Owner) -> Result<Self, Corruption> {
         let entry = segment.client(me.client)?;
         let generation = me.generation;
         let taken = InFlightWord { generation, number: 0 }.word();

@@ -268,7 +268,7 @@ pub(crate) fn sealed(word: ExtentWord) -> ExtentWord {
 
 /// Whether the extents that are kept for cleaners are still free. Asked after a claim: of two that
 /// claim the last one to spare at least one gives it back.
-pub(super) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
+pub(crate) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
     let kept = segment.geometry.cleaners();
     let mut free = 0;
     let extents = segment.geometry.extents;

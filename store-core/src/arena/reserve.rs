@@ -16,7 +16,7 @@ pub(crate) struct Reserved<'a, S: Shim> {
 }
 
 impl<'a, S: Shim> Reserved<'a, S> {
-    pub(super) fn new(place: Place, in_flight: InFlight<'a, S>) -> Self {
+    pub(crate) fn new(place: Place, in_flight: InFlight<'a, S>) -> Self {
         Self { place, _in_flight: in_flight }
     }
 }

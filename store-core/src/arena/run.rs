@@ -13,53 +13,74 @@ use crate::layout::{ExtentState, ExtentWord, Segment, Slot};
 use crate::region::Shim;
 use crate::sync::Owner;
 
-/// Reserves `bytes`, which are more than an extent has.
+/// Extents that an item of `bytes` takes, which are more than one has; `None` for more than there
+/// can be.
+pub(crate) fn extents_for<S: Shim>(segment: &Segment<S>, bytes: u64) -> Option<u32> {
+    u32::try_from(bytes.div_ceil(segment.geometry.extent_bytes())).ok()
+}
+
+/// Reserves `bytes`, which are more than an extent has, in free extents.
 pub(crate) fn reserve<S: Shim>(
     segment: &Segment<S>,
     lease: &Lease,
     bytes: u64,
 ) -> Result<Place, NoRoom> {
-    let capacity = segment.geometry.extent_bytes();
-    let Ok(count) = u32::try_from(bytes.div_ceil(capacity)) else { return Err(NoRoom::Full) };
-    let owner = Some(ExtentWord::kept(lease.owner()));
+    let Some(count) = extents_for(segment, bytes) else { return Err(NoRoom::Full) };
     let mut first = 0;
     while let Some(head) = find_window(segment, first, count)? {
         let claimed = claim_window(segment, head, count, lease.owner())?;
-        let kept = claimed < count || reserve_stands(segment)?;
-        if claimed < count || !kept {
-            // Somebody else took one of them, or what is left is kept for cleaners: give the others
-            // back.
-            for extent in head..head + claimed {
-                segment.extent(extent)?.word.store::<S>(ExtentWord::FREE.word());
-            }
-            if !kept {
-                return Err(NoRoom::Full);
-            }
-            first = head + claimed + 1;
-            continue;
+        if claimed == count && reserve_stands(segment)? {
+            return Ok(occupy(segment, lease.owner(), head, bytes)?);
         }
-        for distance in 1..count {
-            let body = ExtentWord {
-                state: ExtentState::RunBody,
-                owner,
-                used: distance,
-                ..ExtentWord::FREE
-            };
-            segment.extent(head + distance)?.word.store::<S>(body.word());
+        give_back(segment, head, claimed)?;
+        if claimed == count {
+            // What is left is kept for cleaners.
+            return Err(NoRoom::Full);
         }
-        let last_units = ((bytes - u64::from(count - 1) * capacity) / 8) as u32;
-        let word = ExtentWord {
-            state: ExtentState::RunHead,
-            owner,
-            suspect: false,
-            live: last_units,
-            used: count,
-        };
-        segment.extent(head)?.word.store::<S>(word.word());
-        let generation = segment.generation(head)?.load();
-        return Ok(Place { offset: segment.geometry.extent_offset(head), bytes, generation });
+        // Somebody else took one of them: on behind it.
+        first = head + claimed + 1;
     }
     Err(NoRoom::Full)
+}
+
+/// Frees the first `claimed` extents of a window, which were claimed and not used.
+pub(crate) fn give_back<S: Shim>(
+    segment: &Segment<S>,
+    head: u32,
+    claimed: u32,
+) -> Result<(), Corruption> {
+    for extent in head..head + claimed {
+        segment.extent(extent)?.word.store::<S>(ExtentWord::FREE.word());
+    }
+    Ok(())
+}
+
+/// Makes a run of the extents from `head` on, which `owner` has claimed.
+pub(crate) fn occupy<S: Shim>(
+    segment: &Segment<S>,
+    owner: Owner,
+    head: u32,
+    bytes: u64,
+) -> Result<Place, Corruption> {
+    let capacity = segment.geometry.extent_bytes();
+    let count = bytes.div_ceil(capacity) as u32;
+    let owner = Some(ExtentWord::kept(owner));
+    for distance in 1..count {
+        let body =
+            ExtentWord { state: ExtentState::RunBody, owner, used: distance, ..ExtentWord::FREE };
+        segment.extent(head + distance)?.word.store::<S>(body.word());
+    }
+    let last_units = ((bytes - u64::from(count - 1) * capacity) / 8) as u32;
+    let word = ExtentWord {
+        state: ExtentState::RunHead,
+        owner,
+        suspect: false,
+        live: last_units,
+        used: count,
+    };
+    segment.extent(head)?.word.store::<S>(word.word());
+    let generation = segment.generation(head)?.load();
+    Ok(Place { offset: segment.geometry.extent_offset(head), bytes, generation })
 }
 
 /// The first window of `count` free extents from `first` on, commissioned on the way.

@@ -250,24 +250,49 @@ impl<S: Shim> Store<S> {
             }
         }
         let Some((extent, _)) = best else { return Ok(None) };
+        if gain(segment.extent_word(extent)?, capacity) == 0 {
+            return Ok(None);
+        }
+        self.make_victim(cleaner, extent)
+    }
+
+    /// Seals an extent and names it the victim of a place. `None` if it changed meanwhile, or is of
+    /// a kind that is not emptied.
+    fn make_victim(&self, cleaner: &Cleaner, extent: u32) -> Result<Option<Victim>, Corruption> {
+        let segment = &self.segment;
         let generation = segment.generation(extent)?.load();
         let cell = &segment.extent(extent)?.word;
         let found = cell.load_acquire();
         let word = ExtentWord::of(found);
-        if gain(word, capacity) == 0 {
-            return Ok(None);
-        }
-        // Another one changed it meanwhile: what is tried next time is chosen anew.
-        if word.state == ExtentState::Open
-            && cell.compare_exchange::<S>(found, lease::sealed(word).word()).is_err()
-        {
-            return Ok(None);
+        match word.state {
+            ExtentState::Sealed => {}
+            ExtentState::Open
+                if cell.compare_exchange::<S>(found, lease::sealed(word).word()).is_ok() => {}
+            _ => return Ok(None),
         }
         let recount =
             word.suspect && !in_flight::may_publish(segment, extent, |o| is_dead(segment, o))?;
         let victim = Victim { extent, generation, recount };
         cleaner.set_victim::<S>(Some(victim));
         Ok(Some(victim))
+    }
+
+    /// Empties this extent; whether it did.
+    ///
+    /// # Errors
+    /// As for [`Store::clean_in_need`].
+    pub(super) fn empty_extent(&self, session: &Session, extent: u32) -> Result<bool, WriteError> {
+        let held = self.cleaners_place(session, session.wait_limit())?;
+        let cleaner = held.cleaner;
+        if self.is_victim_elsewhere(cleaner, extent) {
+            return Ok(false);
+        }
+        // What was begun is chosen again, by what is left of it.
+        let Some(victim) = self.make_victim(cleaner, extent)? else { return Ok(false) };
+        let mut budget = u64::MAX;
+        let walked = self.walk_victim(session, cleaner, victim, 0, &mut budget);
+        cleaner.set_victim::<S>(None);
+        Ok(walked? == Walked::Freed)
     }
 
     fn is_victim_elsewhere(&self, cleaner: &Cleaner, extent: u32) -> bool {

@@ -21,6 +21,7 @@ mod scan;
 mod session;
 mod sweep;
 mod unnamed;
+mod window;
 mod write;
 
 use crate::layout::Segment;

@@ -298,7 +298,15 @@ impl<S: Shim> Store<S> {
                 Err(NoRoom::Corruption(error)) => return Err(error.into()),
                 Err(NoRoom::Full | NoRoom::Grow(_)) => {}
             }
-            match self.clean_in_need(session) {
+            let cleaned = if bytes > self.segment.geometry.extent_bytes() {
+                match self.reserve_window(session, bytes) {
+                    Ok(Some(place)) => return Ok(place),
+                    other => other.map(|_| false),
+                }
+            } else {
+                self.clean_in_need(session)
+            };
+            match cleaned {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error @ WriteError::Stuck { .. }) => stuck = Some(error),
