@@ -33,6 +33,10 @@ overlap *ARGS:
 killed-writer *ARGS:
     cargo run --release -p store-benches --bin killed-writer -- {{ARGS}}
 
+# The arena written 50 times over, with sizes that drift.
+churn *ARGS:
+    cargo run --release -p store-benches --bin churn -- {{ARGS}}
+
 # 200 writer processes at once on 64 MiB.
 many-writers *ARGS:
     cargo run --release -p store-benches --bin many-writers -- {{ARGS}}
