@@ -230,12 +230,7 @@ impl Lease {
             {
                 return Ok(());
             }
-            let left = capacity.saturating_sub(word.used);
-            let next = if word.live > 0 && left >= capacity / HAND_ON_PART {
-                ExtentWord { owner: None, ..word }
-            } else {
-                sealed(word)
-            };
+            let next = left(word, capacity);
             match cell.compare_exchange::<S>(found, next.word()) {
                 Ok(()) => {
                     if next.state == ExtentState::Open {
@@ -254,6 +249,16 @@ impl Lease {
             Some(extent) => self.leave(segment, extent),
             None => Ok(()),
         }
+    }
+}
+
+/// The word of an extent that was filled so far and is left: handed on with what is left of it, or
+/// sealed if that is little.
+pub(super) fn left(word: ExtentWord, capacity: u32) -> ExtentWord {
+    if word.live > 0 && capacity.saturating_sub(word.used) >= capacity / HAND_ON_PART {
+        ExtentWord { state: ExtentState::Open, owner: None, ..word }
+    } else {
+        sealed(word)
     }
 }
 

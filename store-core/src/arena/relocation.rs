@@ -2,13 +2,16 @@
 //! victim that was begun can be emptied.
 
 use super::in_flight::InFlight;
-use super::lease::{claim, sealed};
-use super::place::reserve_in;
+use super::lease::{claim, left};
+use super::place::{Place, reserve_in};
 use super::reserve::Reserved;
 use crate::error::Corruption;
 use crate::layout::{Cleaner, ExtentState, ExtentWord, Segment};
 use crate::region::Shim;
 use crate::sync::Owner;
+
+/// Extents that are looked through for one that was handed on.
+const LOOKED_MAX: u32 = 4096;
 
 /// Units that the destination of a place still takes; 0 without one.
 pub(crate) fn room<S: Shim>(segment: &Segment<S>, cleaner: &Cleaner) -> Result<u32, Corruption> {
@@ -30,19 +33,20 @@ fn destination<S: Shim>(
     Ok((word.state == ExtentState::Relocation).then_some((extent, word)))
 }
 
-/// Seals a destination that a crash left with units counted too often, so that it is recounted.
-pub(crate) fn seal_suspect<S: Shim>(
+/// Leaves a destination that a crash left with units counted too often, so that it is recounted.
+pub(crate) fn leave_suspect<S: Shim>(
     segment: &Segment<S>,
     cleaner: &Cleaner,
 ) -> Result<(), Corruption> {
     match destination(segment, cleaner)? {
-        Some((extent, word)) if word.suspect => seal(segment, extent),
+        Some((extent, word)) if word.suspect => leave(segment, extent),
         _ => Ok(()),
     }
 }
 
-/// Reserves in the destination of `cleaner`, whose guard `me` holds, or in a fresh one. `None` if
-/// there is no free extent with memory.
+/// Reserves in the destination of `cleaner`, whose guard `me` holds; what does not fit there in an
+/// extent that was handed on, or in a fresh destination. `None` if there is no free extent with
+/// memory.
 pub(crate) fn reserve<'a, S: Shim>(
     segment: &'a Segment<S>,
     cleaner: &Cleaner,
@@ -56,7 +60,10 @@ pub(crate) fn reserve<'a, S: Shim>(
             if let Some(place) = reserve_in(segment, &in_flight, extent, state, units)? {
                 return Ok(Some(Reserved::new(place, in_flight)));
             }
-            seal(segment, extent)?;
+            if let Some(place) = reserve_handed_on(segment, &in_flight, units)? {
+                return Ok(Some(Reserved::new(place, in_flight)));
+            }
+            leave(segment, extent)?;
         }
         if !renew(segment, cleaner, me)? {
             break;
@@ -65,8 +72,32 @@ pub(crate) fn reserve<'a, S: Shim>(
     Ok(None)
 }
 
-/// Seals a destination that is full enough: free at once if all that was moved there is gone.
-fn seal<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<(), Corruption> {
+/// Reserves in an open extent that nobody owns: the rest of one that was left.
+fn reserve_handed_on<S: Shim>(
+    segment: &Segment<S>,
+    in_flight: &InFlight<'_, S>,
+    units: u32,
+) -> Result<Option<Place>, Corruption> {
+    let capacity = segment.geometry.extent_units();
+    for extent in 0..segment.geometry.extents.min(LOOKED_MAX) {
+        let word = segment.extent_word(extent)?;
+        if word.state == ExtentState::Open
+            && word.owner.is_none()
+            // One that nothing lives in is about to be free.
+            && word.live > 0
+            && word.used.saturating_add(units) <= capacity
+            && let Some(place) = reserve_in(segment, in_flight, extent, word.state, units)?
+        {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// Leaves a destination in which an item had no room: hands on what is left of it, so that smaller
+/// ones take it, or seals it if that is little.
+fn leave<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<(), Corruption> {
+    let capacity = segment.geometry.extent_units();
     let cell = &segment.extent(extent)?.word;
     let mut found = cell.load_acquire();
     loop {
@@ -74,7 +105,12 @@ fn seal<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<(), Corruption> {
         if word.state != ExtentState::Relocation {
             return Ok(());
         }
-        match cell.compare_exchange::<S>(found, sealed(word).word()) {
+        let next = left(word, capacity);
+        match cell.compare_exchange::<S>(found, next.word()) {
+            Ok(()) if next.state == ExtentState::Open => {
+                segment.superblock().orphan_hint.store::<S>(extent.into());
+                return Ok(());
+            }
             Ok(()) => return Ok(()),
             Err(now) => found = now,
         }

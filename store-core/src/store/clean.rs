@@ -234,7 +234,7 @@ impl<S: Shim> Store<S> {
                 && segment.generation(extent).is_ok_and(|generation| generation.load() != 0)
         });
         if spare {
-            relocation::seal_suspect(segment, cleaner)?;
+            relocation::leave_suspect(segment, cleaner)?;
         }
         let room = if spare { capacity } else { relocation::room(segment, cleaner)? };
         let mut best: Option<(u32, u32)> = None;

@@ -12,7 +12,7 @@ use crate::region::Shim;
 /// Windows that are tried before it is said that there is no room.
 const WINDOWS_MAX: usize = 8;
 /// Extents that are emptied elsewhere to have room for what lives in a window.
-const EMPTIED_MAX: u32 = 256;
+const EMPTIED_MAX: u32 = 64;
 /// How often an extent is emptied before it is left to those who take it each time.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -68,7 +68,8 @@ impl<S: Shim> Store<S> {
             for extent in (0..geometry.extents).filter(|extent| !window.contains(extent)) {
                 free += u64::from(self.is_free(extent)?);
             }
-            let needed = live.div_ceil(u64::from(geometry.extent_units()));
+            // Items that don't fill an extent leave up to half of it.
+            let needed = (2 * live).div_ceil(u64::from(geometry.extent_units()));
             if free >= needed + u64::from(geometry.cleaners()) {
                 return Ok(Some(head));
             }

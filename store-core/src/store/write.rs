@@ -16,7 +16,7 @@ use crate::region::{Cell64, Shim, copy_in};
 /// Bytes that a put moves ahead of need for each of its own.
 const CLEANING_PER_BYTE: u64 = 4;
 /// Rounds of cleaning and trying again before a put is refused.
-const CLEANING_ROUNDS: u32 = 64;
+const CLEANING_ROUNDS: u32 = 16;
 
 /// What a put carries besides key and value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

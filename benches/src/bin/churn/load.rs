@@ -45,6 +45,7 @@ pub(crate) struct Load<'a> {
     pub(crate) puts: u64,
     pub(crate) deletes: u64,
     pub(crate) full: u64,
+    pub(crate) full_small: u64,
     /// Bytes of items put.
     pub(crate) bytes: u64,
 }
@@ -74,6 +75,7 @@ impl<'a> Load<'a> {
             puts: 0,
             deletes: 0,
             full: 0,
+            full_small: 0,
             bytes: 0,
         }
     }
@@ -116,8 +118,9 @@ impl<'a> Load<'a> {
         match put {
             Ok(_) => {}
             Err(WriteError::Full(full)) => {
-                if self.full == 0 {
-                    println!("refused: {full:?}");
+                if self.full < 3 || need < 4096 && self.full_small < 3 {
+                    self.full_small += u64::from(need < 4096);
+                    println!("refused: {full:?}, {:?}", self.writer.stats());
                 }
                 self.full += 1;
                 return Ok(need);
