@@ -1,0 +1,81 @@
+//! A store has one server at a time, however that one ended or was started.
+
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use store_client::{CreateOptions, create, destroy};
+
+use crate::harness::{Name, Server, program, refused, until};
+
+/// The lock files of System V stores.
+fn lock_files() -> Vec<String> {
+    let names = std::fs::read_dir("/dev/shm").expect("a list").flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with("cistern-server.")).collect()
+}
+
+#[test]
+fn a_second_server_is_refused_on_every_backing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in Name::each(directory.path()) {
+        let store = name.0.to_string();
+        let mut first = Server::keeping(&name, &[]);
+        let expected = format!("process {} keeps this store already", first.pid());
+        // It goes on, and has done some rounds.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        for args in [&["--store", &store][..], &["--store", &store, "--size", "4MiB", "--remove"]] {
+            let said = refused(args, 7);
+            assert!(said.contains(&expected), "{said}");
+        }
+        // One that is stopped still counts.
+        first.send(Signal::SIGSTOP);
+        assert!(refused(&["--store", &store], 7).contains(&expected));
+        // One that was killed does not.
+        first.end(Signal::SIGKILL);
+        let mut second = Server::keeping(&name, &[]);
+        assert!(refused(&["--store", &store], 7).contains(&second.pid().to_string()));
+
+        // A store that is made anew under the name is another one.
+        second.send(Signal::SIGSTOP);
+        destroy(&name.0).expect("removes it");
+        drop(create(&name.0, &CreateOptions::new(4 << 20)).expect("a new store"));
+        let mut third = Server::keeping(&name, &["--remove"]);
+        second.send(Signal::SIGCONT);
+        second.says("the store was removed");
+        assert_eq!(third.end(Signal::SIGTERM), Some(0));
+    }
+}
+
+#[test]
+fn the_lock_file_of_a_system_v_store_goes_with_its_server() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [_, registered, ..] = Name::each(directory.path());
+    let mut server = Server::keeping(&registered, &[]);
+    let reader = store_client::Reader::attach(&registered.0).expect("the store");
+    let file = format!("cistern-server.{}", reader.info().expect("info").uuid);
+    assert!(lock_files().contains(&file));
+    assert_eq!(server.end(Signal::SIGTERM), Some(0));
+    assert!(!lock_files().contains(&file));
+}
+
+#[test]
+fn a_server_whose_parent_ended_keeps_its_store() {
+    let name = Name::posix();
+    let store = name.0.to_string();
+    // The shell ends at once, and its child goes on in a session of its own.
+    let script = r#"setsid "$0" --store "$1" --size 4MiB >/dev/null 2>&1 & echo $!"#;
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_store-server"), &store])
+        .stderr(Stdio::null())
+        .output()
+        .expect("sh");
+    let mut said = String::new();
+    until("a second one is refused", || {
+        let output = program().args(["--store", &store]).output().expect("the server");
+        said = String::from_utf8_lossy(&output.stderr).into_owned();
+        output.status.code() == Some(7)
+    });
+    destroy(&name.0).expect("removes it, which ends the server");
+    let pid = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains(&format!("process {} ", pid.trim())), "{said}");
+}
