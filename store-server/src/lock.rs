@@ -8,11 +8,12 @@
 //! Such a lock goes when its process closes any descriptor of the object, so it is taken when the
 //! store was made and given to its owner, and nothing opens the object again until the server ends.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -21,6 +22,13 @@ use store_client::Writer;
 
 /// The byte that is locked: no store is so long.
 const AT: libc::off_t = 1 << 62;
+
+/// Where the locks of System V stores are, and what their names begin with.
+const DIRECTORY: &str = "/dev/shm";
+const PREFIX: &str = "cistern-server.";
+
+/// How long a server that tidies may have the lock of another store.
+const TIDYING: Duration = Duration::from_millis(100);
 
 /// Another server keeps the store.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +79,9 @@ impl ServerLock {
 
 impl LockFile {
     fn take(uuid: &str) -> anyhow::Result<LockFile> {
-        let path = PathBuf::from(format!("/dev/shm/cistern-server.{uuid}"));
+        tidy();
+        let start = Instant::now();
+        let path = Path::new(DIRECTORY).join(format!("{PREFIX}{uuid}"));
         loop {
             let file = open(&path).map_err(|error| {
                 let text = format!(
@@ -81,10 +91,16 @@ impl LockFile {
                 );
                 anyhow::Error::new(error).context(text)
             })?;
-            lock(file.as_fd())?;
+            match lock(file.as_fd()) {
+                // One that tidies has it for a moment.
+                Err(error) if error.is::<Kept>() && start.elapsed() < TIDYING => {
+                    std::thread::sleep(TIDYING / 10);
+                    continue;
+                }
+                taken => taken?,
+            }
             // The last server may have removed it meanwhile.
-            let (here, held) = (std::fs::symlink_metadata(&path), file.metadata()?);
-            if here.is_ok_and(|here| here.ino() == held.ino()) {
+            if leads_to(&path, &file) {
                 return Ok(LockFile { path, _file: file });
             }
         }
@@ -99,17 +115,41 @@ impl Drop for LockFile {
     }
 }
 
-/// Opens the file, or makes it. The two are apart because `fs.protected_regular` forbids to open
-/// somebody else's file with `O_CREAT` in a directory like this one.
-fn open(path: &PathBuf) -> io::Result<File> {
+/// Removes the files of servers that were killed, as far as this one may.
+fn tidy() {
+    for path in std::fs::read_dir(DIRECTORY).into_iter().flatten().flatten().map(|one| one.path()) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if !name.is_some_and(|name| name.starts_with(PREFIX)) {
+            continue;
+        }
+        let Ok(file) = options().open(&path) else { continue };
+        // Who opened it meanwhile sees, once it has the lock, that the file is gone.
+        if lock(file.as_fd()).is_ok() && leads_to(&path, &file) {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+fn leads_to(path: &Path, file: &File) -> bool {
+    let (here, there) = (std::fs::symlink_metadata(path), file.metadata());
+    matches!((here, there), (Ok(here), Ok(there)) if here.ino() == there.ino())
+}
+
+fn options() -> OpenOptions {
     let mut options = File::options();
     options.read(true).write(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options
+}
+
+/// Opens the file, or makes it. The two are apart because `fs.protected_regular` forbids to open
+/// somebody else's file with `O_CREAT` in a directory like this one.
+fn open(path: &Path) -> io::Result<File> {
     loop {
-        match options.open(path) {
+        match options().open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        match options.clone().create_new(true).open(path) {
+        match options().create_new(true).open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => return other,
         }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::values::Format;
 
@@ -23,11 +24,7 @@ impl Log {
     pub(crate) fn say(&self, event: &str, text: &str, fields: Value) {
         let _ = match self.format {
             Format::Human => writeln!(io::stdout(), "{text}"),
-            Format::Json => {
-                let mut object = Map::from_iter([("event".to_owned(), json!(event))]);
-                object.extend(fields.as_object().cloned().unwrap_or_default());
-                writeln!(io::stdout(), "{}", Value::Object(object))
-            }
+            Format::Json => writeln!(io::stdout(), "{}", Event { event, fields }.line()),
         };
     }
 
@@ -37,6 +34,21 @@ impl Log {
             complain(text);
             text.clone_into(&mut self.complaint);
         }
+    }
+}
+
+/// A line of the log for programs.
+#[derive(Serialize)]
+struct Event<'a> {
+    event: &'a str,
+    #[serde(flatten)]
+    fields: Value,
+}
+
+impl Event<'_> {
+    fn line(&self) -> String {
+        // Nothing in it can't be written: its keys are text.
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 

@@ -1,9 +1,10 @@
 //! A store has one server at a time, however that one ended or was started.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use store_client::{CreateOptions, create, destroy};
+use store_client::{CreateOptions, Spec, create, destroy};
 
 use crate::harness::{Name, Server, program, refused, until};
 
@@ -33,6 +34,7 @@ fn a_second_server_is_refused_on_every_backing() {
         // One that was killed does not.
         first.end(Signal::SIGKILL);
         let mut second = Server::keeping(&name, &[]);
+        second.says("reaped 1 dead clients");
         assert!(refused(&["--store", &store], 7).contains(&second.pid().to_string()));
 
         // A store that is made anew under the name is another one.
@@ -49,13 +51,44 @@ fn a_second_server_is_refused_on_every_backing() {
 #[test]
 fn the_lock_file_of_a_system_v_store_goes_with_its_server() {
     let directory = tempfile::tempdir().expect("a directory");
-    let [_, registered, ..] = Name::each(directory.path());
+    let [_, registered, keyed, _] = Name::each(directory.path());
     let mut server = Server::keeping(&registered, &[]);
     let reader = store_client::Reader::attach(&registered.0).expect("the store");
     let file = format!("cistern-server.{}", reader.info().expect("info").uuid);
     assert!(lock_files().contains(&file));
     assert_eq!(server.end(Signal::SIGTERM), Some(0));
     assert!(!lock_files().contains(&file));
+
+    // One that was killed leaves it to the next server, of whatever System V store.
+    Server::keeping(&registered, &[]).end(Signal::SIGKILL);
+    let mut other = Server::keeping(&keyed, &["--remove"]);
+    assert!(!lock_files().contains(&file));
+    assert_eq!(other.end(Signal::SIGTERM), Some(0));
+}
+
+#[test]
+fn the_kernel_shows_the_lock_of_a_server_and_no_other() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in Name::each(directory.path()) {
+        let mut server = Server::keeping(&name, &[]);
+        let reader = store_client::Reader::attach(&name.0).expect("the store");
+        let path = match &name.0 {
+            Spec::Posix(name) => format!("/dev/shm/cistern.{name}"),
+            Spec::File(path) => path.display().to_string(),
+            _ => format!("/dev/shm/cistern-server.{}", reader.info().expect("info").uuid),
+        };
+        let inode = std::fs::metadata(path).expect("a file").ino();
+        let held = || {
+            let locks = std::fs::read_to_string("/proc/locks").expect("the list of locks");
+            let mine = locks.lines().filter(|line| line.contains(&format!(":{inode} ")));
+            mine.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let [lock] = &held()[..] else { panic!("{:?}", held()) };
+        assert!(lock.contains("POSIX") && lock.contains(&format!(" {} ", server.pid())), "{lock}");
+        assert!(lock.ends_with("4611686018427387904 4611686018427387904"), "{lock}");
+        server.end(Signal::SIGKILL);
+        assert_eq!(held(), Vec::<String>::new());
+    }
 }
 
 #[test]

@@ -46,7 +46,9 @@ fn every_option_reaches_the_store() {
             return;
         }
         let mut server = Server::start(program().args(args));
-        let made: serde_json::Value = serde_json::from_str(&server.line()).expect("JSON");
+        let line = server.line();
+        assert!(line.starts_with(r#"{"event":"made","#), "{line}");
+        let made: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(made["event"], "made");
         assert_eq!(made["store"], store);
         assert_eq!(made["planned_items"], 12345);
