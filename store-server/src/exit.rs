@@ -120,6 +120,12 @@ mod tests {
         assert_eq!(number(denied.into()), 4);
         assert_eq!(number(CreateError::NoRoom { name: name(), needed: 2, free: 1 }.into()), 5);
         assert_eq!(number(Corruption { what: "slot", offset: 64 }.into()), 6);
+        assert_eq!(number(AttachError::Stale { name: name(), why: "" }.into()), 3);
+        assert_eq!(number(AttachError::NotOwner { name: name() }.into()), 4);
+        assert_eq!(number(Refused(name()).into()), 2);
+        assert_eq!(number(Kept { pid: 1 }.into()), 7);
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(number(anyhow::Error::new(denied).context("a lock")), 4);
         assert_eq!(number(anyhow::anyhow!("anything else")), 9);
     }
 }

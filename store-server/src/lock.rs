@@ -38,7 +38,7 @@ const TIDYING: Duration = Duration::from_millis(100);
 )]
 pub(crate) struct Kept {
     /// Its process; 0 if it is of another PID namespace.
-    pid: i32,
+    pub(crate) pid: i32,
 }
 
 fn holder(pid: i32) -> String {

@@ -30,7 +30,8 @@ use crate::values::Format;
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = exit::HELP, args_override_self = true, max_term_width = 100)]
 struct Args {
-    /// TOML file of settings; its keys are the other options without hyphens in front, flags win
+    /// TOML file of settings; its keys are the other options without hyphens in front. Flags win, and
+    /// so does KV_STORE
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 

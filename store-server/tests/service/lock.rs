@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use store_client::{CreateOptions, Spec, create, destroy};
+use store_client::{CreateOptions, Sealing, Spec, Writer, create, destroy};
 
 use crate::harness::{Name, Server, program, refused, until};
 
@@ -89,6 +89,29 @@ fn the_kernel_shows_the_lock_of_a_server_and_no_other() {
         server.end(Signal::SIGKILL);
         assert_eq!(held(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_memfd_that_was_passed_has_one_server_whoever_else_has_its_descriptor() {
+    let options = CreateOptions::new(4 << 20);
+    let maker = Writer::memfd(&options, Sealing::SharedWriters).expect("a store");
+    let with_descriptor = || {
+        let descriptor = maker.descriptor().expect("a memfd has one").try_clone_to_owned();
+        let mut command = Command::new("sh");
+        let script = r#"exec "$0" --store fd:3 --interval-ms 20 3<&0 </dev/null"#;
+        command.args(["-c", script, env!("CARGO_BIN_EXE_store-server")]);
+        command.stdin(Stdio::from(descriptor.expect("dup")));
+        command
+    };
+    let mut first = Server::start(&mut with_descriptor());
+    first.says("ready");
+    let output = with_descriptor().output().expect("a second one");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains(&format!("process {} ", first.pid())), "{said}");
+    // The maker has the descriptor still, and not the lock.
+    first.end(Signal::SIGKILL);
+    Server::start(&mut with_descriptor()).says("ready");
 }
 
 #[test]
