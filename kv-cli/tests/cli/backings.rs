@@ -12,19 +12,19 @@ use crate::harness::{KV, Run, Store, bare, finish, program_for_all};
 
 /// A line of `/proc/sysvipc/shm`, which `ipcs -m` shows.
 #[derive(Debug, PartialEq, Eq)]
-struct Segment {
-    id: i32,
+pub(crate) struct Segment {
+    pub(crate) id: i32,
     mode: u32,
-    attached: u32,
+    pub(crate) attached: u32,
 }
 
 /// The segment with this id.
-fn segment(id: i32) -> Option<Segment> {
+pub(crate) fn segment(id: i32) -> Option<Segment> {
     segments().into_iter().find_map(|(_, segment)| (segment.id == id).then_some(segment))
 }
 
 /// The segment with this key.
-fn keyed_segment(spec: &str) -> Option<Segment> {
+pub(crate) fn keyed_segment(spec: &str) -> Option<Segment> {
     let key = u32::from_str_radix(spec.strip_prefix("sysv:0x")?, 16).ok()?;
     segments().into_iter().find_map(|(found, segment)| (found == key).then_some(segment))
 }
@@ -43,7 +43,7 @@ fn segments() -> Vec<(u32, Segment)> {
 }
 
 /// The id in a registration, and its path.
-fn registration(store: &Store) -> Option<(i32, String)> {
+pub(crate) fn registration(store: &Store) -> Option<(i32, String)> {
     let name = store.spec.strip_prefix("sysv:").expect("a registered store");
     let uid = Uid::effective();
     let places = [

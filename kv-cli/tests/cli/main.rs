@@ -2,10 +2,13 @@
 //!
 //! Every test makes stores with unique names and removes them, also when it fails.
 
+mod actor;
 mod backings;
 mod bench;
 mod demo;
 mod harness;
+mod kernel;
+mod lifecycle;
 mod reboot;
 mod rewrites;
 mod stores;
