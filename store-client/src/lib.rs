@@ -49,6 +49,7 @@ struct Readme;
 
 mod leaks;
 mod listing;
+mod loads;
 mod permissions;
 mod processes;
 mod reader;
@@ -71,6 +72,7 @@ pub use writer::{Stored, Swapped, Writer, create, destroy};
 
 pub use store_core::{
     AttachError, Backing, CheckReport, ClientInfo, ClientState, Corruption, CreateError,
-    CreateOptions, Cursor, Entry, Fullness, HashKind, HeldGuard, Info, Mode, PutOptions, ReadError,
-    Reaped, ScanPage, Sealing, Stats, Ttl, Version, WriteError, removed_when_detached,
+    CreateOptions, Cursor, Entry, Fullness, HashKind, HeldGuard, HeldLease, Info, LoadError,
+    LoadOptions, Mode, PutOptions, ReadError, Reaped, ScanPage, Sealing, Stats, Ttl, Version,
+    WriteError, removed_when_detached,
 };
