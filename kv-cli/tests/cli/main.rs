@@ -6,6 +6,7 @@ mod backings;
 mod bench;
 mod demo;
 mod harness;
+mod loads;
 mod reboot;
 mod rewrites;
 mod stores;
