@@ -44,7 +44,7 @@ impl Writer {
     /// # Limits
     /// It saves work, and is no lock. `load` is called more than once for a key if eight other keys
     /// that share its leases are being computed (a store has one lease in 64 KiB, 32 to 4096), and
-    /// if it asks for its own key. A delete does not keep a value that is being computed from being
+    /// if it asks for its own key and there is no stale value. A delete does not keep a value that is being computed from being
     /// stored. Keys whose `load`s wait for each other wait until their deadlines.
     ///
     /// # Errors

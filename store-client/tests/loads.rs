@@ -178,6 +178,7 @@ fn a_stale_value_is_given_while_one_refreshes() {
             }
         });
         assert!(begin.elapsed() < Duration::from_secs(5));
+        assert_eq!(load(b"none"), b"first", "and so does the loader");
         Ok::<_, ()>(b"second".to_vec())
     });
     assert_eq!(second.expect("a value"), b"second");

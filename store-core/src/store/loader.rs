@@ -12,7 +12,7 @@ use crate::error::{Corruption, LoadError, ReadError, WriteError};
 use crate::index::search::search;
 use crate::layout::{LOADER_WINDOW, LoaderLease};
 use crate::recovery::free_if_dead;
-use crate::region::Shim;
+use crate::region::{Mutation, Shim, mutated};
 use crate::sync::{Owner, Turn, WaitLimit, Wake};
 
 /// How long a caller waits for another's value unless told otherwise.
@@ -141,15 +141,16 @@ impl<S: Shim> Store<S> {
     /// their deadline, or get a [stale value](LoadOptions::stale).
     ///
     /// What others put under the key meanwhile is not overwritten, but given back. `load` runs
-    /// under no guard and may use the store. If it asks for the value of its own key, that is
-    /// computed within. If it asks for another key whose loader waits for this one, both wait until
-    /// their deadline.
+    /// under no guard and may use the store. If it asks for the value of its own key, that is the
+    /// stale one or is computed within. If it asks for another key whose loader waits for this one,
+    /// both wait until their deadline. It must not return in a child that it forked, whose session
+    /// this is not.
     ///
     /// A hit costs what [`Store::get`] does. A miss takes the guard of the key twice. Who waits
     /// makes a few system calls at growing intervals up to 50 ms.
     ///
-    /// It is a limit on work, not a lock: `load` is called more than once for a key if others are
-    /// computing eight keys that share its leases, and after a fork within `load`.
+    /// It saves work and is no lock: `load` is called more than once for a key if others are
+    /// computing eight keys that share its leases.
     ///
     /// # Errors
     /// `Failed` with the error of `load`, nothing is stored then; `Busy` at the deadline;
@@ -227,7 +228,10 @@ impl<S: Shim> Store<S> {
                     }
                 }
                 Ok(Claim::NoneFree) if self.free_dead_loaders(hash)? => {}
-                Ok(Claim::NoneFree | Claim::Nested) => {
+                Ok(claim @ (Claim::NoneFree | Claim::Nested)) => {
+                    if let (Claim::Nested, Some(stale)) = (claim, stale) {
+                        return Ok(stale);
+                    }
                     let standing = self.look_up_hashed(key, hash, |item| self.version(item))?;
                     return self.load(session, key, options, standing, None, load);
                 }
@@ -268,7 +272,8 @@ impl<S: Shim> Store<S> {
         if let Some(present) = present {
             let standing = present.standing;
             let expiry = self.expiry_word(standing.slot.offset(), standing.header)?;
-            if options.is_fresh(self.ttl_left(expiry)) {
+            let fresh = options.is_fresh(self.ttl_left(expiry));
+            if fresh && !mutated::<S>(Mutation::SkipSecondLook) {
                 return Ok(Claim::Stands);
             }
         }
