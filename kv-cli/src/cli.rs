@@ -11,7 +11,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     bench, cas, check, chmod, chown, completions, counter, create, demo, dump, expire, extend, gc,
-    get, getset, info, keys, load, ls, man, mget, mput, put, rm, scan, stats, take,
+    get, get_or_run, getset, info, keys, load, ls, man, mget, mput, put, rm, scan, stats, take,
 };
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -102,6 +102,7 @@ pub(crate) enum Command {
     Chown(chown::ChownArgs),
     Info(info::InfoArgs),
     Get(get::GetArgs),
+    GetOrRun(get_or_run::GetOrRunArgs),
     Put(put::PutArgs),
     Add(put::AddArgs),
     Replace(put::ReplaceArgs),

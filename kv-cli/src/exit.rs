@@ -3,10 +3,13 @@
 //! A `Failure` is one line on standard error and a code. A closed pipe is no failure: whoever read
 //! us had enough, so it ends the program with code 0 and without a word.
 
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use store_client::{AttachError, Corruption, CreateError, ParseSpecError, ReadError, WriteError};
+use store_client::{
+    AttachError, Corruption, CreateError, LoadError, ParseSpecError, ReadError, WriteError,
+};
 
 /// The exit codes that scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +118,22 @@ impl Failure {
         let parts: Vec<&str> =
             message.lines().map(str::trim).filter(|part| !part.is_empty()).collect();
         Some(parts.join("; "))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line().unwrap_or_default())
+    }
+}
+
+impl From<LoadError<Failure>> for Failure {
+    fn from(error: LoadError<Failure>) -> Failure {
+        match error {
+            LoadError::Failed(failure) => failure,
+            LoadError::Store(error) | LoadError::NotStored { source: error, .. } => error.into(),
+            busy => Failure::new(Exit::TimedOut, busy.to_string()),
+        }
     }
 }
 
@@ -326,6 +345,16 @@ mod tests {
         assert_eq!(exit(WriteError::Grow { source: no_room }), 5);
         let attach = AttachError::TooManyClients { name: name(), limit: 1 };
         assert_eq!(exit(WriteError::Reattach(Box::new(attach))), 5);
+    }
+
+    #[test]
+    fn load_errors_have_the_codes_of_the_manual() {
+        let store = || WriteError::KeyTooLong { len: 2, limit: 1 };
+        assert_eq!(exit(LoadError::Failed(Failure::usage("x"))), 2);
+        assert_eq!(exit(LoadError::<Failure>::Busy { pid: 1, waited: Duration::ZERO }), 7);
+        assert_eq!(exit(LoadError::<Failure>::Store(store())), 8);
+        let value = Vec::new();
+        assert_eq!(exit(LoadError::<Failure>::NotStored { value, source: store() }), 8);
     }
 
     #[test]

@@ -192,6 +192,51 @@ pub enum PinError {
     Reattach(Box<WriteError>),
 }
 
+/// Why `get_or_insert_with` gave no value. `E` is the error of the closure that computes it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError<E> {
+    /// The closure failed; nothing was stored, and the next caller computes.
+    #[error("the value could not be computed: {0}")]
+    Failed(E),
+    /// Another process has been computing the value, and is alive.
+    #[error(
+        "process {pid} has been computing the value of this key, and was waited for {} ms; if it is \
+         stopped, continue it (kill -CONT {pid}) or end it (kill -KILL {pid}): another one then \
+         computes it; else wait longer",
+        .waited.as_millis()
+    )]
+    Busy {
+        /// Its process id, as the store knows it; this process's own if it is another thread.
+        pid: u32,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The value was computed and could not be stored.
+    #[error("the value was computed and not stored: {source}")]
+    NotStored {
+        /// The value.
+        value: Vec<u8>,
+        /// Why it was refused.
+        source: WriteError,
+    },
+    /// The store refused before anything was computed.
+    #[error(transparent)]
+    Store(#[from] WriteError),
+}
+
+impl<E> From<ReadError> for LoadError<E> {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl<E> From<Corruption> for LoadError<E> {
+    fn from(error: Corruption) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 /// Why a store could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -52,14 +52,16 @@ mod sync;
 mod sys;
 
 pub use config::{CreateOptions, HashKind, Mode};
-pub use error::{AttachError, Corruption, CreateError, Fullness, PinError, ReadError, WriteError};
+pub use error::{
+    AttachError, Corruption, CreateError, Fullness, LoadError, PinError, ReadError, WriteError,
+};
 pub use recovery::Reaped;
 pub use region::{Mutation, Plain, SharedBytes, Shim};
 pub use store::{
     Access, CheckReport, ClientInfo, ClientState, Condition, Cursor, Deletion, Entry, HeldGuard,
-    Info, ObjectName, Outcome, Pinned, PutOptions, Registered, ScanPage, Session, Stats, Store,
-    Ttl, Version, anonymous, attach, create, destroy, from_image, memfd, private, private_on_heap,
-    registrations, remove_orphan, set_owner, set_permissions,
+    HeldLease, Info, LoadOptions, ObjectName, Outcome, Pinned, PutOptions, Registered, ScanPage,
+    Session, Stats, Store, Ttl, Version, anonymous, attach, create, destroy, from_image, memfd,
+    private, private_on_heap, registrations, remove_orphan, set_owner, set_permissions,
 };
 pub use sys::holder::Backing;
 pub use sys::object::{MEMFD_NAME, POSIX_DIRECTORY, POSIX_PREFIX, Sealing};

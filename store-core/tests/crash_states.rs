@@ -166,7 +166,7 @@ fn recover<R: Shim>(
     let mut pair = Pair::with_model(store, found);
     for number in 0..48 {
         pair.apply(&Op::Delete(number));
-        pair.apply(&Op::Put(number, 1));
+        pair.apply(&if number % 2 == 0 { Op::Put(number, 1) } else { Op::Load(number, 1) });
     }
     compare(&pair.store, &pair.model)?;
     // And nothing is lost for good: without items, no byte counts as live.
@@ -213,7 +213,8 @@ fn sequence(seed: u64, len: usize) -> Vec<Op> {
                 19..21 => Op::Take(key),
                 21..23 => Op::Append(key, size),
                 23 => Op::Prepend(key, size),
-                24..26 => Op::GetAndPut(key, size),
+                24 => Op::GetAndPut(key, size),
+                25 => Op::Load(key, size),
                 26 => Op::Expire(key),
                 27 => Op::Persist(key),
                 28 => Op::DeleteIf(key, true),
@@ -257,6 +258,38 @@ fn every_prefix_of_every_write_recovers() {
     eprintln!("{states} crash states");
     assert!(states > 2_000, "only {states} states");
     assert!(violations.is_empty(), "{} violations: {violations:#?}", violations.len());
+}
+
+#[test]
+fn a_dead_loader_is_followed_without_a_reaper() {
+    for options in &geometries() {
+        let pair = Pair::<Plain>::new(options);
+        let base = pair.store.image().expect("an image");
+        let writer: Store<Logging> = from_image(&base).expect("a store");
+        let address = writer.info().expect("info").address as usize;
+        let mut writer = Pair::with_model(writer, Model::new());
+        let mut image = writer.store.image().expect("an image");
+        LOG.take();
+        writer.apply(&Op::Load(5, 100));
+        let mut leases = 0;
+        for (at, value, bytes) in LOG.take() {
+            let at = at - address;
+            image[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
+            let mut image = image.clone();
+            kill_clients(&mut image);
+            let store: Store = from_image(&image).expect("a store");
+            leases += store.held_leases().expect("leases").len();
+            // What stands is its value, or nothing.
+            let found = contents(&store);
+            assert!(found.is_empty() || found == writer.model);
+            let mut pair = Pair::with_model(store, found);
+            pair.apply(&Op::Load(5, 200));
+            // A value that stood was read without a guard, so what else was left is still there.
+            pair.store.reap(&pair.session).expect("reaps");
+            pair.verify();
+        }
+        assert!(leases > 20, "{leases} states with a lease of a dead client");
+    }
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Op, Pair, geometries, key};
-use store_core::{Condition, Cursor, Plain, PutOptions, Store, from_image};
+use store_core::{Condition, Cursor, LoadOptions, Plain, PutOptions, Store, from_image};
 
 fn images() -> Vec<Vec<u8>> {
     geometries()
@@ -26,12 +28,15 @@ fn exercise(image: &[u8]) {
     let Ok(store) = from_image::<Plain>(image) else { return };
     let _ = read_everything(&store);
     let Ok(session) = store.open_session() else { return };
-    session.set_guard_deadline(std::time::Duration::from_millis(1));
+    session.set_guard_deadline(Duration::from_millis(1));
     for number in 0..12 {
         let (key, options) = (key(number), PutOptions::new());
         let _ = store.put(&session, &key, &[7; 50], &options, Condition::Always);
         let _ = store.put(&session, &key, &[8; 5000], &options, Condition::Present);
         let _ = store.add_to(&session, &key, 5);
+        let _ = store.delete(&session, &key);
+        let options = LoadOptions::new().wait(Duration::ZERO);
+        let _ = store.get_or_insert_with(&session, &key, &options, || Ok::<_, ()>(vec![9; 60]));
         let _ = store.delete(&session, &key);
     }
     let _ = store.reap(&session);

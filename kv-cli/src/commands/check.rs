@@ -25,6 +25,7 @@ struct JsonReport<'a> {
     checksums: u64,
     extents: u64,
     stripes: u64,
+    leases: u64,
     clients: u64,
     violations_total: u64,
     violations: &'a [String],
@@ -72,6 +73,7 @@ fn show(report: &CheckReport, context: &mut Context) -> Result<(), Failure> {
         ("overflow lines", human::count(report.overflow_lines)),
         ("extents", human::count(report.extents)),
         ("stripes", human::count(report.stripes)),
+        ("loader leases", human::count(report.leases)),
         ("clients", human::count(report.clients)),
         ("violations", human::count(violations(report))),
     ])?;
@@ -100,6 +102,7 @@ fn json(report: &CheckReport) -> JsonReport<'_> {
         checksums: report.checksums,
         extents: report.extents,
         stripes: report.stripes,
+        leases: report.leases,
         clients: report.clients,
         violations_total: violations(report),
         violations: &report.violations,

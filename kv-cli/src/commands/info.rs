@@ -1,7 +1,7 @@
 //! `info`: how a store is laid out, who is attached for writing, which guards are held.
 
 use serde::Serialize;
-use store_client::{ClientInfo, ClientState, HeldGuard, Info};
+use store_client::{ClientInfo, ClientState, HeldGuard, HeldLease, Info};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
@@ -47,6 +47,8 @@ struct JsonInfo<'a> {
     writable: bool,
     clients: Vec<JsonClient>,
     held: Vec<JsonGuard>,
+    leases_max: u32,
+    leases: Vec<JsonLease>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +67,15 @@ struct JsonGuard {
     stripe: u32,
     client: u32,
     pid: u32,
+    waiters: bool,
+}
+
+#[derive(Serialize)]
+struct JsonLease {
+    lease: u32,
+    client: u32,
+    pid: u32,
+    held_ms: u64,
     waiters: bool,
 }
 
@@ -120,6 +131,10 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
             format!("{} of {}", info.clients.len(), human::count(info.clients_max.into())),
         ),
         ("guards held", info.held.len().to_string()),
+        (
+            "values being computed",
+            format!("{}, {} leases", info.leases.len(), human::count(info.leases_max.into())),
+        ),
     ])?;
     if !info.clients.is_empty() {
         let rows: Vec<Vec<String>> = info.clients.iter().map(client_row).collect();
@@ -131,6 +146,15 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
         let rows: Vec<Vec<String>> = info.held.iter().map(guard_row).collect();
         output.line("")?;
         output.table(&["stripe", "client", "pid", "waiters"], &rows, &[0, 1, 2])?;
+    }
+    if !info.leases.is_empty() {
+        let rows: Vec<Vec<String>> = info.leases.iter().map(lease_row).collect();
+        output.line("")?;
+        output.table(
+            &["lease", "client", "pid", "computing for", "waiters"],
+            &rows,
+            &[0, 1, 2, 3],
+        )?;
     }
     Ok(())
 }
@@ -158,13 +182,26 @@ fn client_row(client: &ClientInfo) -> Vec<String> {
     ]
 }
 
+fn lease_row(lease: &HeldLease) -> Vec<String> {
+    vec![
+        lease.lease.to_string(),
+        lease.client.to_string(),
+        lease.pid.to_string(),
+        format!("{} ms", human::count(lease.held_ms)),
+        yes_or_no(lease.waiters),
+    ]
+}
+
+fn yes_or_no(waiters: bool) -> String {
+    if waiters { "yes" } else { "no" }.to_owned()
+}
+
 fn guard_row(guard: &HeldGuard) -> Vec<String> {
-    let waiters = if guard.waiters { "yes" } else { "no" };
     vec![
         guard.stripe.to_string(),
         guard.client.to_string(),
         guard.pid.to_string(),
-        waiters.to_owned(),
+        yes_or_no(guard.waiters),
     ]
 }
 
@@ -213,6 +250,8 @@ fn json<'a>(info: &'a Info, store: &'a str) -> JsonInfo<'a> {
         writable: info.writable,
         clients: info.clients.iter().map(json_client).collect(),
         held: info.held.iter().map(json_guard).collect(),
+        leases_max: info.leases_max,
+        leases: info.leases.iter().map(json_lease).collect(),
     }
 }
 
@@ -226,6 +265,11 @@ fn json_client(client: &ClientInfo) -> JsonClient {
         attached_unix_ms: client.attached_unix_ms,
         open_extents: client.open_extents,
     }
+}
+
+fn json_lease(lease: &HeldLease) -> JsonLease {
+    let HeldLease { lease, client, pid, held_ms, waiters, .. } = *lease;
+    JsonLease { lease, client, pid, held_ms, waiters }
 }
 
 fn json_guard(guard: &HeldGuard) -> JsonGuard {

@@ -14,6 +14,7 @@ pub(crate) mod expire;
 pub(crate) mod extend;
 pub(crate) mod gc;
 pub(crate) mod get;
+pub(crate) mod get_or_run;
 pub(crate) mod getset;
 pub(crate) mod info;
 pub(crate) mod keys;
@@ -112,6 +113,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Chown(args) => chown::run(args, context),
         Command::Info(args) => info::run(args, context),
         Command::Get(args) => get::run(args, context),
+        Command::GetOrRun(args) => get_or_run::run(args, context),
         Command::Put(args) => put::run_put(args, context),
         Command::Add(args) => put::run_add(args, context),
         Command::Replace(args) => put::run_replace(args, context),

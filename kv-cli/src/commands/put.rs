@@ -70,8 +70,12 @@ pub(crate) struct TtlOption {
 }
 
 impl TtlOption {
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        self.ttl.or(self.ttl_ms.map(Duration::from_millis))
+    }
+
     pub(crate) fn options(&self) -> PutOptions {
-        match self.ttl.or(self.ttl_ms.map(Duration::from_millis)) {
+        match self.ttl() {
             Some(ttl) => PutOptions::new().ttl(ttl),
             None => PutOptions::new(),
         }
@@ -148,20 +152,21 @@ pub(crate) fn value_of(value: OsString, writer: &Writer) -> Result<Vec<u8>, Fail
     if value != "-" {
         return Ok(value.into_vec());
     }
-    read_bounded(std::io::stdin().lock(), writer.info()?.value_bytes_max)
+    read_bounded(std::io::stdin().lock(), "standard input", writer.info()?.value_bytes_max)
 }
 
-fn read_bounded(input: impl Read, limit: u64) -> Result<Vec<u8>, Failure> {
+/// All of `input`, called `what`, if it is a value that fits.
+pub(crate) fn read_bounded(input: impl Read, what: &str, limit: u64) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     input
         .take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
-        .map_err(|error| Failure::system("reading the value from standard input", &error))?;
+        .map_err(|error| Failure::system(&format!("reading the value from {what}"), &error))?;
     if bytes.len() as u64 > limit {
         return Err(Failure::new(
             Exit::Refused,
             format!(
-                "the value on standard input has more than {} bytes, the limit of this store; make \
+                "the value on {what} has more than {} bytes, the limit of this store; make \
                  the store larger or split the value",
                 human::count(limit)
             ),
@@ -176,10 +181,10 @@ mod tests {
 
     #[test]
     fn standard_input_is_read_to_its_end_or_to_the_limit() {
-        assert_eq!(read_bounded(&b"abc\n"[..], 4).ok(), Some(b"abc\n".to_vec()));
-        assert_eq!(read_bounded(&b""[..], 4).ok(), Some(Vec::new()));
+        assert_eq!(read_bounded(&b"abc\n"[..], "it", 4).ok(), Some(b"abc\n".to_vec()));
+        assert_eq!(read_bounded(&b""[..], "it", 4).ok(), Some(Vec::new()));
         // Endless input ends in an answer.
-        let failure = read_bounded(std::io::repeat(b'x'), 4096).expect_err("refused");
+        let failure = read_bounded(std::io::repeat(b'x'), "it", 4096).expect_err("refused");
         assert_eq!(failure.exit, Exit::Refused);
     }
 

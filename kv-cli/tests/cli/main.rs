@@ -9,6 +9,7 @@ mod demo;
 mod harness;
 mod kernel;
 mod lifecycle;
+mod loads;
 mod reboot;
 mod rewrites;
 mod stores;

@@ -15,6 +15,7 @@ use super::extent::{ExtentEntry, ExtentState, ExtentWord};
 use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use super::item::{Header, KEY_BYTES_MAX, flags};
 use super::line::{LANES, LINK_LANE, Line, TagWord};
+use super::loader::{LOADER_WINDOW, LoaderLease};
 use super::slot::Slot;
 use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
@@ -159,6 +160,8 @@ fn the_superblock_is_as_documented() {
         buckets_max,
         overflow_lines,
         arena_offset,
+        loaders_offset,
+        loaders_count,
         reserved_geometry,
         index_size,
         pad_index,
@@ -213,6 +216,12 @@ fn the_cleaner_is_as_documented() {
         reserved_end,
     });
     compare_record("Cleaner", size_of::<Cleaner>(), &fields);
+}
+
+#[test]
+fn the_loader_lease_is_as_documented() {
+    let fields = fields!(LoaderLease { owner, reserved, hash, taken_ms, reserved_end });
+    compare_record("Loader lease", size_of::<LoaderLease>(), &fields);
 }
 
 #[test]
@@ -551,6 +560,7 @@ fn the_numbers_are_as_documented() {
         ("overflow lines", u32::MAX.into()),
         ("lines of a chain", CHAIN_LINES_MAX as u64),
         ("lanes of a line", LANES as u64),
+        ("leases that a key may have", LOADER_WINDOW.into()),
         ("namespaces", 256),
         ("shift of the hash bits in a slot", 50),
     ]);
@@ -674,6 +684,12 @@ fn the_parts_are_as_documented() {
             size_of::<ClientEntry>() as u64,
         ),
         ("namespace table", geometry.namespaces_offset, 256, 64),
+        (
+            "loader leases",
+            geometry.loaders_offset,
+            geometry.loaders.into(),
+            size_of::<LoaderLease>() as u64,
+        ),
         ("stripes", geometry.stripes_offset, geometry.stripes.into(), size_of::<Stripe>() as u64),
         (
             "extent table",

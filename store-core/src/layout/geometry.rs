@@ -4,7 +4,7 @@
 use super::line::Line;
 use super::slot::Slot;
 use super::superblock::{IndexSize, SUPERBLOCK_BYTES, Superblock};
-use super::{CLEANERS_MAX, ClientEntry, ExtentEntry, ExtentWord, Stripe};
+use super::{CLEANERS_MAX, ClientEntry, ExtentEntry, ExtentWord, LoaderLease, Stripe};
 use crate::config::{CreateOptions, Mode};
 use crate::error::{Corruption, CreateError};
 use crate::sync::Owner;
@@ -17,6 +17,9 @@ pub(crate) const EXTENT_BYTES_MAX: u64 = 1 << 20;
 const PAGE_BYTES: u64 = 4096;
 const NAMESPACES: u64 = 256;
 const NAMESPACE_BYTES: u64 = 64;
+/// Loader leases: one in 64 KiB of the store, within these bounds.
+const LOADERS_MIN: u64 = 32;
+const LOADERS_MAX: u64 = 4096;
 const EXTENTS_MIN: u64 = 8;
 /// Extents for each place of a cleaner.
 const EXTENTS_PER_CLEANER: u32 = 64;
@@ -32,6 +35,8 @@ pub(crate) struct Geometry {
     pub(crate) clients_offset: u64,
     pub(crate) clients: u32,
     pub(crate) namespaces_offset: u64,
+    pub(crate) loaders_offset: u64,
+    pub(crate) loaders: u32,
     pub(crate) stripes_offset: u64,
     pub(crate) stripes: u32,
     pub(crate) extents_offset: u64,
@@ -196,6 +201,8 @@ impl Geometry {
             clients_offset: SUPERBLOCK_BYTES,
             clients: (size >> 16).clamp(32, 1024) as u32,
             namespaces_offset: 0,
+            loaders_offset: 0,
+            loaders: (size >> 16).clamp(LOADERS_MIN, LOADERS_MAX).next_power_of_two() as u32,
             stripes_offset: 0,
             stripes: stripes as u32,
             extents_offset: 0,
@@ -223,6 +230,7 @@ impl Geometry {
         };
         self.clients_offset = place(self.clients.into(), size_of::<ClientEntry>() as u64);
         self.namespaces_offset = place(NAMESPACES, NAMESPACE_BYTES);
+        self.loaders_offset = place(self.loaders.into(), size_of::<LoaderLease>() as u64);
         self.stripes_offset = place(self.stripes.into(), size_of::<Stripe>() as u64);
         self.extents_offset = place(extents.into(), size_of::<ExtentEntry>() as u64);
         self.generations_offset = place(extents.into(), 8);
@@ -273,6 +281,11 @@ impl Geometry {
         (self.extents / EXTENTS_PER_CLEANER).clamp(1, CLEANERS_MAX as u32)
     }
 
+    /// The lease with number `nth` of those that a key with this hash may have.
+    pub(crate) fn loader_of(&self, hash: u64, nth: u32) -> u32 {
+        (hash as u32).wrapping_add(nth) & (self.loaders - 1)
+    }
+
     /// The stripe of a hash, and of every bucket that the hash can be in.
     #[inline(always)]
     pub(crate) fn stripe_of(&self, hash_or_bucket: u64) -> u32 {
@@ -291,7 +304,7 @@ impl Geometry {
     }
 
     /// Writes the geometry into a new superblock's words.
-    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 18] {
+    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 20] {
         [
             (&to.segment_bytes, self.segment_bytes),
             (&to.slot_hash_shift, self.slot_hash_shift.into()),
@@ -300,6 +313,8 @@ impl Geometry {
             (&to.clients_count, self.clients.into()),
             (&to.namespaces_offset, self.namespaces_offset),
             (&to.namespaces_count, NAMESPACES),
+            (&to.loaders_offset, self.loaders_offset),
+            (&to.loaders_count, self.loaders.into()),
             (&to.stripes_offset, self.stripes_offset),
             (&to.stripes_count, self.stripes.into()),
             (&to.extents_offset, self.extents_offset),
@@ -328,6 +343,8 @@ impl Geometry {
             clients_offset: from.clients_offset.load(),
             clients: narrow(from.clients_count.load(), "number of clients")?,
             namespaces_offset: from.namespaces_offset.load(),
+            loaders_offset: from.loaders_offset.load(),
+            loaders: narrow(from.loaders_count.load(), "number of loader leases")?,
             stripes_offset: from.stripes_offset.load(),
             stripes: narrow(from.stripes_count.load(), "number of stripes")?,
             extents_offset: from.extents_offset.load(),
@@ -354,6 +371,9 @@ impl Geometry {
         if geometry.clients == 0 || geometry.clients > Owner::CLIENTS_MAX {
             return Err(wrong("number of clients", &from.clients_count));
         }
+        if !geometry.loaders.is_power_of_two() {
+            return Err(wrong("number of loader leases", &from.loaders_count));
+        }
         if !geometry.stripes.is_power_of_two() || u64::from(geometry.stripes) > geometry.buckets {
             return Err(wrong("number of stripes", &from.stripes_count));
         }
@@ -375,6 +395,7 @@ impl Geometry {
             (0, 1, SUPERBLOCK_BYTES),
             (self.clients_offset, self.clients.into(), size_of::<ClientEntry>() as u64),
             (self.namespaces_offset, NAMESPACES, NAMESPACE_BYTES),
+            (self.loaders_offset, self.loaders.into(), size_of::<LoaderLease>() as u64),
             (self.stripes_offset, self.stripes.into(), size_of::<Stripe>() as u64),
             (self.extents_offset, self.extents.into(), size_of::<ExtentEntry>() as u64),
             (self.generations_offset, self.extents.into(), 8),

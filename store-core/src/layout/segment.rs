@@ -4,7 +4,9 @@ use std::marker::PhantomData;
 
 use super::item::{Header, ItemShape, flags};
 use super::superblock::{FEATURE_CHECKSUMS, IndexSize, Superblock};
-use super::{Cleaner, ClientEntry, ExtentEntry, ExtentWord, Geometry, LANES, Line, Slot, Stripe};
+use super::{
+    Cleaner, ClientEntry, ExtentEntry, ExtentWord, Geometry, LANES, Line, LoaderLease, Slot, Stripe,
+};
 use crate::error::Corruption;
 use crate::hash::{self, Hasher};
 use crate::region::{Cell64, One, Region, Ring, Shim, Table};
@@ -28,6 +30,7 @@ pub(crate) struct Segment<S: Shim> {
     plain_key_unit: u64,
     superblock: One<Superblock>,
     clients: Table<ClientEntry>,
+    loaders: Table<LoaderLease>,
     stripes: Table<Stripe>,
     extents: Table<ExtentEntry>,
     generations: Table<Cell64>,
@@ -65,6 +68,7 @@ impl<S: Shim> Segment<S> {
             plain_key_unit: plain.shape().key / 8,
             superblock: region.one(0)?,
             clients: region.table(geometry.clients_offset, geometry.clients.into())?,
+            loaders: region.table(geometry.loaders_offset, geometry.loaders.into())?,
             stripes: region.table(geometry.stripes_offset, geometry.stripes.into())?,
             extents: region.table(geometry.extents_offset, geometry.extents.into())?,
             generations: region.table(geometry.generations_offset, geometry.extents.into())?,
@@ -99,6 +103,12 @@ impl<S: Shim> Segment<S> {
         self.clients
             .get(client.into())
             .ok_or(Corruption { what: "no such client entry", offset: client.into() })
+    }
+
+    pub(crate) fn loader(&self, lease: u32) -> Result<&LoaderLease, Corruption> {
+        self.loaders
+            .get(lease.into())
+            .ok_or(Corruption { what: "no such loader lease", offset: lease.into() })
     }
 
     #[inline(always)]

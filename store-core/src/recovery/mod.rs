@@ -5,10 +5,12 @@
 //! is followed like any other dead holder.
 
 mod liveness;
+mod loaders;
 mod reap;
 mod repair;
 
 pub(crate) use liveness::{is_dead, state_of};
+pub(crate) use loaders::free_if_dead;
 pub use reap::Reaped;
 pub(crate) use reap::{reap, release};
 pub(crate) use repair::repair_stripe;

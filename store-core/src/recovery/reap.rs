@@ -4,6 +4,7 @@
 //! step is a compare-and-swap of exactly the dead client's word, so several may reap at once.
 
 use super::liveness::state_of;
+use super::loaders;
 use super::repair::repair_stripe;
 use crate::arena::{in_flight, pin, run};
 use crate::error::Corruption;
@@ -21,6 +22,8 @@ pub struct Reaped {
     pub clients: u32,
     /// Guards that they held.
     pub guards: u32,
+    /// Loader leases that they held.
+    pub leases: u32,
     /// Extents that they had open or were preparing.
     pub extents: u32,
 }
@@ -58,7 +61,7 @@ pub(crate) fn reap<S: Shim>(
     Ok(reaped)
 }
 
-/// Releases the guards and extents of `dead`; `false` if something had to be left for later.
+/// Releases the guards, leases and extents of `dead`; `false` if something had to be left for later.
 pub(crate) fn release<S: Shim>(
     segment: &Segment<S>,
     me: Owner,
@@ -67,6 +70,7 @@ pub(crate) fn release<S: Shim>(
     reaped: &mut Reaped,
 ) -> Result<bool, Corruption> {
     release_guards(segment, me, dead, reaped)?;
+    reaped.leases += loaders::release(segment, dead)?;
     in_flight::release(segment, dead)?;
     pin::release(segment, dead)?;
     let kept = ExtentWord::kept(dead);

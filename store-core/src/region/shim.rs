@@ -22,6 +22,8 @@ pub enum Mutation {
     SkipPins,
     /// The generation of an extent is not bumped before its bytes are used again.
     SkipGenerationBump,
+    /// A loader lease is taken without looking under the guard whether a value stands by now.
+    SkipSecondLook,
 }
 
 /// Sees every store to shared memory before it happens.

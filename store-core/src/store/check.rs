@@ -12,9 +12,9 @@ use crate::index::search::chain;
 use crate::layout::{
     ExtentState, ExtentWord, Header, LANES, LINK_LANE, Slot, TagWord, Where, flags,
 };
-use crate::recovery::state_of;
+use crate::recovery::{is_dead, state_of};
 use crate::region::{Cell64, Shim, append_out};
-use crate::sync::Guard;
+use crate::sync::{Guard, Turn};
 use crate::sys::process::Liveness;
 
 /// How often in a row the same must be wrong with a stripe whose guard is free to be believed.
@@ -40,6 +40,8 @@ pub struct CheckReport {
     pub extents: u64,
     /// Stripes whose count was compared.
     pub stripes: u64,
+    /// Loader leases looked at.
+    pub leases: u64,
     /// Client entries looked at.
     pub clients: u64,
     /// Broken invariants, as sentences; at most 100.
@@ -100,6 +102,7 @@ impl<S: Shim> Store<S> {
         }
         self.check_extents(&before, &live, &mut report);
         self.check_line_owners(&seen_lines, &mut report);
+        self.check_leases(&mut report);
         self.check_clients(&mut report);
         report
     }
@@ -377,6 +380,19 @@ impl<S: Shim> Store<S> {
                     "overflow line {overflow} belongs to bucket {bucket} and is not in its chain"
                 ));
             }
+        }
+    }
+
+    fn check_leases(&self, report: &mut CheckReport) {
+        let mut dead = 0;
+        for lease in 0..self.segment.geometry.loaders {
+            report.leases += 1;
+            let Ok(record) = self.segment.loader(lease) else { continue };
+            let holder = Turn::new(&record.owner).holder();
+            dead += u32::from(holder.is_some_and(|(_, owner)| is_dead(&self.segment, owner)));
+        }
+        if dead > 0 {
+            report.notes.push(format!("{dead} loader leases are held by dead clients"));
         }
     }
 

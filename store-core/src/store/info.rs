@@ -9,7 +9,7 @@ use crate::layout::{
 };
 use crate::recovery::state_of;
 use crate::region::Shim;
-use crate::sync::{Guard, Owner};
+use crate::sync::{Guard, Owner, Turn};
 use crate::sys::holder::Backing;
 use crate::sys::object::Object;
 use crate::sys::process::Liveness;
@@ -82,6 +82,10 @@ pub struct Info {
     pub clients: Vec<ClientInfo>,
     /// Guards that were held at the moment.
     pub held: Vec<HeldGuard>,
+    /// Loader leases that the store has.
+    pub leases_max: u32,
+    /// Loader leases that were held at the moment: values that are being computed.
+    pub leases: Vec<HeldLease>,
 }
 
 /// A client that writes. Readers have no entry.
@@ -125,6 +129,22 @@ pub struct HeldGuard {
     /// The process id in that entry.
     pub pid: u32,
     /// Whether somebody waits for it.
+    pub waiters: bool,
+}
+
+/// A loader lease that was held at the moment of looking: a value that a client computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldLease {
+    /// Which.
+    pub lease: u32,
+    /// The entry of the client that holds it.
+    pub client: u32,
+    /// The process id in that entry.
+    pub pid: u32,
+    /// For how long it has, in milliseconds.
+    pub held_ms: u64,
+    /// Whether somebody waits for the value.
     pub waiters: bool,
 }
 
@@ -263,6 +283,8 @@ impl<S: Shim> Store<S> {
             writable: self.is_writable(),
             clients,
             held: self.held_guards()?,
+            leases_max: geometry.loaders,
+            leases: self.held_leases()?,
         })
     }
 
@@ -320,6 +342,27 @@ impl<S: Shim> Store<S> {
             if let Some((owner, waiters)) = guard.holder() {
                 let pid = self.pid_of(owner.client);
                 held.push(HeldGuard { stripe, client: owner.client, pid, waiters });
+            }
+        }
+        Ok(held)
+    }
+
+    /// The loader leases that are held at this moment: one load for each that there is.
+    ///
+    /// # Errors
+    /// `Corruption` where they are out of bounds.
+    pub fn held_leases(&self) -> Result<Vec<HeldLease>, Corruption> {
+        let mut held = Vec::new();
+        for lease in 0..self.segment.geometry.loaders {
+            let record = self.segment.loader(lease)?;
+            if let Some((word, owner)) = Turn::new(&record.owner).holder() {
+                held.push(HeldLease {
+                    lease,
+                    client: owner.client,
+                    pid: self.pid_of(owner.client),
+                    held_ms: self.now_ms().saturating_sub(record.taken_ms.load()),
+                    waiters: Owner::has_waiters(word),
+                });
             }
         }
         Ok(held)

@@ -2,6 +2,8 @@
 
 mod guard;
 mod owner;
+mod turn;
 
 pub(crate) use guard::{Acquired, Guard, WaitLimit};
 pub(crate) use owner::Owner;
+pub(crate) use turn::{Turn, Wake};

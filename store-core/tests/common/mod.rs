@@ -9,8 +9,8 @@ use std::time::Duration;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::strategy::Union;
 use store_core::{
-    Condition, CreateOptions, Cursor, Deletion, HashKind, Outcome, PutOptions, Session, Shim,
-    Store, Ttl, Version, WriteError, private_on_heap,
+    Condition, CreateOptions, Cursor, Deletion, HashKind, LoadError, LoadOptions, Outcome,
+    PutOptions, Session, Shim, Store, Ttl, Version, WriteError, private_on_heap,
 };
 
 /// Geometries that reach the corners: few buckets, so that chains grow; extents of a page, so that
@@ -45,6 +45,8 @@ pub enum Op {
     Append(u8, usize),
     Prepend(u8, usize),
     GetAndPut(u8, usize),
+    /// Computes a value of this size where the key is missing.
+    Load(u8, usize),
     /// Sets a time to live that no test waits for.
     Expire(u8),
     Persist(u8),
@@ -72,6 +74,7 @@ impl Op {
             | Self::Append(key, _)
             | Self::Prepend(key, _)
             | Self::GetAndPut(key, _)
+            | Self::Load(key, _)
             | Self::Expire(key)
             | Self::Persist(key)
             | Self::PutMany(key, 1, _) => Some(key),
@@ -100,6 +103,7 @@ pub fn ops() -> impl Strategy<Value = Op> {
         3 => (key(), sizes()).prop_map(|(key, size)| Op::Append(key, size)),
         2 => (key(), sizes()).prop_map(|(key, size)| Op::Prepend(key, size)),
         3 => (key(), sizes()).prop_map(|(key, size)| Op::GetAndPut(key, size)),
+        3 => (key(), sizes()).prop_map(|(key, size)| Op::Load(key, size)),
         2 => key().prop_map(Op::Expire),
         1 => key().prop_map(Op::Persist),
         1 => (key(), 0..40_u8, sizes()).prop_map(|(key, n, size)| Op::PutMany(key, n, size)),
@@ -178,6 +182,7 @@ impl<S: Shim> Pair<S> {
             Op::Append(number, size) => self.extend(number, size, true),
             Op::Prepend(number, size) => self.extend(number, size, false),
             Op::GetAndPut(number, size) => self.get_and_put(number, size),
+            Op::Load(number, size) => self.load(number, size),
             Op::Expire(number) => self.set_ttl(number, Ttl::Left(Duration::from_secs(3600))),
             Op::Persist(number) => self.set_ttl(number, Ttl::Never),
             Op::PutMany(first, count, size) => self.put_many(first, count, size),
@@ -281,6 +286,29 @@ impl<S: Shim> Pair<S> {
             Err(WriteError::IndexFull { .. }) => assert!(!self.model.contains_key(&key)),
             Err(error) => panic!("{error}"),
         }
+    }
+
+    fn load(&mut self, number: u8, size: usize) {
+        let (key, value) = (key(number), value(number, size, self.turn));
+        // Nobody computes anything here, so nobody is waited for.
+        let options = LoadOptions::new().wait(Duration::ZERO);
+        let mut computed = false;
+        let loaded = self.store.get_or_insert_with(&self.session, &key, &options, || {
+            computed = true;
+            Ok::<_, ()>(value.clone())
+        });
+        assert_eq!(computed, !self.model.contains_key(&key));
+        match loaded {
+            Ok(loaded) => assert_eq!(&loaded, self.model.entry(key).or_insert(value)),
+            Err(LoadError::NotStored { value: given, source }) => {
+                assert_eq!(given, value);
+                let refused = matches!(source, WriteError::Full(_) | WriteError::IndexFull { .. });
+                assert!(refused, "{source}");
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+        let held = self.store.held_leases().expect("the leases");
+        assert!(held.iter().all(|lease| lease.client != self.session.client()), "{held:?}");
     }
 
     fn set_ttl(&mut self, number: u8, ttl: Ttl) {

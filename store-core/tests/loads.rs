@@ -1,0 +1,100 @@
+//! A value is computed once, however callers meet; and not if the second look is left out.
+
+use std::cell::RefCell;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use store_core::{
+    CreateOptions, LoadOptions, Mutation, Plain, Session, Shim, Store, private_on_heap,
+};
+
+const THREADS: usize = 4;
+
+thread_local! {
+    /// What is done before the next store.
+    static BETWEEN: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+fn between() {
+    let taken = BETWEEN.with_borrow_mut(Option::take);
+    if let Some(act) = taken {
+        act();
+    }
+}
+
+/// Lets somebody come between.
+struct Interrupted;
+
+impl Shim for Interrupted {
+    const OBSERVES: bool = true;
+
+    fn before_store(_: usize, _: u64, _: usize) {
+        between();
+    }
+}
+
+/// The same, and takes leases without looking for the value again.
+struct LooksOnce;
+
+impl Shim for LooksOnce {
+    const MUTATION: Option<Mutation> = Some(Mutation::SkipSecondLook);
+    const OBSERVES: bool = true;
+
+    fn before_store(_: usize, _: u64, _: usize) {
+        between();
+    }
+}
+
+/// A store and a session that stay until the test ends.
+fn forever<S: Shim>() -> (&'static Store<S>, &'static Session) {
+    let store: Store<S> = private_on_heap(&CreateOptions::new(1 << 20), 7).expect("a store");
+    let store = Box::leak(Box::new(store));
+    (store, Box::leak(Box::new(store.open_session().expect("a client entry"))))
+}
+
+fn load<S: Shim>(store: &Store<S>, session: &Session, key: &[u8], computed: &AtomicU32) {
+    let options = LoadOptions::new().wait(Duration::from_secs(60));
+    let value = store.get_or_insert_with(session, key, &options, || {
+        computed.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, ()>(key.to_vec())
+    });
+    assert_eq!(value.expect("a value"), key);
+}
+
+/// One misses a key, and before it has taken the guard another one computes the value; how often it
+/// was computed.
+fn computed_when_interrupted<S: Shim>() -> u32 {
+    let (store, session) = forever::<S>();
+    let computed: &AtomicU32 = Box::leak(Box::new(AtomicU32::new(0)));
+    BETWEEN.set(Some(Box::new(|| load(store, session, b"k", computed))));
+    load(store, session, b"k", computed);
+    computed.load(Ordering::Relaxed)
+}
+
+#[test]
+fn threads_that_meet_at_each_key_compute_it_once() {
+    let (store, session) = forever::<Plain>();
+    let (computed, barrier) = (AtomicU32::new(0), Barrier::new(THREADS));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for number in 0..1000_u32 {
+                    barrier.wait();
+                    load(store, session, &number.to_le_bytes(), &computed);
+                }
+            });
+        }
+    });
+    assert_eq!(computed.into_inner(), 1000);
+}
+
+#[test]
+fn who_comes_between_a_miss_and_a_lease_is_seen() {
+    assert_eq!(computed_when_interrupted::<Interrupted>(), 1);
+}
+
+#[test]
+fn negative_control_without_the_second_look() {
+    assert_eq!(computed_when_interrupted::<LooksOnce>(), 2);
+}
