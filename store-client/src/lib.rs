@@ -71,6 +71,6 @@ pub use writer::{Stored, Swapped, Writer, create, destroy};
 
 pub use store_core::{
     AttachError, Backing, CheckReport, ClientInfo, ClientState, Corruption, CreateError,
-    CreateOptions, Cursor, Entry, Fullness, HashKind, HeldGuard, Info, Mode, PutOptions, ReadError,
-    Reaped, ScanPage, Sealing, Stats, Ttl, Version, WriteError, removed_when_detached,
+    CreateOptions, Cursor, Entry, Fullness, GuardKind, HashKind, HeldGuard, Info, Mode, PutOptions,
+    ReadError, Reaped, ScanPage, Sealing, Stats, Ttl, Version, WriteError, removed_when_detached,
 };

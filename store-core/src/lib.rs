@@ -51,7 +51,7 @@ mod store;
 mod sync;
 mod sys;
 
-pub use config::{CreateOptions, HashKind, Mode};
+pub use config::{CreateOptions, GuardKind, HashKind, Mode};
 pub use error::{AttachError, Corruption, CreateError, Fullness, ReadError, WriteError};
 pub use recovery::Reaped;
 pub use region::{Mutation, Plain, Shim};

@@ -40,7 +40,7 @@ struct JsonInfo<'a> {
     key_bytes_max: u64,
     value_bytes_max: u64,
     hash: &'a str,
-    guard: &'a str,
+    guard: String,
     checksums: bool,
     address: String,
     huge_page_bytes: u64,
@@ -205,7 +205,7 @@ fn json<'a>(info: &'a Info, store: &'a str) -> JsonInfo<'a> {
         key_bytes_max: info.key_bytes_max,
         value_bytes_max: info.value_bytes_max,
         hash: info.hash,
-        guard: info.guard,
+        guard: info.guard.to_string(),
         checksums: info.checksums,
         // As text: a JSON number holds 53 bits for most readers.
         address: format!("{:#x}", info.address),

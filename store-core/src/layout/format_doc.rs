@@ -18,8 +18,9 @@ use super::line::{LANES, LINK_LANE, Line, TagWord};
 use super::slot::Slot;
 use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
-    CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_HASH, FORMAT_VERSION, FORMAT_WORD,
-    IndexSize, STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
+    CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH,
+    FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, IndexSize, STATE_LIVE,
+    STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
 };
 use super::{Geometry, Plan};
 use crate::config::{CreateOptions, HashKind};
@@ -166,6 +167,7 @@ fn the_superblock_is_as_documented() {
         pad_stamp,
         clock_offset_ms,
         boot_id,
+        guard_set,
         pad_clock,
         state,
         clean,
@@ -359,6 +361,20 @@ fn the_clean_word_is_as_documented() {
 }
 
 #[test]
+fn the_guard_set_word_is_as_documented() {
+    let word = |id, ipc_namespace| GuardSetWord { id, ipc_namespace }.word();
+    let id = word(i32::MAX, 0) | word(i32::MAX - 1, 0);
+    let ipc_namespace = word(0, u32::MAX) ^ word(0, 0);
+    compare_word("Guard set word", 64, &[("id", id), ("ipc_namespace", ipc_namespace)]);
+    for word in
+        [GuardSetWord { id: 0, ipc_namespace: 0 }, GuardSetWord { id: i32::MAX, ipc_namespace: 7 }]
+    {
+        assert_eq!(GuardSetWord::of(word.word()), Some(word));
+    }
+    assert_eq!(GuardSetWord::of(0), None);
+}
+
+#[test]
 fn the_client_word_is_as_documented() {
     let of = ClientWord::of;
     compare_word(
@@ -547,7 +563,9 @@ fn the_numbers_are_as_documented() {
         ("state", STATE_LIVE),
         ("state", STATE_RETIRED),
         ("mode", 1),
-        ("guard_kind", 1),
+        ("features_to_write", FEATURE_OTHER_GUARD),
+        ("guard_kind", GUARD_FUTEX),
+        ("guard_kind", GUARD_SYSTEM_V),
     ]);
     assert_eq!(documented, expected);
     assert_eq!(FORMAT_WORD >> 56, u64::from(FORMAT_VERSION));

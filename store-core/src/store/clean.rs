@@ -79,12 +79,13 @@ struct Candidate {
 /// A cleaner's place, given back when dropped.
 struct Cleaning<'a, S: Shim> {
     cleaner: &'a Cleaner,
+    guard: Guard<'a>,
     shim: PhantomData<S>,
 }
 
 impl<S: Shim> Drop for Cleaning<'_, S> {
     fn drop(&mut self) {
-        Guard::new(&self.cleaner.guard).release::<S>();
+        self.guard.release::<S>();
     }
 }
 
@@ -130,23 +131,17 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         let places = segment.cleaners();
         let first = session.client() as usize % places.len();
-        let in_turn = (0..places.len()).map(|at| &places[(first + at) % places.len()]);
-        let tries = in_turn.map(|cleaner| (cleaner, WaitLimit::Try));
-        let last = (&places[first], limit);
-        let mut blocked = None;
-        for (cleaner, limit) in tries.chain([last]) {
-            let acquired =
-                Guard::new(&cleaner.guard)
-                    .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner));
-            match acquired {
-                Ok(_) => return Ok(Cleaning { cleaner, shim: PhantomData }),
-                Err(by) => blocked = Some(by),
+        let acquire = |place: usize, limit| {
+            let guard = segment.cleaner_guard(place);
+            guard.acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))?;
+            Ok(Cleaning { cleaner: &places[place], guard, shim: PhantomData })
+        };
+        for place in (0..places.len()).map(|at| (first + at) % places.len()) {
+            if let Ok(held) = acquire(place, WaitLimit::Try) {
+                return Ok(held);
             }
         }
-        let (pid, waited) = blocked.map_or((0, Duration::ZERO), |blocked| {
-            (self.pid_of(blocked.holder.client), blocked.waited)
-        });
-        Err(WriteError::Stuck { pid, waited })
+        acquire(first, limit).map_err(|refused| self.no_guard(refused))
     }
 
     /// Goes on with the victim of a place, or chooses one, until an extent is free or about

@@ -2,14 +2,14 @@
 
 use super::Store;
 use crate::arena::usage::Usage;
-use crate::config::{HashKind, Mode};
+use crate::config::{GuardKind, HashKind, Mode};
 use crate::error::Corruption;
 use crate::layout::{
     Cleaner, ClientState as EntryState, ClientWord, ExtentState, ExtentWord, FORMAT_VERSION,
 };
 use crate::recovery::state_of;
 use crate::region::Shim;
-use crate::sync::{Guard, Owner};
+use crate::sync::Owner;
 use crate::sys::holder::Backing;
 use crate::sys::object::Object;
 use crate::sys::process::Liveness;
@@ -61,7 +61,7 @@ pub struct Info {
     /// The hash function.
     pub hash: &'static str,
     /// The kind of its guards.
-    pub guard: &'static str,
+    pub guard: GuardKind,
     /// Whether items carry checksums.
     pub checksums: bool,
     /// When it was made, in milliseconds since 1970.
@@ -250,7 +250,7 @@ impl<S: Shim> Store<S> {
                 HashKind::Rapidhash => "rapidhash v3",
                 HashKind::Siphash => "siphash-1-3",
             },
-            guard: "futex, named by its owner",
+            guard: self.guard_kind(),
             checksums: self.segment.checksums,
             created_unix_ms: superblock.created_unix_ms.load(),
             key_bytes_max: crate::layout::KEY_BYTES_MAX as u64,
@@ -314,7 +314,7 @@ impl<S: Shim> Store<S> {
     pub fn held_guards(&self) -> Result<Vec<HeldGuard>, Corruption> {
         let mut held = Vec::new();
         for stripe in 0..self.segment.geometry.stripes {
-            let guard = Guard::new(&self.segment.stripe(stripe)?.guard);
+            let guard = self.segment.stripe_guard(stripe, self.segment.stripe(stripe)?);
             if let Some((owner, waiters)) = guard.holder() {
                 let pid = self.pid_of(owner.client);
                 held.push(HeldGuard { stripe, client: owner.client, pid, waiters });

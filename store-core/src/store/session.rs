@@ -75,13 +75,15 @@ impl<S: Shim> Store<S> {
     ///
     /// # Errors
     /// `TooManyClients` if every entry belongs to a living process; `ForeignPidNamespace` if one of
-    /// another PID namespace writes; `PermissionDenied` if the mapping is read-only.
+    /// another PID namespace writes; `PermissionDenied` if the mapping is read-only. If the guards
+    /// are System V semaphores also `ForeignGuards`, `GuardLimit` and `System`.
     pub fn open_session(&self) -> Result<Session, AttachError> {
         if !self.segment.region.writable() {
             let name = self.name.clone();
             return Err(AttachError::PermissionDenied { name, access: "writing" });
         }
         self.refuse_foreign_namespace()?;
+        self.open_guards()?;
         let me = process::own_id();
         let owner = match self.register_free(&me)? {
             Some(owner) => Some(owner),
@@ -103,6 +105,10 @@ impl<S: Shim> Store<S> {
             clean_position: AtomicU32::new(0),
         };
         self.clear_clean_mark()?;
+        if let Err(error) = self.open_guards_registered() {
+            self.close_session(&session)?;
+            return Err(error);
+        }
         Ok(session)
     }
 
@@ -226,6 +232,7 @@ impl<S: Shim> Store<S> {
             let free = ClientWord { state: ClientState::Free, pid: 0, ..word };
             let _ = entry.word.compare_exchange::<S>(found, free.word());
         }
+        self.remove_guards_of_unnamed();
         self.set_clean_mark()
     }
 

@@ -2,6 +2,7 @@
 
 mod guard;
 mod owner;
+mod semaphore;
 
-pub(crate) use guard::{Acquired, Guard, WaitLimit};
+pub(crate) use guard::{Acquired, Guard, Refused, WaitLimit};
 pub(crate) use owner::Owner;
