@@ -192,7 +192,7 @@ fn the_client_entry_is_as_documented() {
         boot_id,
         attached_unix_ms,
         identity_generation,
-        reserved,
+        lock_generation,
         pins,
         in_flight,
         counters,

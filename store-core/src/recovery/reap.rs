@@ -40,7 +40,7 @@ pub(crate) fn reap<S: Shim>(
         if word.state == ClientState::Free || client == me.client {
             continue;
         }
-        if state_of(segment, client) != Some(Liveness::Dead) {
+        if !state_of(segment, client).is_some_and(Liveness::is_dead) {
             continue;
         }
         let dead = Owner::new(client, word.generation);

@@ -384,7 +384,7 @@ impl<S: Shim> Store<S> {
         let mut dead = 0;
         for client in 0..self.segment.geometry.clients {
             report.clients += 1;
-            dead += u32::from(state_of(&self.segment, client) == Some(Liveness::Dead));
+            dead += u32::from(state_of(&self.segment, client).is_some_and(Liveness::is_dead));
         }
         if dead > 0 {
             report.notes.push(format!("{dead} clients are dead and not reaped yet"));

@@ -17,7 +17,7 @@ use crate::recovery::state_of;
 use crate::region::{Region, Shim};
 use crate::sys::clock;
 use crate::sys::holder::Backing;
-use crate::sys::process::{Liveness, own_ipc_namespace};
+use crate::sys::process::own_ipc_namespace;
 use crate::sys::semaphore::{self, SemaphoreSet, VALUE_MAX};
 
 /// Semaphores behind those of the guards: what tells the store that a set is of. The first one has
@@ -89,8 +89,7 @@ impl<S: Shim> Store<S> {
     }
 
     fn has_living_clients(&self) -> bool {
-        let lives =
-            |client| !matches!(state_of(&self.segment, client), None | Some(Liveness::Dead));
+        let lives = |client| state_of(&self.segment, client).is_some_and(|state| !state.is_dead());
         (0..self.segment.geometry.clients).any(lives)
     }
 
@@ -160,9 +159,9 @@ fn is_of_store(set: SemaphoreSet, values: &[u16]) -> io::Result<bool> {
         if set.count()? != values.len() {
             return Ok(false);
         }
-        for at in values.len() - IDENTITY..values.len() {
+        for (at, expected) in values.iter().enumerate().skip(values.len() - IDENTITY) {
             // There are a few thousand at most.
-            if set.semaphore(at as u16).value()? != values[at] {
+            if set.semaphore(at as u16).value()? != *expected {
                 return Ok(false);
             }
         }

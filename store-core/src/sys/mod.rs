@@ -7,6 +7,7 @@ pub(crate) mod holder;
 pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod object;
+pub(crate) mod presence;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod semaphore;
