@@ -4,14 +4,16 @@
 //! process exits. Only SIGKILL leaves it behind, under a name with the process id in it.
 
 use std::env;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process;
 use std::str::FromStr;
 use std::thread;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::dup;
 
-use store_client::{CreateOptions, Spec, Writer, create, destroy};
+use store_client::{CreateOptions, GuardKind, Sealing, Spec, Writer, create, destroy};
 
 /// What holds the store's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +22,29 @@ pub enum Backing {
     Posix,
     /// A file in the temporary directory.
     File,
+    /// System V shared memory.
+    Sysv,
+    /// A memfd, whose descriptor the other processes inherit.
+    Memfd,
+}
+
+/// How a program makes its store; for its command line. Anonymous memory is missing: it reaches
+/// forked processes only, and the workers are programs of their own.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct StoreArgs {
+    /// What holds the store. Not anonymous memory: the workers are executed, and can't inherit it.
+    #[arg(long, value_enum, default_value_t = Backing::Posix)]
+    pub backing: Backing,
+    /// What the guards of writers are.
+    #[arg(long, default_value = "futex", value_parser = GuardKind::from_str)]
+    pub guard: GuardKind,
+}
+
+impl StoreArgs {
+    /// The backing, as reports name it.
+    pub fn backing_name(self) -> String {
+        format!("{:?}", self.backing).to_lowercase()
+    }
 }
 
 /// The store of this run. Make it before any thread is started, so that all inherit its signals.
@@ -27,26 +52,42 @@ pub enum Backing {
 pub struct Scratch {
     name: String,
     spec: Spec,
+    /// Of a memfd: what workers inherit.
+    _descriptor: Option<OwnedFd>,
 }
 
 impl Scratch {
     /// Makes a store that no other run has, and hands out its first writer.
     pub fn create(
         program: &str,
-        backing: Backing,
-        options: &CreateOptions,
+        args: StoreArgs,
+        options: CreateOptions,
     ) -> Result<(Self, Writer)> {
-        let name = name_of(program, backing)?;
+        let options = options.guard(args.guard);
+        if args.backing == Backing::Memfd {
+            return Self::memfd(&options);
+        }
+        let name = name_of(program, args.backing)?;
         let spec = Spec::from_str(&name)?;
-        let writer = create(&spec, options).with_context(|| format!("creating {name}"))?;
-        let scratch = Self { name, spec };
+        let writer = create(&spec, &options).with_context(|| format!("creating {name}"))?;
+        let scratch = Self { name, spec, _descriptor: None };
         scratch.remove_on_signal()?;
         Ok((scratch, writer))
     }
 
+    /// Goes with its last mapping and descriptor, whichever way the run ends.
+    fn memfd(options: &CreateOptions) -> Result<(Self, Writer)> {
+        let writer = Writer::memfd(options, Sealing::SharedWriters).context("making a memfd")?;
+        let own = writer.descriptor().context("the descriptor of a memfd")?;
+        // Another one, which executed programs inherit.
+        let descriptor = dup(own).context("duplicating a descriptor")?;
+        let spec = Spec::Fd(descriptor.as_raw_fd());
+        Ok((Self { name: spec.to_string(), spec, _descriptor: Some(descriptor) }, writer))
+    }
+
     /// The same without a writer, so that every client of the store is somebody else.
-    pub fn create_empty(program: &str, backing: Backing, options: &CreateOptions) -> Result<Self> {
-        Self::create(program, backing, options).map(|(scratch, _writer)| scratch)
+    pub fn create_empty(program: &str, args: StoreArgs, options: CreateOptions) -> Result<Self> {
+        Self::create(program, args, options).map(|(scratch, _writer)| scratch)
     }
 
     /// The store's name, as a worker process attaches it.
@@ -75,6 +116,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if matches!(self.spec, Spec::Fd(_)) {
+            return;
+        }
         if let Err(error) = destroy(&self.spec) {
             eprintln!("could not remove {}: {error}", self.name);
         }
@@ -90,6 +134,8 @@ fn name_of(program: &str, backing: Backing) -> Result<String> {
             let path = path.to_str().context("the temporary directory's name is no text")?;
             format!("file:{path}")
         }
+        Backing::Sysv => format!("sysv:{own}"),
+        Backing::Memfd => unreachable!("a memfd has no name"),
     })
 }
 

@@ -238,6 +238,7 @@ fn exit_of_attach(error: &AttachError) -> Exit {
         AttachError::PermissionDenied { .. }
         | AttachError::ForeignPidNamespace { .. }
         | AttachError::ForeignIpcNamespace { .. }
+        | AttachError::ForeignGuards { .. }
         | AttachError::Sealed { .. }
         | AttachError::InUse { .. }
         | AttachError::NotOwner { .. } => Exit::Permission,
@@ -250,7 +251,7 @@ fn exit_of_attach(error: &AttachError) -> Exit {
         | AttachError::Truncated { .. }
         | AttachError::Corruption(_)
         | AttachError::UncleanReboot { .. } => Exit::Corrupt,
-        AttachError::TooManyClients { .. } => Exit::Full,
+        AttachError::TooManyClients { .. } | AttachError::GuardLimit { .. } => Exit::Full,
         AttachError::Unsupported { .. } => Exit::Usage,
         AttachError::System { .. } => Exit::System,
         _ => Exit::System,
@@ -295,6 +296,8 @@ mod tests {
         assert_eq!(exit(AttachError::NotOwner { name: name() }), 4);
         assert_eq!(exit(AttachError::InUse { name: name() }), 4);
         assert_eq!(exit(AttachError::ForeignIpcNamespace { name: name() }), 4);
+        assert_eq!(exit(AttachError::ForeignGuards { name: name() }), 4);
+        assert_eq!(exit(AttachError::GuardLimit { name: name(), limit: "SEMMSL", value: 1 }), 5);
         assert_eq!(exit(AttachError::TooManyClients { name: name(), limit: 1 }), 5);
         assert_eq!(exit(AttachError::NotAStore { name: name(), found: 0 }), 6);
         assert_eq!(exit(AttachError::SymbolicLink { name: name(), target: name() }), 6);
@@ -336,6 +339,7 @@ mod tests {
         let full = Fullness { needed: 1, live: 1, dead: 1, free: 1, capacity: 1 };
         assert_eq!(exit(WriteError::Full(full)), 5);
         assert_eq!(exit(WriteError::IndexFull { items: 1, planned: 1 }), 5);
+        assert_eq!(exit(WriteError::GuardsRemoved { name: name() }), 9);
         assert_eq!(exit(WriteError::Stuck { pid: 1, waited: Duration::ZERO }), 7);
         assert_eq!(exit(WriteError::Read(ReadError::Contended { attempts: 1 })), 7);
         assert_eq!(exit(WriteError::Read(ReadError::Corruption(BROKEN))), 6);

@@ -67,7 +67,11 @@ impl Deref for Writer {
 /// # Errors
 /// See [`CreateError`]; nothing is left behind then.
 pub fn create(spec: &Spec, options: &CreateOptions) -> Result<Writer, CreateError> {
-    Ok(Writer::over(store_core::create(&spec.object(), options)?)?)
+    let store = store_core::create(&spec.object(), options)?;
+    Writer::over(store).map_err(|error| {
+        let _ = destroy(spec);
+        error.into()
+    })
 }
 
 /// Removes a store by name. Who has it attached keeps a mapping that works and that nobody else

@@ -69,6 +69,41 @@ impl fmt::Display for HashKind {
     }
 }
 
+/// What the guards of writers are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum GuardKind {
+    /// Words in the store, and a futex when they are contended: no system call to take or give back
+    /// one that is free.
+    #[default]
+    Futex,
+    /// System V semaphores: the kernel gives back what a dead process held, at two system calls for
+    /// each write. They are of one IPC namespace, and count against the limits in
+    /// `/proc/sys/kernel/sem`. Programs that know futexes only can read such a store.
+    SystemV,
+}
+
+impl FromStr for GuardKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "futex" => Ok(Self::Futex),
+            "sysv" => Ok(Self::SystemV),
+            _ => Err(format!("{text:?} is no kind of guard: `futex` or `sysv`")),
+        }
+    }
+}
+
+impl fmt::Display for GuardKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Futex => "futex",
+            Self::SystemV => "sysv",
+        })
+    }
+}
+
 /// How a store is made. All sizes in bytes.
 ///
 /// ```
@@ -86,6 +121,7 @@ pub struct CreateOptions {
     pub(crate) group: Option<u32>,
     pub(crate) checksums: Option<bool>,
     pub(crate) hash: HashKind,
+    pub(crate) guard: GuardKind,
 }
 
 impl CreateOptions {
@@ -102,6 +138,7 @@ impl CreateOptions {
             group: None,
             checksums: None,
             hash: HashKind::Rapidhash,
+            guard: GuardKind::Futex,
         }
     }
 
@@ -156,6 +193,13 @@ impl CreateOptions {
     /// refuse a store with another one.
     pub fn hash(mut self, hash: HashKind) -> Self {
         self.hash = hash;
+        self
+    }
+
+    /// What the guards of writers are made of; futexes if not given. A private store has futexes
+    /// whatever is asked for: nobody outlives its process.
+    pub fn guard(mut self, guard: GuardKind) -> Self {
+        self.guard = guard;
         self
     }
 }

@@ -102,7 +102,7 @@ pub enum WriteError {
     },
     /// Another process holds the guard that this write needs, is alive, and does not move.
     #[error(
-        "process {pid} has held the guard of this key for {} ms; is it stopped? continue it \
+        "process {pid} has held a guard that this write needs for {} ms; is it stopped? continue it \
          (kill -CONT {pid}) or end it (kill -KILL {pid}): the next writer then repairs what it left",
         .waited.as_millis()
     )]
@@ -111,6 +111,23 @@ pub enum WriteError {
         pid: u32,
         /// How long this write waited.
         waited: Duration,
+    },
+    /// The System V semaphores of the store's guards are gone.
+    #[error(
+        "the semaphores of the guards of {name} were removed (ipcrm -s, or systemd's RemoveIPC): \
+         attach it anew, which makes them anew"
+    )]
+    GuardsRemoved {
+        /// The store.
+        name: String,
+    },
+    /// The kernel refuses a System V semaphore of the store's guards.
+    #[error("a semaphore of the guards of {name} was refused: {source}")]
+    Guard {
+        /// The store.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// `incr` or `decr` of a value that is no decimal integer of 64 bits.
     #[error(
@@ -463,6 +480,28 @@ pub enum AttachError {
          can't be seen from here; remove its registration by hand if that namespace is gone"
     )]
     ForeignIpcNamespace {
+        /// The name of the store.
+        name: String,
+    },
+    /// The kernel's limits for System V semaphores forbid its guards.
+    #[error(
+        "the kernel's limit for System V semaphores forbids the guards of {name}: {limit} is {value} \
+         (kernel.sem); raise it (sysctl), remove sets (ipcs -s), or use futex guards"
+    )]
+    GuardLimit {
+        /// The name of the store.
+        name: String,
+        /// The limit, as in `semget(2)`.
+        limit: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// The semaphores of its guards are of another IPC namespace.
+    #[error(
+        "the guards of {name} are System V semaphores of another IPC namespace: attach it \
+         read-only, share one IPC namespace, or use a store with futex guards"
+    )]
+    ForeignGuards {
         /// The name of the store.
         name: String,
     },

@@ -1,7 +1,7 @@
 //! `create`: makes a store and says what came of the sizes that were asked for.
 
 use serde::Serialize;
-use store_client::{CreateError, CreateOptions, HashKind, Mode};
+use store_client::{CreateError, CreateOptions, GuardKind, HashKind, Mode};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
@@ -50,6 +50,10 @@ pub(crate) struct CreateArgs {
     #[arg(long, default_value = "rapidhash", value_parser = ["rapidhash", "siphash"])]
     hash: String,
 
+    /// Guards of writers: futex words, or System V semaphores (slower, for one IPC namespace)
+    #[arg(long, default_value = "futex", value_parser = ["futex", "sysv"])]
+    guard: String,
+
     /// Unix permissions, in octal; other users who may read need only the read bit
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = names::permissions)]
     permissions: u32,
@@ -66,6 +70,7 @@ struct Created<'a> {
     uuid: &'a str,
     mode: String,
     hash: &'a str,
+    guard: String,
     permissions: String,
     size: u64,
     max_size: u64,
@@ -83,8 +88,12 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
     let spec = context.spec()?;
     let mode: Mode = args.mode.parse().map_err(Failure::usage)?;
     let hash: HashKind = args.hash.parse().map_err(Failure::usage)?;
-    let mut options =
-        CreateOptions::new(args.size).mode(mode).hash(hash).permissions(args.permissions);
+    let guard: GuardKind = args.guard.parse().map_err(Failure::usage)?;
+    let mut options = CreateOptions::new(args.size)
+        .mode(mode)
+        .hash(hash)
+        .guard(guard)
+        .permissions(args.permissions);
     if let Some(max_size) = args.max_size {
         options = options.max_size(max_size);
     }
@@ -111,6 +120,7 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         uuid: &info.uuid,
         mode: info.mode.to_string(),
         hash: info.hash,
+        guard: info.guard.to_string(),
         permissions: format!("{:04o}", args.permissions),
         size: info.segment_bytes,
         max_size: info.max_segment_bytes,
@@ -134,6 +144,7 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
             ("name", created.name.to_owned()),
             ("mode", created.mode),
             ("hash", created.hash.to_owned()),
+            ("guards", created.guard),
             ("permissions", created.permissions),
             ("size", human::exact_size(created.size)),
             ("largest size", human::exact_size(created.max_size)),

@@ -40,7 +40,7 @@ struct JsonInfo<'a> {
     key_bytes_max: u64,
     value_bytes_max: u64,
     hash: &'a str,
-    guard: &'a str,
+    guard: String,
     checksums: bool,
     address: String,
     huge_page_bytes: u64,
@@ -57,9 +57,12 @@ struct JsonClient {
     generation: u32,
     pid: u32,
     state: &'static str,
+    start_time: u64,
+    pid_namespace: u64,
     attached: String,
     attached_unix_ms: u64,
     open_extents: u32,
+    guards: u32,
 }
 
 #[derive(Serialize)]
@@ -139,8 +142,18 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
     if !info.clients.is_empty() {
         let rows: Vec<Vec<String>> = info.clients.iter().map(client_row).collect();
         output.line("")?;
-        let header = ["client", "generation", "pid", "state", "attached", "open extents"];
-        output.table(&header, &rows, &[0, 1, 2, 5])?;
+        let header = [
+            "client",
+            "generation",
+            "pid",
+            "state",
+            "start time",
+            "pid namespace",
+            "attached",
+            "open extents",
+            "guards",
+        ];
+        output.table(&header, &rows, &[0, 1, 2, 4, 5, 7, 8])?;
     }
     if !info.held.is_empty() {
         let rows: Vec<Vec<String>> = info.held.iter().map(guard_row).collect();
@@ -177,8 +190,11 @@ fn client_row(client: &ClientInfo) -> Vec<String> {
         client.generation.to_string(),
         client.pid.to_string(),
         state(client.state).to_owned(),
+        client.start_time.to_string(),
+        client.pid_namespace.to_string(),
         human::date(client.attached_unix_ms),
         client.open_extents.to_string(),
+        client.guards.to_string(),
     ]
 }
 
@@ -209,6 +225,9 @@ fn state(state: ClientState) -> &'static str {
     match state {
         ClientState::Alive => "alive",
         ClientState::Dead => "dead",
+        ClientState::Zombie => "zombie",
+        ClientState::Executed => "exec'ed",
+        ClientState::ForeignNamespace => "foreign namespace",
         ClientState::Unknown => "unknown",
         _ => "other",
     }
@@ -242,7 +261,7 @@ fn json<'a>(info: &'a Info, store: &'a str) -> JsonInfo<'a> {
         key_bytes_max: info.key_bytes_max,
         value_bytes_max: info.value_bytes_max,
         hash: info.hash,
-        guard: info.guard,
+        guard: info.guard.to_string(),
         checksums: info.checksums,
         // As text: a JSON number holds 53 bits for most readers.
         address: format!("{:#x}", info.address),
@@ -261,9 +280,12 @@ fn json_client(client: &ClientInfo) -> JsonClient {
         generation: client.generation,
         pid: client.pid,
         state: state(client.state),
+        start_time: client.start_time,
+        pid_namespace: client.pid_namespace,
         attached: human::date(client.attached_unix_ms),
         attached_unix_ms: client.attached_unix_ms,
         open_extents: client.open_extents,
+        guards: client.guards,
     }
 }
 

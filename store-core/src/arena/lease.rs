@@ -166,14 +166,16 @@ impl Lease {
                 }
                 // Stray bits in a free word, which only hostile bytes have, make it useless.
                 ExtentState::Free if word == ExtentWord::FREE => {
-                    if segment.generation(extent)?.load() != 0 {
+                    if can_be_claimed(segment, extent)? {
                         // The hint is looked at twice.
                         free += u32::from(looked > 0);
                         first_free = first_free.or(Some(extent));
                         if free > segment.geometry.cleaners() {
                             found.free = first_free;
                         }
-                    } else if found.uncommissioned.is_none() {
+                    } else if found.uncommissioned.is_none()
+                        && segment.generation(extent)?.load() == 0
+                    {
                         found.uncommissioned = Some(extent);
                     }
                 }
@@ -271,6 +273,16 @@ pub(crate) fn sealed(word: ExtentWord) -> ExtentWord {
     }
 }
 
+/// Whether an extent is free, has memory, and is pinned by nobody.
+pub(crate) fn can_be_claimed<S: Shim>(
+    segment: &Segment<S>,
+    extent: u32,
+) -> Result<bool, Corruption> {
+    Ok(segment.extent_word(extent)? == ExtentWord::FREE
+        && segment.generation(extent)?.load() != 0
+        && !pin::is_pinned(segment, extent)?)
+}
+
 /// Whether the extents that are kept for cleaners are still free. Asked after a claim: of two that
 /// claim the last one to spare at least one gives it back.
 pub(crate) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
@@ -279,9 +291,7 @@ pub(crate) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corr
     let extents = segment.geometry.extents;
     let start = segment.superblock().lease_hint.load() as u32 % extents;
     for extent in (0..extents).map(|i| (start + i) % extents) {
-        if segment.extent_word(extent)? == ExtentWord::FREE
-            && segment.generation(extent)?.load() != 0
-        {
+        if can_be_claimed(segment, extent)? {
             free += 1;
             if free >= kept {
                 return Ok(true);
@@ -375,9 +385,11 @@ fn borrow_anywhere<S: Shim>(
     if reach != Reach::Any {
         return Ok(None);
     }
+    // With what is kept for cleaners still free, they need no room in their destinations.
+    let spare = reserve_stands(segment)?;
     for extent in 0..segment.geometry.extents {
         let word = segment.extent_word(extent)?;
-        if word.state == ExtentState::Open
+        if (word.state == ExtentState::Open || word.state == ExtentState::Relocation && spare)
             && word.used.saturating_add(units) <= segment.geometry.extent_units()
             && let Some(place) = reserve_in(segment, in_flight, extent, word.state, units)?
         {

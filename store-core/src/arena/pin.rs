@@ -107,7 +107,7 @@ pub(super) fn leave_if_pinned<S: Shim>(
     segment: &Segment<S>,
     extent: u32,
 ) -> Result<bool, Corruption> {
-    if mutated::<S>(Mutation::SkipPins) || !is_pinned(segment, extent)? {
+    if !is_pinned(segment, extent)? {
         return Ok(false);
     }
     let pinned = ExtentWord { state: ExtentState::Pinned, ..ExtentWord::FREE };
@@ -119,7 +119,10 @@ pub(super) fn leave_if_pinned<S: Shim>(
 
 /// Whether a client has `extent` pinned: one load where nobody ever pinned, else a line for each
 /// entry up to the last that did.
-fn is_pinned<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<bool, Corruption> {
+pub(super) fn is_pinned<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<bool, Corruption> {
+    if mutated::<S>(Mutation::SkipPins) {
+        return Ok(false);
+    }
     let pinners = segment.superblock().pinners.load().min(segment.geometry.clients.into()) as u32;
     for client in 0..pinners {
         let entry = segment.client(client)?;

@@ -2,7 +2,7 @@
 //! victim that was begun can be emptied.
 
 use super::in_flight::InFlight;
-use super::lease::{claim, left};
+use super::lease::{can_be_claimed, claim, left};
 use super::place::{Place, reserve_in};
 use super::reserve::Reserved;
 use crate::error::Corruption;
@@ -33,13 +33,16 @@ fn destination<S: Shim>(
     Ok((word.state == ExtentState::Relocation).then_some((extent, word)))
 }
 
-/// Leaves a destination that a crash left with units counted too often, so that it is recounted.
-pub(crate) fn leave_suspect<S: Shim>(
+/// Leaves a destination that a crash left with units counted too often, so that it is recounted, and
+/// one from which everything is gone.
+pub(crate) fn leave_useless<S: Shim>(
     segment: &Segment<S>,
     cleaner: &Cleaner,
 ) -> Result<(), Corruption> {
     match destination(segment, cleaner)? {
-        Some((extent, word)) if word.suspect => leave(segment, extent),
+        Some((extent, word)) if word.suspect || word.live == 0 && word.used > 0 => {
+            leave(segment, extent)
+        }
         _ => Ok(()),
     }
 }
@@ -123,10 +126,7 @@ fn leave<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<(), Corruption> {
 /// whose reaper frees it, and no destination.
 fn renew<S: Shim>(segment: &Segment<S>, cleaner: &Cleaner, me: Owner) -> Result<bool, Corruption> {
     for extent in 0..segment.geometry.extents {
-        if segment.extent_word(extent)? == ExtentWord::FREE
-            && segment.generation(extent)?.load() != 0
-            && claim(segment, extent, me)?
-        {
+        if can_be_claimed(segment, extent)? && claim(segment, extent, me)? {
             cleaner.set_destination::<S>(Some(extent));
             let word = ExtentWord { state: ExtentState::Relocation, ..ExtentWord::FREE };
             segment.extent(extent)?.word.store::<S>(word.word());

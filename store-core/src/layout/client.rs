@@ -22,7 +22,8 @@ pub(crate) struct ClientEntry {
     pub(crate) attached_unix_ms: Cell64,
     /// The generation whose client filled start time, namespace and boot id in; stored last.
     pub(crate) identity_generation: Cell64,
-    pub(crate) reserved: [Cell64; 1],
+    /// The generation whose client has a byte of the object locked for as long as it lives.
+    pub(crate) lock_generation: Cell64,
     /// What its threads have pinned: see [`PinWord`].
     pub(crate) pins: [Cell64; PINS_MAX],
     /// What its threads have reserved and not published yet: see [`InFlightWord`].
@@ -41,6 +42,7 @@ assert_offsets!(ClientEntry, 256, {
     boot_id: 24,
     attached_unix_ms: 40,
     identity_generation: 48,
+    lock_generation: 56,
     pins: 64,
     in_flight: 128,
     counters: 192,

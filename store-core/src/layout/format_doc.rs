@@ -19,8 +19,9 @@ use super::loader::{LOADER_WINDOW, LoaderLease};
 use super::slot::Slot;
 use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
-    CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_HASH, FORMAT_VERSION, FORMAT_WORD,
-    IndexSize, STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
+    CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH,
+    FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, IndexSize, STATE_LIVE,
+    STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
 };
 use super::{Geometry, Plan};
 use crate::config::{CreateOptions, HashKind};
@@ -169,6 +170,7 @@ fn the_superblock_is_as_documented() {
         pad_stamp,
         clock_offset_ms,
         boot_id,
+        guard_set,
         pad_clock,
         state,
         clean,
@@ -194,7 +196,7 @@ fn the_client_entry_is_as_documented() {
         boot_id,
         attached_unix_ms,
         identity_generation,
-        reserved,
+        lock_generation,
         pins,
         in_flight,
         counters,
@@ -366,6 +368,20 @@ fn the_size_word_of_the_index_is_as_documented() {
 fn the_clean_word_is_as_documented() {
     assert_eq!(CLEAN + 1, CLEAN_WRITER, "the count begins where the mark ends");
     compare_word("Clean word", 64, &[("clean", CLEAN), ("writers", !(CLEAN_WRITER - 1))]);
+}
+
+#[test]
+fn the_guard_set_word_is_as_documented() {
+    let word = |id, ipc_namespace| GuardSetWord { id, ipc_namespace }.word();
+    let id = word(i32::MAX, 0) | word(i32::MAX - 1, 0);
+    let ipc_namespace = word(0, u32::MAX) ^ word(0, 0);
+    compare_word("Guard set word", 64, &[("id", id), ("ipc_namespace", ipc_namespace)]);
+    for word in
+        [GuardSetWord { id: 0, ipc_namespace: 0 }, GuardSetWord { id: i32::MAX, ipc_namespace: 7 }]
+    {
+        assert_eq!(GuardSetWord::of(word.word()), Some(word));
+    }
+    assert_eq!(GuardSetWord::of(0), None);
 }
 
 #[test]
@@ -575,7 +591,9 @@ fn the_numbers_are_as_documented() {
         ("state", STATE_LIVE),
         ("state", STATE_RETIRED),
         ("mode", 1),
-        ("guard_kind", 1),
+        ("features_to_write", FEATURE_OTHER_GUARD),
+        ("guard_kind", GUARD_FUTEX),
+        ("guard_kind", GUARD_SYSTEM_V),
     ]);
     assert_eq!(documented, expected);
     assert_eq!(FORMAT_WORD >> 56, u64::from(FORMAT_VERSION));

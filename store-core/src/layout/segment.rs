@@ -1,6 +1,7 @@
 //! A mapped segment: the region, the private copy of its geometry, and a way to each record.
 
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::item::{Header, ItemShape, flags};
 use super::superblock::{FEATURE_CHECKSUMS, IndexSize, Superblock};
@@ -10,6 +11,8 @@ use super::{
 use crate::error::Corruption;
 use crate::hash::{self, Hasher};
 use crate::region::{Cell64, One, Region, Ring, Shim, Table};
+use crate::sync::Guard;
+use crate::sys::semaphore::{Semaphore, SemaphoreSet};
 
 /// A place for a slot: a lane of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub(crate) struct Segment<S: Shim> {
     pub(crate) hasher: Hasher,
     /// Whether items carry checksums.
     pub(crate) checksums: bool,
+    /// The id of the semaphores of the guards; -1 if they are futexes, or this process took none.
+    semaphores: AtomicI32,
     /// The flags that every item of the segment has, and where its key is then.
     plain_flags: u64,
     plain_key_unit: u64,
@@ -64,6 +69,7 @@ impl<S: Shim> Segment<S> {
         let plain_flags = if checksums { flags::CHECKSUM } else { 0 };
         let plain = Header { value_bytes: 0, key_bytes: 0, namespace: 0, flags: plain_flags };
         Ok(Self {
+            semaphores: AtomicI32::new(-1),
             plain_flags: plain.word() >> 32,
             plain_key_unit: plain.shape().key / 8,
             superblock: region.one(0)?,
@@ -97,6 +103,30 @@ impl<S: Shim> Segment<S> {
     /// The places of cleaners that are in use.
     pub(crate) fn cleaners(&self) -> &[Cleaner] {
         &self.superblock().cleaners[..self.geometry.cleaners() as usize]
+    }
+
+    /// Gives the guards their semaphores: one for each stripe, then one for each cleaner's place.
+    pub(crate) fn set_semaphores(&self, set: SemaphoreSet) {
+        self.semaphores.store(set.id(), Ordering::Relaxed);
+    }
+
+    /// The guard of a stripe, whose record is given.
+    #[inline(always)]
+    pub(crate) fn stripe_guard<'a>(&self, stripe: u32, record: &'a Stripe) -> Guard<'a> {
+        Guard::new(&record.guard, self.semaphore(stripe as usize))
+    }
+
+    /// The guard of a cleaner's place.
+    pub(crate) fn cleaner_guard(&self, place: usize) -> Guard<'_> {
+        let number = self.geometry.stripes as usize + place;
+        Guard::new(&self.cleaners()[place].guard, self.semaphore(number))
+    }
+
+    #[inline(always)]
+    fn semaphore(&self, number: usize) -> Option<Semaphore> {
+        let id = self.semaphores.load(Ordering::Relaxed);
+        // There are at most 4096 stripes.
+        (id >= 0).then(|| SemaphoreSet::of_id(id).semaphore(number as u16))
     }
 
     pub(crate) fn client(&self, client: u32) -> Result<&ClientEntry, Corruption> {

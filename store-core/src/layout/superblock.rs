@@ -23,6 +23,17 @@ pub(crate) const FEATURE_CHECKSUMS: u64 = 1;
 /// `hash_kind` is not 1, so that programs which know no other refuse the segment by its features.
 pub(crate) const FEATURE_OTHER_HASH: u64 = 2;
 
+/// `guard_kind` is not 1; in `features_to_write`, since readers take no guard.
+pub(crate) const FEATURE_OTHER_GUARD: u64 = 1;
+
+/// The features to write that this version knows.
+pub(crate) const FEATURES_TO_WRITE_KNOWN: u64 = FEATURE_OTHER_GUARD;
+
+/// The guards are futex words that name their owner.
+pub(crate) const GUARD_FUTEX: u64 = 1;
+/// The guards are System V semaphores, with a word each that names the owner.
+pub(crate) const GUARD_SYSTEM_V: u64 = 2;
+
 /// The required features that this version knows.
 pub(crate) const FEATURES_KNOWN: u64 = FEATURE_CHECKSUMS | FEATURE_OTHER_HASH;
 
@@ -91,7 +102,9 @@ pub(crate) struct Superblock {
     // Line 10: the clock.
     pub(crate) clock_offset_ms: Cell64,
     pub(crate) boot_id: [Cell64; 2],
-    pub(crate) pad_clock: [Cell64; 5],
+    /// See [`GuardSetWord`].
+    pub(crate) guard_set: Cell64,
+    pub(crate) pad_clock: [Cell64; 4],
     // Line 11: state of the whole.
     pub(crate) state: Cell64,
     pub(crate) clean: Cell64,
@@ -149,6 +162,7 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     next_stamp: 576,
     clock_offset_ms: 640,
     boot_id: 648,
+    guard_set: 664,
     state: 704,
     clean: 712,
     lease_hint: 768,
@@ -158,6 +172,30 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     cleaners: 896,
     reserved: 1152,
 });
+
+/// Where the semaphores of the guards are, if the guards are of that kind.
+///
+/// ```text
+/// 63                      32 31          0
+/// inode of the IPC namespace | id + 1     |      0 = none were made yet
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GuardSetWord {
+    pub(crate) id: i32,
+    /// The low 32 bits of its inode; 0: unknown.
+    pub(crate) ipc_namespace: u32,
+}
+
+impl GuardSetWord {
+    pub(crate) fn of(word: u64) -> Option<Self> {
+        let id = i32::try_from((word as u32).checked_sub(1)?).ok()?;
+        Some(Self { id, ipc_namespace: (word >> 32) as u32 })
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        u64::from(self.ipc_namespace) << 32 | (u64::from(self.id.cast_unsigned()) + 1)
+    }
+}
 
 /// The size word of the index: buckets in use, and an epoch that tells a reader that a line was
 /// unlinked while it looked.

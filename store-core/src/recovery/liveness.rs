@@ -6,6 +6,7 @@ use crate::layout::{ClientState, ClientWord, Segment};
 use crate::region::Shim;
 use crate::sync::Owner;
 use crate::sys::clock;
+use crate::sys::presence::{self, MappedObject};
 use crate::sys::process::{Liveness, ProcessId, liveness};
 
 /// Whether the process of entry `client` lives; `None` for a free entry.
@@ -16,6 +17,7 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
     if word.state == ClientState::Free {
         return None;
     }
+    let mut has_lock = false;
     let mut id = ProcessId { pid: word.pid, start_time: 0, pid_namespace: 0 };
     // What tells the process from another with its pid counts only once it was filled in by this
     // client: not by the last one of the entry.
@@ -23,6 +25,7 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
         // Pairs with the Release store of the generation, which is the last of the identity.
         fence(Ordering::Acquire);
         let boot = u128::from(entry.boot_id[0].load()) | u128::from(entry.boot_id[1].load()) << 64;
+        has_lock = entry.lock_generation.load() == u64::from(word.generation);
         id.start_time = entry.start_time.load();
         id.pid_namespace = entry.pid_namespace.load();
         // Pairs with the Release stores of an identity, which follow the entry's new word: whoever
@@ -38,7 +41,23 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
             return Some(Liveness::Dead);
         }
     }
-    Some(liveness(&id))
+    let state = liveness(&id);
+    if state == Liveness::Alive && has_lock && has_left(segment, client, word.pid) {
+        // Unless it closed meanwhile.
+        let same = entry.word.load_acquire() == found;
+        return Some(if same { Liveness::Executed } else { Liveness::Unknown });
+    }
+    Some(state)
+}
+
+/// Whether a process that lives has nothing of the store any more: the byte that it had locked is
+/// free, and it does not map the segment. Neither alone proves it: a file system may show mappings
+/// otherwise, and a client may be about to close.
+fn has_left<S: Shim>(segment: &Segment<S>, client: u32, pid: u32) -> bool {
+    let Some(object) = segment.region.holder().object() else { return false };
+    matches!(presence::is_free(object.as_fd(), client), Ok(true))
+        && MappedObject::at(segment.region.address())
+            .is_some_and(|object| object.is_mapped_by(pid) == Some(false))
 }
 
 /// Whether the owner that a guard or an extent names is dead for certain. An entry that is free or
@@ -52,5 +71,5 @@ pub(crate) fn is_dead<S: Shim>(segment: &Segment<S>, owner: Owner) -> bool {
     {
         return true;
     }
-    state_of(segment, owner.client) == Some(Liveness::Dead)
+    state_of(segment, owner.client).is_some_and(Liveness::is_dead)
 }

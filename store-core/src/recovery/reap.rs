@@ -43,7 +43,7 @@ pub(crate) fn reap<S: Shim>(
         if word.state == ClientState::Free || client == me.client {
             continue;
         }
-        if state_of(segment, client) != Some(Liveness::Dead) {
+        if !state_of(segment, client).is_some_and(Liveness::is_dead) {
             continue;
         }
         let dead = Owner::new(client, word.generation);
@@ -93,15 +93,15 @@ fn release_guards<S: Shim>(
     reaped: &mut Reaped,
 ) -> Result<(), Corruption> {
     for stripe in 0..segment.geometry.stripes {
-        let guard = Guard::new(&segment.stripe(stripe)?.guard);
+        let guard = segment.stripe_guard(stripe, segment.stripe(stripe)?);
         if guard.take_over::<S>(me, dead) {
             let _held = Release::<S>(guard, std::marker::PhantomData);
             repair_stripe(segment, stripe)?;
             reaped.guards += 1;
         }
     }
-    for cleaner in segment.cleaners() {
-        let guard = Guard::new(&cleaner.guard);
+    for place in 0..segment.cleaners().len() {
+        let guard = segment.cleaner_guard(place);
         if guard.take_over::<S>(me, dead) {
             guard.release::<S>();
             reaped.guards += 1;
@@ -215,7 +215,7 @@ fn resolve_run<S: Shim>(
     }
     let hash = segment.hasher.hash(&key);
     let stripe = segment.geometry.stripe_of(hash);
-    let guard = Guard::new(&segment.stripe(stripe)?.guard);
+    let guard = segment.stripe_guard(stripe, segment.stripe(stripe)?);
     if guard.acquire::<S>(me, limit, |owner| super::is_dead(segment, owner)).is_err() {
         return Ok(false);
     }

@@ -9,7 +9,8 @@ use super::destroy::is_store;
 use super::name::{ObjectName, Place};
 use crate::error::{AttachError, Corruption};
 use crate::layout::{
-    FEATURES_KNOWN, FORMAT_VERSION, STATE_LIVE, SUPERBLOCK_BYTES, Superblock, format_version_of,
+    FEATURES_KNOWN, FEATURES_TO_WRITE_KNOWN, FORMAT_VERSION, STATE_LIVE, SUPERBLOCK_BYTES,
+    Superblock, format_version_of,
 };
 use crate::region::{Region, Shim};
 use crate::sys::clock;
@@ -323,7 +324,7 @@ pub(super) fn validate(
     check_format(superblock.format.load(), shown)?;
     let mut unknown = superblock.features_required.load() & !FEATURES_KNOWN;
     if writable {
-        unknown |= superblock.features_to_write.load();
+        unknown |= superblock.features_to_write.load() & !FEATURES_TO_WRITE_KNOWN;
     }
     if unknown != 0 {
         return Err(AttachError::UnknownFeatures { name: shown.to_owned(), unknown });

@@ -14,7 +14,7 @@ use crate::layout::{
 };
 use crate::recovery::{is_dead, state_of};
 use crate::region::{Cell64, Shim, append_out};
-use crate::sync::{Guard, Turn};
+use crate::sync::Turn;
 use crate::sys::process::Liveness;
 
 /// How often in a row the same must be wrong with a stripe whose guard is free to be believed.
@@ -136,7 +136,7 @@ impl<S: Shim> Store<S> {
                 .segment
                 .stripe(stripe)
                 .ok()
-                .and_then(|record| Guard::new(&record.guard).holder());
+                .and_then(|record| self.segment.stripe_guard(stripe, record).holder());
             alike = if walk.problems == last { alike + 1 } else { 1 };
             let settled = holder.is_none() && alike == ALIKE_MIN;
             if !settled && *patience_ms > 0 {
@@ -371,9 +371,10 @@ impl<S: Shim> Store<S> {
             // A writer may have linked it since its bucket was walked, or be about to.
             let linked = chain(&self.segment, owner - 1)
                 .any(|line| line.ok() == Some(self.segment.geometry.buckets + overflow));
-            let record = self.segment.stripe(self.segment.geometry.stripe_of(owner - 1));
-            let busy = record
-                .is_ok_and(|record| record.armed() || Guard::new(&record.guard).holder().is_some());
+            let stripe = self.segment.geometry.stripe_of(owner - 1);
+            let busy = self.segment.stripe(stripe).is_ok_and(|record| {
+                record.armed() || self.segment.stripe_guard(stripe, record).holder().is_some()
+            });
             if !linked && !busy {
                 let bucket = owner - 1;
                 report.violation(format!(
@@ -400,7 +401,7 @@ impl<S: Shim> Store<S> {
         let mut dead = 0;
         for client in 0..self.segment.geometry.clients {
             report.clients += 1;
-            dead += u32::from(state_of(&self.segment, client) == Some(Liveness::Dead));
+            dead += u32::from(state_of(&self.segment, client).is_some_and(Liveness::is_dead));
         }
         if dead > 0 {
             report.notes.push(format!("{dead} clients are dead and not reaped yet"));

@@ -1,9 +1,9 @@
 //! Cleaning: extents with many dead bytes are emptied, their live items moved to where they lie
 //! close together. Readers and writers go on meanwhile.
 //!
-//! Moving an item is a put of the same bytes under the same stamp: copied first, then published
-//! under its stripe by one store of the slot, if the slot is still what it was. The last item that
-//! leaves a sealed extent frees it. An extent that a crash left with units counted too often is
+//! Moving an item is a put of the same bytes under the same stamp, all of it under the guard of its
+//! stripe: copied, then published by one store of the slot. The last item that leaves a sealed
+//! extent frees it. An extent that a crash left with units counted too often is
 //! walked with each item's guard held, and freed at the end whatever it counts.
 
 use std::marker::PhantomData;
@@ -16,18 +16,18 @@ use crate::index::change;
 use crate::index::search::{Standing, find_slot};
 use crate::layout::{Cleaner, ExtentState, ExtentWord, Header, Slot, Victim, flags};
 use crate::recovery::is_dead;
-use crate::region::{Cell64, Shim};
+use crate::region::Shim;
 use crate::sync::{Guard, WaitLimit};
 
 /// Extents that are compared to find the one with the most to gain.
 const CANDIDATES_MAX: u32 = 4096;
 /// Victims that are tried before it is said that nothing can be gained.
-const VICTIMS_MAX: usize = 8;
+const VICTIMS_MAX: usize = 64;
 /// An extent is emptied for the sake of this part of it at least.
 pub(super) const GAIN_PART_MIN: u64 = 16;
 /// An open extent that has an owner, for this part of it.
 const GAIN_PART_MIN_OWNED: u32 = 4;
-/// How long the guard of an item is waited for; then the item stays where it is.
+/// How long the guard of an item is waited for; then its extent stays as it is.
 const GUARD_WAIT: WaitLimit = WaitLimit::For(Duration::from_millis(2));
 /// How many times an extent's bytes are hashed as keys before a walk is given up.
 const HASHED_FACTOR: u64 = 64;
@@ -65,8 +65,6 @@ enum Moved {
     Done,
     /// No slot leads to it.
     Dead,
-    /// It changed while it was looked at, and stays for now.
-    Unclear,
     NoRoom,
 }
 
@@ -81,12 +79,13 @@ struct Candidate {
 /// A cleaner's place, given back when dropped.
 struct Cleaning<'a, S: Shim> {
     cleaner: &'a Cleaner,
+    guard: Guard<'a>,
     shim: PhantomData<S>,
 }
 
 impl<S: Shim> Drop for Cleaning<'_, S> {
     fn drop(&mut self) {
-        Guard::new(&self.cleaner.guard).release::<S>();
+        self.guard.release::<S>();
     }
 }
 
@@ -110,14 +109,23 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// `Stuck` if what could be gained is held back by a process that does not let go of a guard.
     pub(super) fn clean_in_need(&self, session: &Session) -> Result<bool, WriteError> {
+        let least = self.segment.geometry.extent_units() / GAIN_PART_MIN as u32;
+        self.clean_for(session, least)
+    }
+
+    /// [`Store::clean_in_need`] for the sake of `least` units.
+    pub(super) fn clean_for(&self, session: &Session, least: u32) -> Result<bool, WriteError> {
         let held = self.cleaners_place(session, session.wait_limit())?;
-        Ok(self.clean_some(session, held.cleaner, u64::MAX)? == Step::Freed)
+        Ok(self.clean_some(session, held.cleaner, least, u64::MAX)? == Step::Freed)
     }
 
     /// Moves about `budget` bytes ahead of need, if a place is to be had at once.
     pub(super) fn clean_ahead(&self, session: &Session, budget: u64) -> Result<Step, WriteError> {
         match self.cleaners_place(session, WaitLimit::Try) {
-            Ok(held) => self.clean_some(session, held.cleaner, budget),
+            Ok(held) => {
+                let least = self.segment.geometry.extent_units() / GAIN_PART_MIN as u32;
+                self.clean_some(session, held.cleaner, least, budget)
+            }
             // Others are at it.
             Err(_) => Ok(Step::Working),
         }
@@ -135,23 +143,17 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         let places = segment.cleaners();
         let first = session.client() as usize % places.len();
-        let in_turn = (0..places.len()).map(|at| &places[(first + at) % places.len()]);
-        let tries = in_turn.map(|cleaner| (cleaner, WaitLimit::Try));
-        let last = (&places[first], limit);
-        let mut blocked = None;
-        for (cleaner, limit) in tries.chain([last]) {
-            let acquired =
-                Guard::new(&cleaner.guard)
-                    .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner));
-            match acquired {
-                Ok(_) => return Ok(Cleaning { cleaner, shim: PhantomData }),
-                Err(by) => blocked = Some(by),
+        let acquire = |place: usize, limit| {
+            let guard = segment.cleaner_guard(place);
+            guard.acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))?;
+            Ok(Cleaning { cleaner: &places[place], guard, shim: PhantomData })
+        };
+        for place in (0..places.len()).map(|at| (first + at) % places.len()) {
+            if let Ok(held) = acquire(place, WaitLimit::Try) {
+                return Ok(held);
             }
         }
-        let (pid, waited) = blocked.map_or((0, Duration::ZERO), |blocked| {
-            (self.pid_of(blocked.holder.client), blocked.waited)
-        });
-        Err(WriteError::Stuck { pid, waited })
+        acquire(first, limit).map_err(|refused| self.no_guard(refused))
     }
 
     /// Goes on with the victim of a place, or chooses one, until an extent is free or about
@@ -160,6 +162,7 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         cleaner: &Cleaner,
+        least: u32,
         mut budget: u64,
     ) -> Result<Step, WriteError> {
         let mut tried = [u32::MAX; VICTIMS_MAX];
@@ -168,12 +171,15 @@ impl<S: Shim> Store<S> {
         for at in 0..VICTIMS_MAX {
             let (victim, from) = match self.current_victim(cleaner)? {
                 Some(current) => current,
-                None => match self.choose_victim(session, cleaner, &tried[..at])? {
+                None => match self.choose_victim(session, cleaner, least, &tried[..at])? {
                     Some(victim) => (victim, 0),
                     None => break,
                 },
             };
-            let walked = self.walk_victim(session, cleaner, victim, from, &mut budget);
+            let was_suspect = self.is_suspect(victim.extent)?;
+            // One guard is waited for; behind it, what can't be had at once is left.
+            let limit = if stuck.is_none() { GUARD_WAIT } else { WaitLimit::Try };
+            let walked = self.walk_victim(session, cleaner, (victim, from), limit, &mut budget);
             if !matches!(walked, Ok(Walked::Stopped)) {
                 cleaner.set_victim::<S>(None);
             }
@@ -191,7 +197,7 @@ impl<S: Shim> Store<S> {
                 }
                 Walked::Stopped => return Ok(Step::Working),
                 // One that turned out to count too much is tried again, as such.
-                Walked::Held if !victim.recount && self.is_suspect(victim.extent)? => {}
+                Walked::Held if !was_suspect && self.is_suspect(victim.extent)? => {}
                 Walked::Held => tried[at] = victim.extent,
                 Walked::NoRoom => break,
             }
@@ -221,6 +227,7 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         cleaner: &Cleaner,
+        least: u32,
         tried: &[u32],
     ) -> Result<Option<Victim>, Corruption> {
         let segment = &self.segment;
@@ -229,18 +236,21 @@ impl<S: Shim> Store<S> {
         let looked = extents.min(CANDIDATES_MAX);
         let start = if looked < extents { session.next_candidates(looked) % extents } else { 0 };
         // A victim that was begun must be emptied: either it fits, or there is another extent.
-        let spare = (0..extents).map(|i| (start + i) % extents).any(|extent| {
-            segment.extent_word(extent).is_ok_and(|word| word == ExtentWord::FREE)
-                && segment.generation(extent).is_ok_and(|generation| generation.load() != 0)
-        });
+        let mut spare = false;
+        for extent in (0..extents).map(|i| (start + i) % extents) {
+            if lease::can_be_claimed(segment, extent)? {
+                spare = true;
+                break;
+            }
+        }
         if spare {
-            relocation::leave_suspect(segment, cleaner)?;
+            relocation::leave_useless(segment, cleaner)?;
         }
         let room = if spare { capacity } else { relocation::room(segment, cleaner)? };
         let mut best: Option<(u32, u32)> = None;
         for extent in (0..looked).map(|i| (start + i) % extents) {
             let word = segment.extent_word(extent)?;
-            let gain = gain(word, capacity);
+            let gain = gain(word, capacity, least);
             if gain > best.map_or(0, |(_, gain)| gain)
                 && word.live <= room
                 && !tried.contains(&extent)
@@ -250,7 +260,7 @@ impl<S: Shim> Store<S> {
             }
         }
         let Some((extent, _)) = best else { return Ok(None) };
-        if gain(segment.extent_word(extent)?, capacity) == 0 {
+        if gain(segment.extent_word(extent)?, capacity, least) == 0 {
             return Ok(None);
         }
         self.make_victim(cleaner, extent)
@@ -290,7 +300,7 @@ impl<S: Shim> Store<S> {
         // What was begun is chosen again, by what is left of it.
         let Some(victim) = self.make_victim(cleaner, extent)? else { return Ok(false) };
         let mut budget = u64::MAX;
-        let walked = self.walk_victim(session, cleaner, victim, 0, &mut budget);
+        let walked = self.walk_victim(session, cleaner, (victim, 0), GUARD_WAIT, &mut budget);
         cleaner.set_victim::<S>(None);
         Ok(walked? == Walked::Freed)
     }
@@ -307,8 +317,8 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         cleaner: &Cleaner,
-        victim: Victim,
-        from: u32,
+        (victim, from): (Victim, u32),
+        limit: WaitLimit,
         budget: &mut u64,
     ) -> Result<Walked, WriteError> {
         let segment = &self.segment;
@@ -341,7 +351,7 @@ impl<S: Shim> Store<S> {
                 return Ok(Walked::Held);
             }
             let bytes = candidate.header.shape().bytes;
-            let moved = self.move_item(session, cleaner, victim, &candidate)?;
+            let moved = self.move_item(session, cleaner, victim, limit, &candidate)?;
             *budget = budget.saturating_sub(match moved {
                 Moved::Done => bytes,
                 _ => LOOK_BYTES + key.len() as u64,
@@ -352,7 +362,6 @@ impl<S: Shim> Store<S> {
                 // within them.
                 Moved::Dead if victim.recount => 8,
                 Moved::Dead => bytes,
-                Moved::Unclear => return Ok(Walked::Held),
                 Moved::NoRoom => return Ok(Walked::NoRoom),
             };
         }
@@ -411,10 +420,11 @@ impl<S: Shim> Store<S> {
         Ok(Some(Candidate { item, header, hash, slot }))
     }
 
-    /// Moves one item, if its slot leads to it.
+    /// Moves one item, if its slot leads to it, all of it under its guard: so nothing is reserved in
+    /// the destination that will not be used.
     ///
     /// # Errors
-    /// `Stuck` if its guard could not be had within 2 ms: the item stays where it is.
+    /// `Stuck` if its guard could not be had within `limit`: the item stays where it is.
     ///
     /// Dies before the slot is stored: the copy is dead room, named by `in_flight` and the intent.
     /// After it: the item is where it was moved to, and the victim suspect.
@@ -423,60 +433,29 @@ impl<S: Shim> Store<S> {
         session: &Session,
         cleaner: &Cleaner,
         victim: Victim,
+        limit: WaitLimit,
         candidate: &Candidate,
     ) -> Result<Moved, WriteError> {
         let Candidate { item, header, hash, slot } = *candidate;
         let segment = &self.segment;
-        let expired = self.is_expired(item, header)?;
         // Without a guard no more than a hint, unless the extent is recounted.
         if !victim.recount && find_slot(segment, slot, hash)?.is_none() {
             return Ok(Moved::Dead);
         }
-        let shape = header.shape();
-        let units = shape.bytes / 8;
-        let place = if expired || victim.recount && find_slot(segment, slot, hash)?.is_none() {
-            None
-        } else {
-            match relocation::reserve(segment, cleaner, session.owner(), units as u32)? {
-                Some(place) => Some(place),
-                None => return Ok(Moved::NoRoom),
-            }
-        };
-        if let Some(place) = &place {
-            let to = segment.region.words(place.offset, units)?;
-            for (from, to) in segment.region.words(item, units)?.iter().zip(to) {
-                to.store_unpublished::<S>(from.load());
-            }
-        }
-        let give_up = |moved| -> Result<Moved, WriteError> {
-            if let Some(place) = &place {
-                retire::abandon(segment, **place, session.owner())?;
-            }
-            Ok(moved)
-        };
-        let held = match self.hold_within(session, hash, GUARD_WAIT) {
-            Ok(held) => held,
-            Err(error) => {
-                give_up(Moved::Unclear)?;
-                return Err(error);
-            }
-        };
-        let Some(at) = find_slot(segment, slot, hash)? else { return give_up(Moved::Dead) };
+        let held = self.hold_within(session, hash, limit)?;
+        let Some(at) = find_slot(segment, slot, hash)? else { return Ok(Moved::Dead) };
         let standing = Standing { at, slot, header };
-        let Some(place) = &place else {
-            // It expired; or it was published between the look and the guard, in an extent that
-            // takes nothing any more, which only hostile bytes do.
-            if expired {
-                self.remove(&held, &standing)?;
-                return Ok(Moved::Done);
-            }
-            return Ok(Moved::Unclear);
-        };
-        if header.has(flags::COUNTER) {
-            // It may have changed since it was copied; from here on it can't.
-            let number = segment.region.view::<Cell64>(item + shape.value)?.load();
-            let copy = segment.region.view::<Cell64>(place.offset + shape.value)?;
-            copy.store_unpublished::<S>(number);
+        if self.is_expired(item, header)? {
+            self.remove(&held, &standing)?;
+            return Ok(Moved::Done);
+        }
+        let bytes = header.shape().bytes;
+        let units = bytes / 8;
+        let reserved = relocation::reserve(segment, cleaner, session.owner(), units as u32)?;
+        let Some(place) = reserved else { return Ok(Moved::NoRoom) };
+        let to = segment.region.words(place.offset, units)?;
+        for (from, to) in segment.region.words(item, units)?.iter().zip(to) {
+            to.store_unpublished::<S>(from.load());
         }
         let shift = segment.geometry.slot_hash_shift;
         let new = Slot::of_item(place.offset, place.generation, hash, shift);
@@ -484,23 +463,20 @@ impl<S: Shim> Store<S> {
         change::overwrite(segment, at, new)?;
         retire::retire(segment, slot)?;
         held.record.disarm::<S>();
-        let moved = cleaner.moved_bytes.load().wrapping_add(shape.bytes);
+        let moved = cleaner.moved_bytes.load().wrapping_add(bytes);
         cleaner.moved_bytes.store::<S>(moved);
         Ok(Moved::Done)
     }
 }
 
-/// What emptying an extent gives, in units; 0 for one that is not worth it or takes no cleaning.
-fn gain(word: ExtentWord, capacity: u32) -> u32 {
+/// What emptying an extent gives, in units; 0 for one that gives less than `least`, or takes no
+/// cleaning.
+fn gain(word: ExtentWord, capacity: u32, least: u32) -> u32 {
     let (gain, least) = match word.state {
         // A suspect may hold nothing at all.
         ExtentState::Sealed | ExtentState::Open if word.suspect => (capacity + 1, 0),
-        ExtentState::Sealed => {
-            (capacity.saturating_sub(word.live), capacity / GAIN_PART_MIN as u32)
-        }
-        ExtentState::Open if word.owner.is_none() => {
-            (word.used.saturating_sub(word.live), capacity / GAIN_PART_MIN as u32)
-        }
+        ExtentState::Sealed => (capacity.saturating_sub(word.live), least),
+        ExtentState::Open if word.owner.is_none() => (word.used.saturating_sub(word.live), least),
         ExtentState::Open => (word.used.saturating_sub(word.live), capacity / GAIN_PART_MIN_OWNED),
         _ => (0, 0),
     };

@@ -62,6 +62,8 @@ impl<S: Shim> Store<S> {
                 entry.word.store::<S>(free.word());
             }
         }
+        // The semaphores of that boot are gone.
+        superblock.guard_set.store::<S>(0);
         // Dies before the boot id: the next one does all this again.
         let boot = clock::boot_id();
         superblock.clock_offset_ms.store::<S>(self.clock_offset_ms);

@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::Store;
 use super::attach::{Access, attach, check_start, validate};
 use super::name::{ObjectName, Place};
-use crate::config::{CreateOptions, HashKind};
+use crate::config::{CreateOptions, GuardKind, HashKind};
 use crate::error::{AttachError, Corruption, CreateError};
 use crate::hash::{self, Hasher};
 use crate::layout::{
-    FEATURE_CHECKSUMS, FEATURE_OTHER_HASH, FORMAT_WORD, Plan, STATE_LIVE, Segment, Superblock,
-    format_version_of,
+    FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH, FORMAT_WORD, GUARD_FUTEX,
+    GUARD_SYSTEM_V, Plan, STATE_LIVE, Segment, Superblock, format_version_of,
 };
 use crate::region::{Plain, Region, Shim};
 use crate::sys::holder::{Holder, available_memory};
@@ -29,8 +29,6 @@ use crate::sys::{clock, sysv};
 /// was never finished is known from what is none.
 const SEGMENT_BYTES_AT: u64 = offset_of!(Superblock, segment_bytes) as u64;
 
-/// The guards of this version: owner-named futex semaphores.
-const GUARD_FUTEX: u64 = 1;
 /// Mode word: refuse when full.
 const MODE_STORE: u64 = 1;
 
@@ -235,8 +233,13 @@ impl<'a> New<'a> {
 
     fn initialise<S: Shim>(&self, region: &Region) -> Result<(), CreateError> {
         let hash = self.options.hash;
-        let secrets = (hash, Hasher::random_words(hash));
-        initialise::<S>(region, &self.plan, self.checksums, self.uuid, secrets)
+        let kinds = Kinds {
+            checksums: self.checksums,
+            guard: self.options.guard,
+            hash,
+            secrets: Hasher::random_words(hash),
+        };
+        initialise::<S>(region, &self.plan, self.uuid, kinds)
             .map_err(|corruption| AttachError::from(corruption).into())
     }
 
@@ -352,11 +355,23 @@ fn private_in<S: Shim>(
         .map_err(|source| CreateError::System { call: "mmap", name: name.to_owned(), source })?;
     let region = Region::private(mapping);
     let uuid = uuid::Uuid::new_v4().as_u128();
-    let checksums = options.checksums.unwrap_or(false);
-    initialise::<S>(&region, &plan, checksums, uuid, (options.hash, secrets))
-        .map_err(AttachError::from)?;
+    let kinds = Kinds {
+        checksums: options.checksums.unwrap_or(false),
+        guard: GuardKind::Futex,
+        hash: options.hash,
+        secrets,
+    };
+    initialise::<S>(&region, &plan, uuid, kinds).map_err(AttachError::from)?;
     let store = Store::over(region, name.to_owned()).map_err(AttachError::from)?;
     Ok(store)
+}
+
+/// What a creator chose, and the secrets of its hash function.
+struct Kinds {
+    checksums: bool,
+    guard: GuardKind,
+    hash: HashKind,
+    secrets: [u64; 8],
 }
 
 /// Writes everything that is not zero into a new segment, the format word last.
@@ -365,10 +380,10 @@ fn private_in<S: Shim>(
 fn initialise<S: Shim>(
     region: &Region,
     plan: &Plan,
-    checksums: bool,
     uuid: u128,
-    (hash, secrets): (HashKind, [u64; 8]),
+    kinds: Kinds,
 ) -> Result<(), Corruption> {
+    let Kinds { checksums, guard, hash, secrets } = kinds;
     let superblock = region.view::<Superblock>(0)?;
     let boot = clock::boot_id();
     let geometry = &plan.geometry;
@@ -380,13 +395,18 @@ fn initialise<S: Shim>(
     }
     let features = if checksums { FEATURE_CHECKSUMS } else { 0 }
         | if hash == HashKind::Rapidhash { 0 } else { FEATURE_OTHER_HASH };
+    let (guard, features_to_write) = match guard {
+        GuardKind::Futex => (GUARD_FUTEX, 0),
+        GuardKind::SystemV => (GUARD_SYSTEM_V, FEATURE_OTHER_GUARD),
+    };
     let words = [
         (&superblock.features_required, features),
+        (&superblock.features_to_write, features_to_write),
         (&superblock.uuid[0], uuid as u64),
         (&superblock.uuid[1], (uuid >> 64) as u64),
         (&superblock.created_unix_ms, clock::wall_ms()),
         (&superblock.mode, MODE_STORE),
-        (&superblock.guard_kind, GUARD_FUTEX),
+        (&superblock.guard_kind, guard),
         (&superblock.hash_kind, hash::number_of(hash)),
         (&superblock.hash_check, Hasher::new(hash, secrets).self_test()),
         (&superblock.index_size, geometry.buckets),

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::attach::{Access, CREATION_DEADLINE, attach, open, word_of};
+use super::guard_set::remove_guards;
 use super::name::{ObjectName, Place};
 use crate::error::AttachError;
 use crate::layout::{STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES};
@@ -57,13 +58,17 @@ fn destroy_object(name: &ObjectName, place: &ObjectPlace<'_>) -> Result<(), Atta
     if let Some(store) = &store {
         store.set_state(STATE_RETIRED);
     }
-    place.unlink().map_err(|source| {
+    let unlinked = place.unlink().map_err(|source| {
         // Who may write and not remove it leaves it as it was.
         if let Some(store) = &store {
             store.set_state(STATE_LIVE);
         }
         refused("unlink", name, source)
-    })
+    });
+    if let Some(store) = store.filter(|_| unlinked.is_ok()) {
+        remove_guards(&store.segment.region);
+    }
+    unlinked
 }
 
 /// The object that the name leads to, locked. A lock that somebody keeps for 2 s (a creator that
@@ -134,7 +139,9 @@ fn destroy_segment(name: &ObjectName, segment: SharedSegment) -> Result<(), Atta
             superblock.state.store::<Plain>(STATE_LIVE);
         }
         refused("shmctl", name, source)
-    })
+    })?;
+    remove_guards(&region);
+    Ok(())
 }
 
 fn destroy_registered(name: &ObjectName, registered: &str) -> Result<(), AttachError> {

@@ -9,7 +9,7 @@ use crate::index::{CHAIN_LINES_MAX, change, overflow};
 use crate::layout::{Intent, IntentKind, LINK_LANE, Segment, Slot, Stripe, TagWord};
 use crate::recovery::{is_dead, repair_stripe};
 use crate::region::Shim;
-use crate::sync::{Acquired, Guard, Owner, WaitLimit};
+use crate::sync::{Acquired, Owner, Refused, WaitLimit};
 
 /// A stripe's guard, given back when dropped.
 pub(super) struct Held<'a, S: Shim> {
@@ -21,7 +21,7 @@ pub(super) struct Held<'a, S: Shim> {
 
 impl<S: Shim> Drop for Held<'_, S> {
     fn drop(&mut self) {
-        Guard::new(&self.record.guard).release::<S>();
+        self.segment.stripe_guard(self.stripe, self.record).release::<S>();
     }
 }
 
@@ -68,18 +68,36 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         let stripe = segment.geometry.stripe_of(hash);
         let record = segment.stripe(stripe)?;
-        let acquired = Guard::new(&record.guard)
+        let acquired = segment
+            .stripe_guard(stripe, record)
             .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))
-            .map_err(|blocked| WriteError::Stuck {
-                pid: self.pid_of(blocked.holder.client),
-                waited: blocked.waited,
-            })?;
+            .map_err(|refused| self.no_guard(refused))?;
         let held = Held { segment, stripe, record, owner: session.owner() };
         // An intent without a dead holder: somebody met corruption halfway and gave up.
         if acquired == Acquired::TakenOver || record.armed() {
             repair_stripe(held.segment, held.stripe)?;
         }
         Ok(held)
+    }
+
+    /// What it means that a guard could not be had.
+    #[cold]
+    pub(super) fn no_guard(&self, refused: Refused) -> WriteError {
+        match refused {
+            Refused::Blocked { holder, waited } => {
+                WriteError::Stuck { pid: self.pid_of(holder.client), waited }
+            }
+            // Whoever destroys a store removes its semaphores.
+            Refused::Semaphore(_) if self.is_retired() => {
+                WriteError::Retired { name: self.name.clone() }
+            }
+            Refused::Semaphore(source) => match source.raw_os_error() {
+                Some(libc::EIDRM | libc::EINVAL) => {
+                    WriteError::GuardsRemoved { name: self.name.clone() }
+                }
+                _ => WriteError::Guard { name: self.name.clone(), source },
+            },
+        }
     }
 
     /// What stands under the key that was searched, if it has not expired.

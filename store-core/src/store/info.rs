@@ -2,14 +2,14 @@
 
 use super::Store;
 use crate::arena::usage::Usage;
-use crate::config::{HashKind, Mode};
+use crate::config::{GuardKind, HashKind, Mode};
 use crate::error::Corruption;
 use crate::layout::{
     Cleaner, ClientState as EntryState, ClientWord, ExtentState, ExtentWord, FORMAT_VERSION,
 };
 use crate::recovery::state_of;
 use crate::region::Shim;
-use crate::sync::{Guard, Owner, Turn};
+use crate::sync::{Owner, Turn};
 use crate::sys::holder::Backing;
 use crate::sys::object::Object;
 use crate::sys::process::Liveness;
@@ -61,7 +61,7 @@ pub struct Info {
     /// The hash function.
     pub hash: &'static str,
     /// The kind of its guards.
-    pub guard: &'static str,
+    pub guard: GuardKind,
     /// Whether items carry checksums.
     pub checksums: bool,
     /// When it was made, in milliseconds since 1970.
@@ -100,10 +100,16 @@ pub struct ClientInfo {
     pub pid: u32,
     /// Whether it lives.
     pub state: ClientState,
+    /// When its process started, in clock ticks since the machine did; 0: unknown.
+    pub start_time: u64,
+    /// Inode number of its PID namespace; 0: unknown.
+    pub pid_namespace: u64,
     /// When it attached, in milliseconds since 1970.
     pub attached_unix_ms: u64,
     /// Extents that it has open.
     pub open_extents: u32,
+    /// Guards of stripes that it held at the moment.
+    pub guards: u32,
 }
 
 /// Whether a client lives.
@@ -114,8 +120,21 @@ pub enum ClientState {
     Alive,
     /// It does not, and nobody has reaped it yet.
     Dead,
-    /// It is of another PID namespace, or the kernel does not say.
+    /// Its process has ended, and its parent has not waited for it; nobody has reaped it yet.
+    Zombie,
+    /// Its process executed another program; nobody has reaped it yet.
+    Executed,
+    /// It is of another PID namespace, and counts as alive.
+    ForeignNamespace,
+    /// The kernel does not say: it counts as alive.
     Unknown,
+}
+
+impl ClientState {
+    /// Whether it is gone for certain, and waits to be reaped.
+    pub fn is_dead(self) -> bool {
+        matches!(self, Self::Dead | Self::Zombie | Self::Executed)
+    }
 }
 
 /// A guard that was held at the moment of looking.
@@ -247,7 +266,7 @@ impl<S: Shim> Store<S> {
         let backing = holder.backing();
         let clients = self.clients()?;
         let sealed = holder.object().is_some_and(Object::is_sealed);
-        let writer_lives = clients.iter().any(|client| client.state != ClientState::Dead);
+        let writer_lives = clients.iter().any(|client| !client.state.is_dead());
         Ok(Info {
             name: self.name.clone(),
             backing,
@@ -272,7 +291,7 @@ impl<S: Shim> Store<S> {
                 HashKind::Rapidhash => "rapidhash v3",
                 HashKind::Siphash => "siphash-1-3",
             },
-            guard: "futex, named by its owner",
+            guard: self.guard_kind(),
             checksums: self.segment.checksums,
             created_unix_ms: superblock.created_unix_ms.load(),
             key_bytes_max: crate::layout::KEY_BYTES_MAX as u64,
@@ -304,6 +323,9 @@ impl<S: Shim> Store<S> {
                 None => continue,
                 Some(Liveness::Alive) => ClientState::Alive,
                 Some(Liveness::Dead) => ClientState::Dead,
+                Some(Liveness::Zombie) => ClientState::Zombie,
+                Some(Liveness::Executed) => ClientState::Executed,
+                Some(Liveness::Foreign) => ClientState::ForeignNamespace,
                 Some(Liveness::Unknown) => ClientState::Unknown,
             };
             clients.push(ClientInfo {
@@ -311,11 +333,15 @@ impl<S: Shim> Store<S> {
                 generation: word.generation,
                 pid: word.pid,
                 state,
+                start_time: entry.start_time.load(),
+                pid_namespace: entry.pid_namespace.load(),
                 attached_unix_ms: entry.attached_unix_ms.load(),
                 open_extents: 0,
+                guards: 0,
             });
         }
         self.count_open_extents(&mut clients)?;
+        self.count_guards(&mut clients)?;
         Ok(clients)
     }
 
@@ -331,6 +357,17 @@ impl<S: Shim> Store<S> {
         Ok(())
     }
 
+    fn count_guards(&self, clients: &mut [ClientInfo]) -> Result<(), Corruption> {
+        for stripe in 0..self.segment.geometry.stripes {
+            let guard = self.segment.stripe_guard(stripe, self.segment.stripe(stripe)?);
+            let Some((owner, _)) = guard.holder() else { continue };
+            for client in &mut *clients {
+                client.guards += u32::from(owner == Owner::new(client.index, client.generation));
+            }
+        }
+        Ok(())
+    }
+
     /// The guards that are held at this moment: one load for each stripe.
     ///
     /// # Errors
@@ -338,7 +375,7 @@ impl<S: Shim> Store<S> {
     pub fn held_guards(&self) -> Result<Vec<HeldGuard>, Corruption> {
         let mut held = Vec::new();
         for stripe in 0..self.segment.geometry.stripes {
-            let guard = Guard::new(&self.segment.stripe(stripe)?.guard);
+            let guard = self.segment.stripe_guard(stripe, self.segment.stripe(stripe)?);
             if let Some((owner, waiters)) = guard.holder() {
                 let pid = self.pid_of(owner.client);
                 held.push(HeldGuard { stripe, client: owner.client, pid, waiters });

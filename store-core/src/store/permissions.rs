@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::attach::{Access, attach};
+use super::guard_set::own_guards;
 use super::name::ObjectName;
 use super::{Session, Store};
 use crate::error::AttachError;
@@ -22,7 +23,7 @@ pub fn set_permissions(name: &ObjectName, permissions: u32) -> Result<(), Attach
         Holder::SystemV(segment) => segment.set(None, None, Some(permissions)),
         Holder::Private | Holder::Anonymous => Ok(()),
     };
-    answer.map_err(|source| not_owner(name, source))
+    answer.and_then(|()| own_guards(&store)).map_err(|source| not_owner(name, source))
 }
 
 /// Gives a store to another user, another group, or both. To another user only root may, and of a
@@ -38,7 +39,7 @@ pub fn set_owner(name: &ObjectName, uid: Option<u32>, gid: Option<u32>) -> Resul
         Holder::SystemV(segment) => segment.set(uid, gid, None),
         Holder::Private | Holder::Anonymous => Ok(()),
     };
-    answer.map_err(|source| not_owner(name, source))
+    answer.and_then(|()| own_guards(&store)).map_err(|source| not_owner(name, source))
 }
 
 fn not_owner(name: &ObjectName, source: io::Error) -> AttachError {

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::Store;
 use crate::arena::{Lease, pin};
 use crate::error::{AttachError, Corruption};
@@ -10,6 +12,7 @@ use crate::layout::{ClientState, ClientWord};
 use crate::recovery::{Reaped, reap, release, state_of};
 use crate::region::Shim;
 use crate::sync::{Owner, WaitLimit};
+use crate::sys::presence::PresenceLock;
 use crate::sys::process::{Liveness, ProcessId};
 use crate::sys::{clock, fork, process};
 
@@ -18,6 +21,9 @@ const STAMP_BLOCK: u64 = 4096;
 
 /// How long a write waits for a guard unless told otherwise.
 const GUARD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A client's entry, and its lock.
+type Registered = (Owner, Option<PresenceLock>);
 
 /// One client of a store that writes. Used by all threads of a process; a forked child needs its
 /// own ([`Session::is_of_this_process`]).
@@ -30,6 +36,8 @@ pub struct Session {
     /// Address of the mapping that it belongs to.
     segment: usize,
     closed: AtomicBool,
+    /// Tells others that this process has not executed another program.
+    presence: Mutex<Option<PresenceLock>>,
     guard_deadline_ms: AtomicU64,
     last_reap_ms: AtomicU64,
     /// The next bucket that this session sweeps.
@@ -75,19 +83,21 @@ impl<S: Shim> Store<S> {
     ///
     /// # Errors
     /// `TooManyClients` if every entry belongs to a living process; `ForeignPidNamespace` if one of
-    /// another PID namespace writes; `PermissionDenied` if the mapping is read-only.
+    /// another PID namespace writes; `PermissionDenied` if the mapping is read-only. If the guards
+    /// are System V semaphores also `ForeignGuards`, `GuardLimit` and `System`.
     pub fn open_session(&self) -> Result<Session, AttachError> {
         if !self.segment.region.writable() {
             let name = self.name.clone();
             return Err(AttachError::PermissionDenied { name, access: "writing" });
         }
         self.refuse_foreign_namespace()?;
+        self.open_guards()?;
         let me = process::own_id();
-        let owner = match self.register_free(&me)? {
-            Some(owner) => Some(owner),
+        let registered = match self.register_free(&me)? {
+            Some(registered) => Some(registered),
             None => self.register_dead(&me)?,
         };
-        let owner = owner.ok_or_else(|| AttachError::TooManyClients {
+        let (owner, presence) = registered.ok_or_else(|| AttachError::TooManyClients {
             limit: self.segment.geometry.clients,
             name: self.name.clone(),
         })?;
@@ -97,12 +107,17 @@ impl<S: Shim> Store<S> {
             process_mark: fork::process_mark(),
             segment: self.segment.region.address(),
             closed: AtomicBool::new(false),
+            presence: Mutex::new(presence),
             guard_deadline_ms: AtomicU64::new(GUARD_DEADLINE.as_millis() as u64),
             last_reap_ms: AtomicU64::new(0),
             sweep_position: AtomicU64::new(0),
             clean_position: AtomicU32::new(0),
         };
         self.clear_clean_mark()?;
+        if let Err(error) = self.open_guards_registered() {
+            self.close_session(&session)?;
+            return Err(error);
+        }
         Ok(session)
     }
 
@@ -117,7 +132,7 @@ impl<S: Shim> Store<S> {
             let theirs = entry.pid_namespace.load();
             if word.state == ClientState::Live && filled && theirs != own && theirs != 0 {
                 // A client from before a reboot is of no namespace that still exists.
-                if state_of(&self.segment, client) == Some(Liveness::Dead) {
+                if state_of(&self.segment, client).is_some_and(Liveness::is_dead) {
                     continue;
                 }
                 return Err(AttachError::ForeignPidNamespace {
@@ -130,13 +145,13 @@ impl<S: Shim> Store<S> {
     }
 
     /// Takes the first free client entry.
-    fn register_free(&self, me: &ProcessId) -> Result<Option<Owner>, Corruption> {
+    fn register_free(&self, me: &ProcessId) -> Result<Option<Registered>, Corruption> {
         for client in 0..self.segment.geometry.clients {
             let found = self.segment.client(client)?.word.load_acquire();
             if ClientWord::of(found).state == ClientState::Free
-                && let Some(owner) = self.register_at(client, found, me)?
+                && let Some(registered) = self.register_at(client, found, me)?
             {
-                return Ok(Some(owner));
+                return Ok(Some(registered));
             }
         }
         Ok(None)
@@ -146,20 +161,20 @@ impl<S: Shim> Store<S> {
     ///
     /// Dies before it is done: what still names the last client of the entry is of a generation
     /// that the entry does not have, so it counts as dead.
-    fn register_dead(&self, me: &ProcessId) -> Result<Option<Owner>, Corruption> {
+    fn register_dead(&self, me: &ProcessId) -> Result<Option<Registered>, Corruption> {
         for client in 0..self.segment.geometry.clients {
             let found = self.segment.client(client)?.word.load_acquire();
             let word = ClientWord::of(found);
             if word.state == ClientState::Free
-                || state_of(&self.segment, client) != Some(Liveness::Dead)
+                || !state_of(&self.segment, client).is_some_and(Liveness::is_dead)
             {
                 continue;
             }
-            if let Some(owner) = self.register_at(client, found, me)? {
+            if let Some(registered) = self.register_at(client, found, me)? {
                 let dead = Owner::new(client, word.generation);
                 let mut reaped = Reaped::default();
-                release(&self.segment, owner, dead, WaitLimit::Try, &mut reaped)?;
-                return Ok(Some(owner));
+                release(&self.segment, registered.0, dead, WaitLimit::Try, &mut reaped)?;
+                return Ok(Some(registered));
             }
         }
         Ok(None)
@@ -174,7 +189,7 @@ impl<S: Shim> Store<S> {
         client: u32,
         found: u64,
         me: &ProcessId,
-    ) -> Result<Option<Owner>, Corruption> {
+    ) -> Result<Option<Registered>, Corruption> {
         let entry = self.segment.client(client)?;
         let generation = ClientWord::of(found).generation.wrapping_add(1);
         let live = ClientWord { state: ClientState::Live, generation, pid: me.pid }.word();
@@ -183,13 +198,20 @@ impl<S: Shim> Store<S> {
         }
         let generation = ClientWord::of(live).generation;
         let boot = clock::boot_id();
+        // Without it (no object, or the last client's byte is locked by a child that it forked)
+        // this process counts as alive until it ends.
+        let object = self.segment.region.holder().object();
+        let presence = object.and_then(|object| PresenceLock::take(object.as_fd(), client).ok());
+        if presence.is_some() {
+            entry.lock_generation.store::<S>(generation.into());
+        }
         entry.start_time.store::<S>(me.start_time);
         entry.pid_namespace.store::<S>(me.pid_namespace);
         entry.boot_id[0].store::<S>(boot as u64);
         entry.boot_id[1].store::<S>((boot >> 64) as u64);
         entry.attached_unix_ms.store::<S>(clock::wall_ms());
         entry.identity_generation.store::<S>(generation.into());
-        Ok(Some(Owner::new(client, generation)))
+        Ok(Some((Owner::new(client, generation), presence)))
     }
 
     /// Panics on a session that was closed, is of another store or, after a fork, of another
@@ -227,6 +249,9 @@ impl<S: Shim> Store<S> {
             let free = ClientWord { state: ClientState::Free, pid: 0, ..word };
             let _ = entry.word.compare_exchange::<S>(found, free.word());
         }
+        // Behind the entry: who finds the byte free finds that entry.
+        session.presence.lock().take();
+        self.remove_guards_of_unnamed();
         self.set_clean_mark()
     }
 

@@ -2,11 +2,11 @@
 //! window of extents with the least in them is emptied.
 
 use super::{Session, Store};
-use crate::arena::lease::{claim, reserve_stands};
+use crate::arena::lease::{can_be_claimed, claim, reserve_stands};
 use crate::arena::reserve::Reserved;
 use crate::arena::{InFlight, run};
 use crate::error::{Corruption, WriteError};
-use crate::layout::{ExtentState, ExtentWord};
+use crate::layout::ExtentState;
 use crate::region::Shim;
 
 /// Windows that are tried before it is said that there is no room.
@@ -81,8 +81,7 @@ impl<S: Shim> Store<S> {
     }
 
     fn is_free(&self, extent: u32) -> Result<bool, Corruption> {
-        Ok(self.segment.extent_word(extent)? == ExtentWord::FREE
-            && self.segment.generation(extent)?.load() != 0)
+        can_be_claimed(&self.segment, extent)
     }
 
     /// The first extent of the window with the least live units, and how many; without those that

@@ -18,6 +18,9 @@ const CLEANING_PER_BYTE: u64 = 4;
 /// Rounds of cleaning and trying again before a put is refused.
 const CLEANING_ROUNDS: u32 = 16;
 
+/// Rounds in which less is gained than cleaning is worth otherwise.
+const LAST_ROUNDS: u32 = 4;
+
 /// What a put carries besides key and value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PutOptions {
@@ -309,11 +312,25 @@ impl<S: Shim> Store<S> {
             match cleaned {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error @ WriteError::Stuck { .. }) => stuck = Some(error),
+                Err(error @ WriteError::Stuck { .. }) => {
+                    stuck = Some(error);
+                    break;
+                }
                 Err(error) => return Err(error),
             }
             if !(self.reap_in_need(session)? | self.sweep_in_need(session)) {
                 break;
+            }
+        }
+        // For the sake of this item alone.
+        if stuck.is_none() && bytes <= self.segment.geometry.extent_bytes() {
+            for _ in 0..LAST_ROUNDS {
+                if let Ok(place) = try_in(Reach::Any) {
+                    return Ok(place);
+                }
+                if !self.clean_for(session, (bytes / 8) as u32)? {
+                    break;
+                }
             }
         }
         try_in(Reach::Any).map_err(|error| match (error, stuck) {

@@ -1,21 +1,25 @@
-//! A binary semaphore between processes whose word names its owner.
+//! A binary semaphore between processes whose word names its owner, of one of two kinds.
+//!
+//! Of the other kind see `semaphore.rs`. This file has the futex.
 //!
 //! Taken with one compare-and-swap, given back with one exchange; the futex is entered only when
 //! contended. A waiter that timed out asks whether the owner lives, and takes over from a dead one
 //! by a compare-and-swap of exactly its word. All waits are timed: a releaser may die between its
 //! exchange and its wake. A living owner is never robbed, however long it is stopped.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::owner::Owner;
 use crate::region::{Cell32, Shim};
 use crate::sys::futex;
+use crate::sys::semaphore::Semaphore;
 
 /// Tries before the first sleep; a holder needs well under a microsecond.
 const SPINS: u32 = 200;
 /// The first sleep; each later one is twice as long, up to [`SLEEP_MAX`].
-const SLEEP_FIRST: Duration = Duration::from_micros(500);
-const SLEEP_MAX: Duration = Duration::from_millis(10);
+pub(super) const SLEEP_FIRST: Duration = Duration::from_micros(500);
+pub(super) const SLEEP_MAX: Duration = Duration::from_millis(10);
 
 /// How long to wait for a guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,24 +40,31 @@ pub(crate) enum Acquired {
 }
 
 /// The guard could not be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Blocked {
-    /// Who held it at the end.
-    pub(crate) holder: Owner,
-    /// How long was waited.
-    pub(crate) waited: Duration,
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Somebody holds it.
+    Blocked {
+        /// Who held it at the end.
+        holder: Owner,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The kernel refuses its semaphore.
+    Semaphore(io::Error),
 }
 
 /// The guard whose word is the given cell.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guard<'a> {
-    word: &'a Cell32,
+    pub(super) word: &'a Cell32,
+    /// Of a guard of the System V kind.
+    semaphore: Option<Semaphore>,
 }
 
 impl<'a> Guard<'a> {
     #[inline(always)]
-    pub(crate) fn new(word: &'a Cell32) -> Self {
-        Self { word }
+    pub(crate) fn new(word: &'a Cell32, semaphore: Option<Semaphore>) -> Self {
+        Self { word, semaphore }
     }
 
     /// Takes the guard for `me`. `is_dead` is asked about an owner that does not let go.
@@ -63,7 +74,10 @@ impl<'a> Guard<'a> {
         me: Owner,
         limit: WaitLimit,
         is_dead: impl Fn(Owner) -> bool,
-    ) -> Result<Acquired, Blocked> {
+    ) -> Result<Acquired, Refused> {
+        if let Some(semaphore) = self.semaphore {
+            return self.acquire_semaphore::<S>(semaphore, me, limit, is_dead);
+        }
         if self.word.compare_exchange::<S>(0, me.word()).is_ok() {
             return Ok(Acquired::Free);
         }
@@ -76,7 +90,7 @@ impl<'a> Guard<'a> {
         me: Owner,
         limit: WaitLimit,
         is_dead: impl Fn(Owner) -> bool,
-    ) -> Result<Acquired, Blocked> {
+    ) -> Result<Acquired, Refused> {
         if limit != WaitLimit::Try {
             for _ in 0..SPINS {
                 if self.word.load() == 0 && self.word.compare_exchange::<S>(0, me.word()).is_ok() {
@@ -87,7 +101,7 @@ impl<'a> Guard<'a> {
         }
         let WaitLimit::For(limit) = limit else {
             let holder = Owner::of_word(self.word.load()).unwrap_or(me);
-            return Err(Blocked { holder, waited: Duration::ZERO });
+            return Err(Refused::Blocked { holder, waited: Duration::ZERO });
         };
         let start = Instant::now();
         let mut sleep = SLEEP_FIRST;
@@ -109,7 +123,7 @@ impl<'a> Guard<'a> {
             }
             let waited = start.elapsed();
             if waited >= limit && asked {
-                return Err(Blocked { holder, waited });
+                return Err(Refused::Blocked { holder, waited });
             }
             futex::wait(self.word.futex(), waiting, sleep.min(limit.saturating_sub(waited)));
             sleep = (sleep * 2).min(SLEEP_MAX);
@@ -126,14 +140,23 @@ impl<'a> Guard<'a> {
     /// Takes the guard from exactly `dead`, which was found dead; `false` if it is not its any more.
     pub(crate) fn take_over<S: Shim>(self, me: Owner, dead: Owner) -> bool {
         let word = self.word.load();
-        Owner::of_word(word) == Some(dead)
-            && self.word.compare_exchange::<S>(word, Owner::with_waiters(me.word())).is_ok()
+        if Owner::of_word(word) != Some(dead) {
+            return false;
+        }
+        match self.semaphore {
+            None => self.word.compare_exchange::<S>(word, Owner::with_waiters(me.word())).is_ok(),
+            Some(semaphore) => self.take_over_semaphore::<S>(semaphore, me, word),
+        }
     }
 
     /// Gives the guard back and wakes a waiter if there may be one.
     #[inline]
     pub(crate) fn release<S: Shim>(self) {
-        if Owner::has_waiters(self.word.swap::<S>(0)) {
+        // The word first: a semaphore's next holder must not meet the name of one that lives.
+        let word = self.word.swap::<S>(0);
+        if let Some(semaphore) = self.semaphore {
+            semaphore.give();
+        } else if Owner::has_waiters(word) {
             futex::wake_one(self.word.futex());
         }
     }
@@ -141,7 +164,12 @@ impl<'a> Guard<'a> {
     /// Who holds it now, and whether somebody waits.
     pub(crate) fn holder(self) -> Option<(Owner, bool)> {
         let word = self.word.load();
-        Owner::of_word(word).map(|owner| (owner, Owner::has_waiters(word)))
+        let owner = Owner::of_word(word)?;
+        let waiters = match self.semaphore {
+            None => Owner::has_waiters(word),
+            Some(semaphore) => semaphore.has_waiters(),
+        };
+        Some((owner, waiters))
     }
 }
 
@@ -164,11 +192,11 @@ mod tests {
             for client in 0..4 {
                 let (region, inside) = (&region, &inside);
                 scope.spawn(move || {
-                    let guard = Guard::new(region.view::<Cell32>(64).expect("in bounds"));
+                    let guard = Guard::new(region.view::<Cell32>(64).expect("in bounds"), None);
                     let me = Owner::new(client, 3);
                     for _ in 0..rounds {
                         let got = guard.acquire::<Plain>(me, FOREVER, |_| false);
-                        assert_eq!(got, Ok(Acquired::Free));
+                        assert_eq!(got.expect("nobody holds it for long"), Acquired::Free);
                         assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
                         assert_eq!(inside.fetch_sub(1, Ordering::Relaxed), 1);
                         guard.release::<Plain>();
@@ -182,18 +210,18 @@ mod tests {
     #[test]
     fn a_dead_owner_is_followed_and_a_living_one_is_not() {
         let region = Region::private(Mapping::heap(4096));
-        let guard = Guard::new(region.view::<Cell32>(64).expect("in bounds"));
+        let guard = Guard::new(region.view::<Cell32>(64).expect("in bounds"), None);
         let (dead, me) = (Owner::new(1, 1), Owner::new(2, 1));
-        assert_eq!(guard.acquire::<Plain>(dead, FOREVER, |_| false), Ok(Acquired::Free));
+        let got = guard.acquire::<Plain>(dead, FOREVER, |_| false);
+        assert_eq!(got.expect("it is free"), Acquired::Free);
         let short = WaitLimit::For(Duration::from_millis(5));
-        let blocked = guard.acquire::<Plain>(me, short, |_| false).expect_err("it is held");
-        assert_eq!(blocked.holder, dead);
-        assert!(blocked.waited >= Duration::from_millis(5));
+        let refused = guard.acquire::<Plain>(me, short, |_| false).expect_err("it is held");
+        let Refused::Blocked { holder, waited } = refused else { panic!("{refused:?}") };
+        assert_eq!(holder, dead);
+        assert!(waited >= Duration::from_millis(5));
         assert!(!guard.take_over::<Plain>(me, Owner::new(1, 2)), "another generation");
-        assert_eq!(
-            guard.acquire::<Plain>(me, FOREVER, |owner| owner == dead),
-            Ok(Acquired::TakenOver)
-        );
+        let got = guard.acquire::<Plain>(me, FOREVER, |owner| owner == dead);
+        assert_eq!(got.expect("its owner is dead"), Acquired::TakenOver);
         guard.release::<Plain>();
         assert_eq!(guard.holder(), None);
     }

@@ -2,8 +2,9 @@
 
 mod guard;
 mod owner;
+mod semaphore;
 mod turn;
 
-pub(crate) use guard::{Acquired, Guard, WaitLimit};
+pub(crate) use guard::{Acquired, Guard, Refused, WaitLimit};
 pub(crate) use owner::Owner;
 pub(crate) use turn::{Turn, Wake};

@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use nix::unistd::{Gid, Uid};
 
 use super::map::{Mapping, resident_bytes};
 use super::object::Object;
+use super::semaphore::Ownership;
 use super::sysv::SharedSegment;
 
 /// The kinds of memory that a store can be in.
@@ -86,6 +90,29 @@ impl Holder {
             Self::Anonymous => Backing::Anonymous,
             Self::Object(object) => object.backing(),
             Self::SystemV(_) => Backing::SystemV,
+        }
+    }
+
+    /// Whose it is, and who else may use it.
+    ///
+    /// # Errors
+    /// Those of `fstat(2)` and `shmctl(2)`.
+    pub(crate) fn ownership(&self) -> io::Result<Ownership> {
+        match self {
+            Self::Private | Self::Anonymous => Ok(Ownership {
+                uid: Uid::effective().as_raw(),
+                gid: Gid::effective().as_raw(),
+                permissions: 0o600,
+            }),
+            Self::Object(object) => {
+                let metadata = object.metadata()?;
+                Ok(Ownership {
+                    uid: metadata.uid(),
+                    gid: metadata.gid(),
+                    permissions: metadata.mode() & 0o777,
+                })
+            }
+            Self::SystemV(segment) => Ok(segment.status()?.ownership),
         }
     }
 

@@ -23,7 +23,7 @@ impl FileLock {
     /// `TimedOut` if somebody holds it for so long; those of `open(2)` and `flock(2)`.
     pub(crate) fn take(descriptor: BorrowedFd<'_>, limit: Duration) -> io::Result<Self> {
         let start = Instant::now();
-        let mut file = reopen(descriptor)?;
+        let mut file = reopen(descriptor, false)?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => return Ok(Self { _file: file }),
@@ -43,7 +43,7 @@ impl FileLock {
 /// # Errors
 /// Those of `open(2)` and `flock(2)`.
 pub(crate) fn is_locked(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
-    match Flock::lock(reopen(descriptor)?, FlockArg::LockSharedNonblock) {
+    match Flock::lock(reopen(descriptor, false)?, FlockArg::LockSharedNonblock) {
         Ok(_) => Ok(false),
         Err((_, Errno::EWOULDBLOCK)) => Ok(true),
         Err((_, errno)) => Err(errno.into()),
@@ -52,12 +52,15 @@ pub(crate) fn is_locked(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
 
 /// The same file through a new open file description. Reading is enough to lock; what may only be
 /// written is opened so.
-fn reopen(descriptor: BorrowedFd<'_>) -> io::Result<File> {
+///
+/// # Errors
+/// Those of `open(2)`.
+pub(super) fn reopen(descriptor: BorrowedFd<'_>, writable: bool) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
     let mut options = File::options();
     options.custom_flags(libc::O_NONBLOCK);
-    match options.read(true).open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+    match options.read(true).write(writable).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !writable => {
             options.read(false).write(true).open(&path)
         }
         other => other,

@@ -7,8 +7,10 @@ pub(crate) mod holder;
 pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod object;
+pub(crate) mod presence;
 pub(crate) mod process;
 pub(crate) mod registry;
+pub(crate) mod semaphore;
 pub(crate) mod sysv;
 
 /// Asks the processor for a cache line; no fault, whatever the address.

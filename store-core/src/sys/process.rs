@@ -19,9 +19,23 @@ pub(crate) struct ProcessId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Liveness {
     Alive,
+    /// There is no such process.
     Dead,
-    /// It belongs to another PID namespace, or the kernel does not say: treated as alive.
+    /// All its threads have ended, and nobody has waited for it yet.
+    Zombie,
+    /// It executed another program, and has nothing of the store any more.
+    Executed,
+    /// It belongs to another PID namespace: treated as alive.
+    Foreign,
+    /// The kernel does not say: treated as alive.
     Unknown,
+}
+
+impl Liveness {
+    /// Whether it is gone for certain, as far as the store goes.
+    pub(crate) fn is_dead(self) -> bool {
+        matches!(self, Self::Dead | Self::Zombie | Self::Executed)
+    }
 }
 
 /// This process.
@@ -48,13 +62,16 @@ pub(crate) fn own_ipc_namespace() -> u64 {
 /// Whether the process `id` names still lives, as seen from this PID namespace.
 ///
 /// A zombie whose threads are all gone is dead; a leader that exited while threads run is not.
-/// Never says `Dead` of a process that lives: `kill(pid, 0)` is not asked (it says ESRCH of a live
+/// Never says of a process that lives that it is dead: `kill(pid, 0)` is not asked (it says ESRCH of a live
 /// process of another namespace), and a start time that can't be read proves nothing.
 pub(crate) fn liveness(id: &ProcessId) -> Liveness {
     // 0 of an entry: not filled in yet, and then of this namespace, since others are refused.
     let own = own_pid_namespace();
-    if own == 0 || (id.pid_namespace != 0 && id.pid_namespace != own) {
+    if own == 0 {
         return Liveness::Unknown;
+    }
+    if id.pid_namespace != 0 && id.pid_namespace != own {
+        return Liveness::Foreign;
     }
     let Some(pid) = i32::try_from(id.pid).ok().and_then(Pid::from_raw) else {
         return Liveness::Dead;
@@ -77,7 +94,7 @@ pub(crate) fn liveness(id: &ProcessId) -> Liveness {
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut fds, Some(&now)) {
-        Ok(1..) => Liveness::Dead,
+        Ok(1..) => Liveness::Zombie,
         Ok(0) => Liveness::Alive,
         Err(_) => Liveness::Unknown,
     }
@@ -105,12 +122,13 @@ mod tests {
         };
         assert_eq!(liveness(&id), Liveness::Alive);
         assert_eq!(liveness(&ProcessId { start_time: 1, ..id }), Liveness::Dead);
-        assert_eq!(liveness(&ProcessId { pid_namespace: 1, ..id }), Liveness::Unknown);
+        assert_eq!(liveness(&ProcessId { pid_namespace: 1, ..id }), Liveness::Foreign);
         child.kill().expect("kill");
         // A zombie is dead, and so is nobody.
         while liveness(&id) == Liveness::Alive {
             std::thread::yield_now();
         }
+        assert_eq!(liveness(&id), Liveness::Zombie);
         child.wait().expect("wait");
         assert_eq!(liveness(&id), Liveness::Dead);
     }

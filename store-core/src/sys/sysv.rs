@@ -7,10 +7,13 @@ use std::fs;
 use std::io;
 use std::ptr;
 
+use super::semaphore::Ownership;
+
 /// What `shmctl(IPC_STAT)` says, as far as it is of interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status {
     pub(crate) bytes: u64,
+    pub(crate) ownership: Ownership,
     /// The process that made it, as this PID namespace names it; 0 if it is of another one.
     pub(crate) creator_pid: u32,
 }
@@ -63,6 +66,11 @@ impl SharedSegment {
         let data = self.data()?;
         Ok(Status {
             bytes: data.shm_segsz as u64,
+            ownership: Ownership {
+                uid: data.shm_perm.uid,
+                gid: data.shm_perm.gid,
+                permissions: u32::from(data.shm_perm.mode) & 0o777,
+            },
             creator_pid: u32::try_from(data.shm_cpid).unwrap_or(0),
         })
     }
@@ -194,7 +202,7 @@ fn key_of(key: u32) -> libc::key_t {
     key.cast_signed()
 }
 
-fn answer(number: libc::c_int) -> io::Result<libc::c_int> {
+pub(super) fn answer(number: libc::c_int) -> io::Result<libc::c_int> {
     if number == -1 { Err(io::Error::last_os_error()) } else { Ok(number) }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 use store_benches::report::{Outcome, conclude};
-use store_benches::scratch::{Backing, Scratch};
+use store_benches::scratch::{Scratch, StoreArgs};
 use store_client::CreateOptions;
 
 use load::{Class, Load};
@@ -18,9 +18,8 @@ use load::{Class, Load};
 #[derive(Debug, Parser)]
 #[command(name = "churn")]
 struct Args {
-    /// What holds the store
-    #[arg(long, value_enum, default_value = "posix")]
-    backing: Backing,
+    #[command(flatten)]
+    store: StoreArgs,
     /// MiB of the store
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(32..))]
     size_mib: u64,
@@ -78,7 +77,7 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     };
     // The smallest items take 48 bytes, and all of the live part may be such.
     let options = CreateOptions::new(size).items(size / 100 * args.live / 48);
-    let (_scratch, writer) = Scratch::create("churn", args.backing, &options)?;
+    let (_scratch, writer) = Scratch::create("churn", args.store, options)?;
     let arena_bytes = writer.stats()?.arena_bytes;
     let mut load = Load::new(&writer, arena_bytes / 100 * args.live, args.seed);
     let mut first = None;

@@ -19,7 +19,7 @@ use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
 use store_benches::report::{self, Outcome};
-use store_benches::scratch::{Backing, Scratch};
+use store_benches::scratch::{Scratch, StoreArgs};
 use store_benches::stats::{median, rounded};
 use store_benches::tally::Tally;
 use store_benches::worker::{self, PATIENCE, Parent, Worker};
@@ -40,9 +40,8 @@ struct Args {
     /// How many writers are stopped; 50 by default, 10 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rounds: Option<u32>,
-    /// What holds the store.
-    #[arg(long, value_enum, default_value_t = Backing::Posix)]
-    backing: Backing,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Ten rounds.
     #[arg(long)]
     quick: bool,
@@ -75,6 +74,7 @@ struct Attached;
 #[derive(Serialize)]
 struct Figures {
     backing: String,
+    guard: String,
     rounds: u32,
     seed: u64,
     kills: u32,
@@ -114,7 +114,7 @@ fn work(job: Job, parent: &mut Parent) -> Result<()> {
 fn run(args: &Args) -> Result<Outcome<Figures>> {
     let rounds = args.rounds.unwrap_or(if args.quick { 10 } else { 50 });
     let options = CreateOptions::new(64 * MIB);
-    let (scratch, writer) = Scratch::create("killed-writer", args.backing, &options)?;
+    let (scratch, writer) = Scratch::create("killed-writer", args.store, options)?;
     let plan = Plan::new();
     let mut sequence = Rounds {
         writer,
@@ -145,7 +145,8 @@ fn judge(args: &Args, rounds: u32, seen: Seen, read: reader::Done) -> Outcome<Fi
     let mut tally = seen.tally;
     tally.absorb(read.tally);
     let figures = Figures {
-        backing: format!("{:?}", args.backing).to_lowercase(),
+        backing: args.store.backing_name(),
+        guard: args.store.guard.to_string(),
         rounds,
         seed: args.seed,
         kills: seen.kills,

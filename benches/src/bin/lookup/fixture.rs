@@ -9,8 +9,8 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use store_benches::records::{Stamp, fill, mix};
-use store_benches::scratch::{Backing, Scratch};
-use store_client::{CreateOptions, Reader, Writer};
+use store_benches::scratch::{Backing, Scratch, StoreArgs};
+use store_client::{CreateOptions, GuardKind, Reader, Writer};
 
 pub(crate) const VALUE_BYTES: usize = 100;
 
@@ -63,7 +63,8 @@ impl Fixture {
     pub(crate) fn build(items: u32) -> Result<Self> {
         let size = 64 * 1024 * 1024 + u64::from(items) * 320;
         let options = CreateOptions::new(size).items(u64::from(items));
-        let (scratch, writer) = Scratch::create("lookup", Backing::Posix, &options)?;
+        let args = StoreArgs { backing: Backing::Posix, guard: GuardKind::Futex };
+        let (scratch, writer) = Scratch::create("lookup", args, options)?;
         load_store(writer, items)?;
         let reader = Reader::attach(scratch.spec()).context("attaching to read")?;
         Ok(Self { items, reader, peer: load_peer(items), _scratch: scratch })

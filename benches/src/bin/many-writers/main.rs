@@ -16,7 +16,7 @@ use rand::rngs::SmallRng;
 use serde::Serialize;
 
 use store_benches::report::{self, Outcome};
-use store_benches::scratch::{Backing, Scratch};
+use store_benches::scratch::{Scratch, StoreArgs};
 use store_benches::worker;
 use store_client::{CreateOptions, Reader};
 
@@ -37,9 +37,8 @@ struct Args {
     /// Short-lived writers after them; 1000 by default, 200 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1500))]
     short_lived: Option<u32>,
-    /// What holds the store.
-    #[arg(long, value_enum, default_value_t = Backing::Posix)]
-    backing: Backing,
+    #[command(flatten)]
+    store: StoreArgs,
     /// 200 short-lived writers.
     #[arg(long)]
     quick: bool,
@@ -53,6 +52,7 @@ struct Args {
 #[derive(Serialize)]
 struct Figures {
     backing: String,
+    guard: String,
     store_bytes: u64,
     seed: u64,
     writers: u32,
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Outcome<Figures>> {
     let short_lived = args.short_lived.unwrap_or(if args.quick { 200 } else { 1000 });
     let scratch =
-        Scratch::create_empty("many-writers", args.backing, &CreateOptions::new(STORE_BYTES))?;
+        Scratch::create_empty("many-writers", args.store, CreateOptions::new(STORE_BYTES))?;
     // Only reading, so that every entry of the client table is one of theirs.
     let reader = Reader::attach(scratch.spec()).context("attaching to read")?;
 
@@ -98,7 +98,8 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     }
     let leaks = leaks::look_for(scratch.spec(), &reader)?;
     let figures = Figures {
-        backing: format!("{:?}", args.backing).to_lowercase(),
+        backing: args.store.backing_name(),
+        guard: args.store.guard.to_string(),
         store_bytes: STORE_BYTES,
         seed: args.seed,
         writers: args.writers,

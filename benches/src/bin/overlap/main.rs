@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use store_benches::records::{Stamp, fill};
 use store_benches::report::{self, Outcome};
-use store_benches::scratch::{Backing, Scratch};
+use store_benches::scratch::{Scratch, StoreArgs};
 use store_benches::stats::rounded;
 use store_benches::tally::Tally;
 use store_benches::worker::{self, PATIENCE, Parent, Worker};
@@ -35,9 +35,8 @@ struct Args {
     /// How long they run; 60 by default, 5 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=120))]
     seconds: Option<u64>,
-    /// What holds the store.
-    #[arg(long, value_enum, default_value_t = Backing::Posix)]
-    backing: Backing,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Five seconds.
     #[arg(long)]
     quick: bool,
@@ -85,6 +84,7 @@ struct Done {
 #[derive(Serialize)]
 struct Figures {
     backing: String,
+    guard: String,
     seconds: f64,
     seed: u64,
     keys: usize,
@@ -121,7 +121,7 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     // About 13 MiB are live. Whole extents become free only when the last of their items was
     // overwritten, which takes some times as much; cleaning is not needed with this much room.
     let options = CreateOptions::new(512 * MIB);
-    let (scratch, writer) = Scratch::create("overlap", args.backing, &options)?;
+    let (scratch, writer) = Scratch::create("overlap", args.store, options)?;
     load(&writer, &keyset)?;
 
     let job = |role, number: u64| Job {
@@ -144,7 +144,8 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
         eprintln!("check: {violation}");
     }
     let figures = Figures {
-        backing: format!("{:?}", args.backing).to_lowercase(),
+        backing: args.store.backing_name(),
+        guard: args.store.guard.to_string(),
         seconds: rounded(elapsed.as_secs_f64(), 2),
         seed: args.seed,
         keys: keyset.len(),

@@ -1,0 +1,222 @@
+//! Who counts as alive: processes that executed another program, zombies, other PID namespaces.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, execv, fork};
+use store_client::{
+    AttachError, ClientState, CreateOptions, GuardKind, Reader, Spec, WriteError, Writer, create,
+    destroy,
+};
+
+/// The store that a helper uses.
+const STORE: &str = "CISTERN_TEST_STORE";
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A store, removed at the end.
+struct Named(Spec);
+
+impl Named {
+    fn new(test: &str) -> Named {
+        let name = format!("posix:test-{test}-{}", std::process::id());
+        Named(name.parse().expect("a spec"))
+    }
+
+    fn create(&self, guard: GuardKind) -> Writer {
+        let writer = create(&self.0, &CreateOptions::new(2 << 20).guard(guard)).expect("a store");
+        writer.put(b"k", b"v").expect("a put");
+        writer
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = destroy(&self.0);
+    }
+}
+
+/// A child process, killed and waited for at the end.
+struct Forked(Pid);
+
+impl Forked {
+    /// One that does `work`, which does not return.
+    fn new(work: impl FnOnce()) -> Forked {
+        #[expect(unsafe_code, reason = "fork is what is tested")]
+        // SAFETY: the child uses the store only, and never comes back to the test.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Parent { child } => Forked(child),
+            ForkResult::Child => {
+                work();
+                std::process::abort()
+            }
+        }
+    }
+
+    fn state(&self, writer: &Writer) -> Option<ClientState> {
+        let clients = writer.info().expect("info").clients;
+        clients.iter().find(|client| client.pid == self.0.as_raw() as u32).map(|c| c.state)
+    }
+
+    fn holds(&self, writer: &Writer) -> bool {
+        let held = writer.held_guards().expect("guards");
+        held.iter().any(|guard| guard.pid == self.0.as_raw() as u32)
+    }
+
+    fn stat(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.0)).expect("it is there")
+    }
+
+    fn kill(&self) {
+        kill(self.0, Signal::SIGKILL).expect("sends");
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGKILL);
+        let _ = waitpid(self.0, None);
+    }
+}
+
+/// A thread that puts one key without end. Returns when it has begun.
+fn put_in_a_thread(writer: Writer) {
+    writer.put(b"mine", b"v").expect("a put");
+    std::thread::spawn(move || while writer.put(b"k", &[1; 700]).is_ok() {});
+    std::thread::sleep(Duration::from_millis(3));
+}
+
+#[track_caller]
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LIMIT, "{what}");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+#[test]
+fn a_process_that_executed_another_program_is_gone() {
+    for guard in [GuardKind::Futex, GuardKind::SystemV] {
+        let named = Named::new(&format!("exec-{guard}"));
+        let writer = named.create(guard);
+        let (start, mut taken_over) = (Instant::now(), 0);
+        while taken_over == 0 {
+            assert!(start.elapsed() < LIMIT, "it was never caught in a put");
+            let spec = named.0.clone();
+            let child = Forked::new(|| {
+                put_in_a_thread(Writer::attach(&spec).expect("attaches"));
+                let _ = execv(c"/bin/sleep", &[c"sleep", c"600"]);
+            });
+            until("it executes sleep", || child.stat().contains("(sleep)"));
+            until("it is told", || child.state(&writer) == Some(ClientState::Executed));
+            let held = child.holds(&writer);
+            let start = Instant::now();
+            writer.put(b"k", b"mine").expect("its holder is gone");
+            assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+            taken_over += u32::from(held);
+            assert_eq!(writer.reap().expect("reaps").clients, 1);
+            assert_eq!(child.state(&writer), None);
+        }
+        assert_eq!(writer.check(|_, _| {}).violations, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_program_that_maps_the_store_still_is_not_robbed() {
+    let named = Named::new("maps");
+    let writer = named.create(GuardKind::Futex);
+    let spec = named.0.clone();
+    let child = Forked::new(|| {
+        put_in_a_thread(Writer::attach(&spec).expect("attaches"));
+        let program = std::env::current_exe().expect("this program");
+        let program = CString::new(program.as_os_str().as_bytes()).expect("a path");
+        let store = CString::new(format!("{STORE}={spec}")).expect("a name");
+        let arguments = [c"helper", c"--ignored", c"--exact", c"helper_that_maps"];
+        let _ = nix::unistd::execve(&program, &arguments, &[store.as_c_str()]);
+    });
+    until("it executes itself, and maps", || {
+        let pid = child.0;
+        let program = std::fs::read(format!("/proc/{pid}/cmdline")).expect("it is there");
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("it is there");
+        program.starts_with(b"helper") && maps.contains("cistern.test-maps")
+    });
+    assert_eq!(child.state(&writer), Some(ClientState::Alive));
+}
+
+#[test]
+#[ignore = "a program for another test"]
+fn helper_that_maps() {
+    let Ok(store) = std::env::var(STORE) else { return };
+    let _reader = Reader::attach(&store.parse().expect("a spec")).expect("attaches");
+    std::thread::sleep(2 * LIMIT);
+}
+
+#[test]
+fn a_leader_that_ended_before_its_threads_lives() {
+    let named = Named::new("leader");
+    let writer = named.create(GuardKind::Futex);
+    let spec = named.0.clone();
+    let child = Forked::new(|| {
+        put_in_a_thread(Writer::attach(&spec).expect("attaches"));
+        #[expect(unsafe_code, reason = "ends the first thread only")]
+        // SAFETY: the thread ends; what it had on its stack is not used by the other one.
+        unsafe {
+            nix::libc::syscall(nix::libc::SYS_exit, 0);
+        }
+    });
+    until("its first thread ends", || child.stat().contains(") Z "));
+    assert_eq!(child.state(&writer), Some(ClientState::Alive));
+    // Stopped with a guard in its hand it is not robbed.
+    writer.set_guard_deadline(Duration::from_millis(30)).expect("a deadline");
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < LIMIT, "it was never caught in a put");
+        kill(child.0, Signal::SIGSTOP).expect("sends");
+        std::thread::sleep(Duration::from_millis(20));
+        if child.holds(&writer) {
+            break;
+        }
+        kill(child.0, Signal::SIGCONT).expect("sends");
+        std::thread::sleep(Duration::from_micros(700));
+    }
+    assert!(matches!(writer.put(b"k", b"mine"), Err(WriteError::Stuck { .. })));
+    child.kill();
+    until("it ends", || child.state(&writer) == Some(ClientState::Zombie));
+    writer.put(b"k", b"mine").expect("its holder is dead");
+}
+
+#[test]
+fn a_writer_of_another_pid_namespace_is_refused_and_a_reader_is_not() {
+    let named = Named::new("namespace");
+    let _writer = named.create(GuardKind::Futex);
+    let may = Command::new("unshare").args(["--pid", "--fork", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no new PID namespaces here");
+        return;
+    }
+    let helper = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--ignored", "--exact", "helper_in_another_namespace"])
+        .env(STORE, named.0.to_string())
+        .output()
+        .expect("it starts");
+    assert!(helper.status.success(), "{}", String::from_utf8_lossy(&helper.stdout));
+}
+
+#[test]
+#[ignore = "a program for another test"]
+fn helper_in_another_namespace() {
+    let Ok(store) = std::env::var(STORE) else { return };
+    let spec: Spec = store.parse().expect("a spec");
+    let refused = Writer::attach(&spec).expect_err("its writer can't be seen from here");
+    assert!(matches!(refused, AttachError::ForeignPidNamespace { .. }), "{refused}");
+    let reader = Reader::attach(&spec).expect("readers are no clients");
+    assert_eq!(reader.get(b"k").expect("a get").as_deref(), Some(&b"v"[..]));
+    let states: Vec<_> = reader.info().expect("info").clients.iter().map(|c| c.state).collect();
+    assert_eq!(states, [ClientState::ForeignNamespace]);
+}

@@ -1,0 +1,214 @@
+//! The semaphores of a store whose guards are System V semaphores: making, finding, removing them.
+//!
+//! A set is made whole before its id is stored, by a compare-and-swap, in the superblock. The words
+//! of the guards decide who holds them, so it does no harm to make a set anew: for a store that
+//! came through a reboot, or whose set somebody removed.
+
+use std::io;
+use std::sync::atomic::{Ordering, fence};
+
+use super::Store;
+use crate::config::GuardKind;
+use crate::error::{AttachError, Corruption};
+use crate::layout::{
+    CLEANERS_MAX, FEATURE_OTHER_GUARD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, Superblock,
+};
+use crate::recovery::state_of;
+use crate::region::{Region, Shim};
+use crate::sys::clock;
+use crate::sys::holder::Backing;
+use crate::sys::process::own_ipc_namespace;
+use crate::sys::semaphore::{self, SemaphoreSet, VALUE_MAX};
+
+/// Semaphores behind those of the guards: what tells the store that a set is of. The first one has
+/// [`MARK`], the others 15 bits each of the store's id.
+const IDENTITY: usize = 10;
+/// `CI`.
+const MARK: u16 = 0x4349;
+
+impl<S: Shim> Store<S> {
+    /// The kind of its guards.
+    pub(super) fn guard_kind(&self) -> GuardKind {
+        kind_of(self.segment.superblock())
+    }
+
+    /// Finds the semaphores of the guards, or makes them, if the guards are of that kind. Of a
+    /// private store they are not, whatever its bytes say.
+    ///
+    /// # Errors
+    /// `ForeignGuards`; `GuardLimit`; `PermissionDenied`; `System`; `Corruption` for a kind that
+    /// there is not.
+    pub(super) fn open_guards(&self) -> Result<(), AttachError> {
+        if self.segment.region.holder().backing() == Backing::Private {
+            return Ok(());
+        }
+        let superblock = self.segment.superblock();
+        let kind = superblock.guard_kind.load();
+        let other = superblock.features_to_write.load() & FEATURE_OTHER_GUARD != 0;
+        match (other, kind) {
+            (false, GUARD_FUTEX) => return Ok(()),
+            (true, GUARD_SYSTEM_V) => {}
+            _ => return Err(Corruption { what: "the kind of the guards", offset: 72 }.into()),
+        }
+        let set = self.find_or_make_set()?;
+        self.segment.set_semaphores(set);
+        Ok(())
+    }
+
+    /// [`Store::open_guards`] for one who has a client entry: the last client of an unnamed store
+    /// may have removed them before it could see that entry.
+    pub(super) fn open_guards_registered(&self) -> Result<(), AttachError> {
+        if self.is_unnamed() { self.open_guards() } else { Ok(()) }
+    }
+
+    /// Whether nobody can destroy it: it goes by itself.
+    fn is_unnamed(&self) -> bool {
+        matches!(self.segment.region.holder().backing(), Backing::Memfd | Backing::Anonymous)
+    }
+
+    /// Removes the semaphores of a store that goes by itself, if no client is left. The next one
+    /// makes them anew.
+    pub(super) fn remove_guards_of_unnamed(&self) {
+        if !self.is_unnamed() || self.has_living_clients() {
+            return;
+        }
+        let Ok(Some(set)) = set_of(&self.segment.region) else { return };
+        let guard_set = &self.segment.superblock().guard_set;
+        let found = guard_set.load_acquire();
+        if GuardSetWord::of(found).is_none_or(|word| word.id != set.id())
+            || guard_set.compare_exchange::<S>(found, 0).is_err()
+        {
+            return;
+        }
+        // Of a client that registered and this one, one sees the other.
+        fence(Ordering::SeqCst);
+        if self.has_living_clients() && guard_set.compare_exchange::<S>(0, found).is_ok() {
+            return;
+        }
+        let _ = set.remove();
+    }
+
+    fn has_living_clients(&self) -> bool {
+        let lives = |client| state_of(&self.segment, client).is_some_and(|state| !state.is_dead());
+        (0..self.segment.geometry.clients).any(lives)
+    }
+
+    fn find_or_make_set(&self) -> Result<SemaphoreSet, AttachError> {
+        let system = |call| {
+            move |source: io::Error| {
+                let name = self.name.clone();
+                match (source.raw_os_error(), semaphore::limit_of(&source)) {
+                    (Some(libc::EACCES), _) => {
+                        AttachError::PermissionDenied { name, access: "writing" }
+                    }
+                    (_, Some(limit)) if call == "semget" => {
+                        AttachError::GuardLimit { name, limit: limit.name, value: limit.value }
+                    }
+                    _ => AttachError::System { call, name, source },
+                }
+            }
+        };
+        let superblock = self.segment.superblock();
+        let ipc_namespace = own_ipc_namespace() as u32;
+        let values = values(superblock);
+        // Pairs with the fence of `remove_guards_of_unnamed`.
+        fence(Ordering::SeqCst);
+        loop {
+            let found = superblock.guard_set.load_acquire();
+            if let Some(word) = GuardSetWord::of(found) {
+                if is_foreign(word, ipc_namespace) {
+                    return Err(AttachError::ForeignGuards { name: self.name.clone() });
+                }
+                let set = SemaphoreSet::of_id(word.id);
+                if is_of_store(set, &values).map_err(system("semctl"))? {
+                    return Ok(set);
+                }
+            }
+            let ownership = self.segment.region.holder().ownership().map_err(system("fstat"))?;
+            // Dies before it is named: a set that nobody knows.
+            let set = SemaphoreSet::create(&values, ownership).map_err(system("semget"))?;
+            let word = GuardSetWord { id: set.id(), ipc_namespace }.word();
+            if superblock.guard_set.compare_exchange::<S>(found, word).is_ok() {
+                return Ok(set);
+            }
+            // Another one was faster.
+            let _ = set.remove();
+        }
+    }
+}
+
+fn kind_of(superblock: &Superblock) -> GuardKind {
+    match superblock.guard_kind.load() {
+        GUARD_SYSTEM_V => GuardKind::SystemV,
+        _ => GuardKind::Futex,
+    }
+}
+
+/// What the semaphores of a store's set are made with: 1 for each guard, then its identity.
+fn values(superblock: &Superblock) -> Vec<u16> {
+    // More stripes than that are refused when a store is attached.
+    let guards = superblock.stripes_count.load().min(4096) as usize + CLEANERS_MAX;
+    let uuid = u128::from(superblock.uuid[0].load()) | u128::from(superblock.uuid[1].load()) << 64;
+    let parts = (0..IDENTITY - 1).map(|part| (uuid >> (15 * part)) as u16 & VALUE_MAX);
+    std::iter::repeat_n(1, guards).chain([MARK]).chain(parts).collect()
+}
+
+/// Whether a set is there, and the one of the store whose set is made with these values.
+fn is_of_store(set: SemaphoreSet, values: &[u16]) -> io::Result<bool> {
+    let matches = || {
+        if set.count()? != values.len() {
+            return Ok(false);
+        }
+        for (at, expected) in values.iter().enumerate().skip(values.len() - IDENTITY) {
+            // There are a few thousand at most.
+            if set.semaphore(at as u16).value()? != *expected {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    matches().or_else(|error: io::Error| match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EIDRM) => Ok(false),
+        _ => Err(error),
+    })
+}
+
+fn is_foreign(word: GuardSetWord, own: u32) -> bool {
+    word.ipc_namespace != 0 && own != 0 && word.ipc_namespace != own
+}
+
+/// The set of the store in a region, if there is one that this process can see.
+fn set_of(region: &Region) -> io::Result<Option<SemaphoreSet>> {
+    let Ok(superblock) = region.view::<Superblock>(0) else { return Ok(None) };
+    let boot = clock::boot_id();
+    let same_boot = superblock.boot_id[0].load() == boot as u64
+        && superblock.boot_id[1].load() == (boot >> 64) as u64;
+    let named = GuardSetWord::of(superblock.guard_set.load());
+    let Some(word) =
+        named.filter(|word| same_boot && !is_foreign(*word, own_ipc_namespace() as u32))
+    else {
+        return Ok(None);
+    };
+    let set = SemaphoreSet::of_id(word.id);
+    Ok(is_of_store(set, &values(superblock))?.then_some(set))
+}
+
+/// Removes the semaphores of a store that was destroyed. Who waits for one is told that the store
+/// was. What can't be removed is left.
+pub(super) fn remove_guards(region: &Region) {
+    if let Ok(Some(set)) = set_of(region) {
+        let _ = set.remove();
+    }
+}
+
+/// Gives the semaphores the owner and mode that the store has.
+///
+/// # Errors
+/// Those of `semctl(2)`: `EPERM`.
+pub(super) fn own_guards<S: Shim>(store: &Store<S>) -> io::Result<()> {
+    let region = &store.segment.region;
+    match set_of(region)? {
+        Some(set) => set.set(region.holder().ownership()?),
+        None => Ok(()),
+    }
+}
