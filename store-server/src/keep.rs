@@ -112,7 +112,7 @@ fn announce(config: &Config, info: &Info, made: bool, items: u64, log: &Log) {
                 "planned_items": info.planned_items,
                 "mode": info.mode.to_string(),
                 "hash": info.hash,
-                "guard": info.guard,
+                "guard": info.guard.to_string(),
                 "checksums": info.checksums,
             }),
         );

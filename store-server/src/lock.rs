@@ -1,16 +1,14 @@
 //! One server for each store: a lock that ends with its process, however that ends.
 //!
-//! It is a record lock (`fcntl(2)`, `F_SETLK`) of one byte far behind the end of the store's own
+//! It is a lock (`fcntl(2)`, `F_OFD_SETLK`) of one byte far behind the end of the store's own
 //! object, so whoever may not write the store can't hold it, and a store that is made anew has a
-//! lock of its own. The kernel tells who holds it, and a forked child does not. A System V segment
-//! has no descriptor: a file in `/dev/shm` with the store's id in its name has the lock then.
-//!
-//! Such a lock goes when its process closes any descriptor of the object, so it is taken when the
-//! store was made and given to its owner, and nothing opens the object again until the server ends.
+//! lock of its own. It belongs to a descriptor of the server's own, opened anew: one that was
+//! passed is shared with whoever passed it. A System V segment has no descriptor: a file in
+//! `/dev/shm` with the store's id in its name has the lock then.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -37,28 +35,31 @@ const TIDYING: Duration = Duration::from_millis(100);
      store to it", holder(*pid)
 )]
 pub(crate) struct Kept {
-    /// Its process; 0 if it is of another PID namespace.
+    /// Its process; 0 if it can't be told: it is another user's, or of another PID namespace.
     pub(crate) pid: i32,
 }
 
 fn holder(pid: i32) -> String {
     match pid {
-        0 => "a server in another PID namespace".to_owned(),
+        0 => "another server".to_owned(),
         pid => format!("process {pid}"),
     }
 }
 
 /// The lock of a System V store, in its file.
 #[derive(Debug)]
-struct LockFile {
+pub(crate) struct LockFile {
     path: PathBuf,
     _file: File,
 }
 
-/// The lock, until it is dropped or the process ends. That of an object ends with the store's handle.
+/// The lock, until it is dropped or the process ends.
 #[derive(Debug)]
-pub(crate) struct ServerLock {
-    _file: Option<LockFile>,
+pub(crate) enum ServerLock {
+    /// Of the store's object.
+    Object { _file: File },
+    /// Of a file beside it.
+    Beside { _file: LockFile },
 }
 
 impl ServerLock {
@@ -69,10 +70,12 @@ impl ServerLock {
     pub(crate) fn take(writer: &Writer) -> anyhow::Result<ServerLock> {
         match writer.descriptor() {
             Some(descriptor) => {
-                lock(descriptor)?;
-                Ok(ServerLock { _file: None })
+                let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+                let file = File::options().read(true).write(true).open(path)?;
+                lock(&file)?;
+                Ok(ServerLock::Object { _file: file })
             }
-            None => Ok(ServerLock { _file: Some(LockFile::take(&writer.info()?.uuid)?) }),
+            None => Ok(ServerLock::Beside { _file: LockFile::take(&writer.info()?.uuid)? }),
         }
     }
 }
@@ -91,7 +94,7 @@ impl LockFile {
                 );
                 anyhow::Error::new(error).context(text)
             })?;
-            match lock(file.as_fd()) {
+            match lock(&file) {
                 // One that tidies has it for a moment.
                 Err(error) if error.is::<Kept>() && start.elapsed() < TIDYING => {
                     std::thread::sleep(TIDYING / 10);
@@ -124,7 +127,7 @@ fn tidy() {
         }
         let Ok(file) = options().open(&path) else { continue };
         // Who opened it meanwhile sees, once it has the lock, that the file is gone.
-        if lock(file.as_fd()).is_ok() && leads_to(&path, &file) {
+        if lock(&file).is_ok() && leads_to(&path, &file) {
             let _ = std::fs::remove_file(&path);
         }
     }
@@ -156,24 +159,43 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-fn lock(descriptor: BorrowedFd<'_>) -> anyhow::Result<()> {
+fn lock(file: &File) -> anyhow::Result<()> {
     loop {
-        match fcntl(descriptor, FcntlArg::F_SETLK(&record())) {
-            Err(Errno::EAGAIN | Errno::EACCES) => {}
-            Err(Errno::EINTR) => continue,
-            other => {
-                other.map_err(|errno| {
-                    anyhow::anyhow!("locking the store for this server: {errno}")
-                })?;
-                return Ok(());
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&record())) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => {
+                return Err(Kept { pid: holder_of(file.metadata()?.ino()) }.into());
             }
-        }
-        let mut held = record();
-        fcntl(descriptor, FcntlArg::F_GETLK(&mut held))?;
-        if i32::from(held.l_type) != libc::F_UNLCK {
-            return Err(Kept { pid: held.l_pid }.into());
+            Err(errno) => anyhow::bail!("locking the store for this server: {errno}"),
         }
     }
+}
+
+/// The process that has the byte of this file locked, as far as this one may know: the kernel names
+/// no process for such a lock, but shows it with the descriptor that it belongs to.
+fn holder_of(inode: u64) -> i32 {
+    let inode = format!(":{inode}");
+    let is_it = |line: &str| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "OFDLCK");
+        line.starts_with("lock:")
+            && words.next().is_some()
+            && words.any(|word| word.ends_with(&inode))
+            && line.contains(&AT.to_string())
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        for info in std::fs::read_dir(process.path().join("fdinfo")).into_iter().flatten().flatten()
+        {
+            if std::fs::read_to_string(info.path()).is_ok_and(|text| text.lines().any(is_it)) {
+                return pid;
+            }
+        }
+    }
+    0
 }
 
 fn record() -> libc::flock {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use store_client::{CreateOptions, HashKind, Mode, Spec};
+use store_client::{CreateOptions, GuardKind, HashKind, Mode, Spec};
 
 use crate::values::{Format, Group, Items, Millis, Permissions, Setting, Size, User};
 
@@ -53,6 +53,10 @@ pub(crate) struct Settings {
     /// Hash of the keys: rapidhash, or siphash if strangers choose the keys [default: rapidhash]
     #[arg(long, value_name = "HASH", help_heading = MAKING)]
     pub(crate) hash: Option<Setting<HashKind>>,
+
+    /// Guards of writers: futex, or sysv for System V semaphores [default: futex]
+    #[arg(long, value_name = "GUARD", help_heading = MAKING)]
+    pub(crate) guard: Option<Setting<GuardKind>>,
 
     /// Whether each item carries a checksum [default: true for files, else false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = MAKING)]
@@ -102,6 +106,7 @@ impl Settings {
         let options = with(options, self.extent_size, CreateOptions::extent_size);
         let options = with(options, self.mode, CreateOptions::mode);
         let options = with(options, self.hash, CreateOptions::hash);
+        let options = with(options, self.guard, CreateOptions::guard);
         let options = with(options, self.checksums.map(Setting), CreateOptions::checksums);
         let options = with(options, self.permissions, CreateOptions::permissions);
         let options = with(options, self.group, CreateOptions::group);
@@ -121,6 +126,7 @@ impl Settings {
             max_size: self.max_size.or(self.size),
             mode: self.mode.or(made.then_some(Setting(Mode::Store))),
             hash: self.hash.or(made.then_some(Setting(HashKind::Rapidhash))),
+            guard: self.guard.or(made.then_some(Setting(GuardKind::Futex))),
             checksums: self.checksums.or(made.then_some(is_file)),
             permissions: self.permissions.or(made.then_some(Setting(Permissions(0o600)))),
             store: Some(Setting(store)),

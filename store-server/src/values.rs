@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use nix::unistd;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
-use store_client::{HashKind, Mode, Spec};
+use store_client::{GuardKind, HashKind, Mode, Spec};
 
 /// A kind of value that has a text.
 pub(crate) trait Value: Sized + fmt::Display {
@@ -278,6 +278,14 @@ fn in_range(what: &str, text: &str, range: std::ops::RangeInclusive<u64>) -> Res
 
 impl Value for Mode {
     const EXPECTED: &'static str = "\"store\" or \"cache\"";
+
+    fn of_text(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Value for GuardKind {
+    const EXPECTED: &'static str = "\"futex\" or \"sysv\"";
 
     fn of_text(text: &str) -> Result<Self, String> {
         text.parse()

@@ -18,6 +18,8 @@ const CLEANING_PER_BYTE: u64 = 4;
 /// Rounds of cleaning and trying again before a put is refused.
 const CLEANING_ROUNDS: u32 = 16;
 
+/// How often a put that was refused looks again, because much is free all the same.
+const FULL_AGAIN_MAX: u32 = 16;
 /// Rounds in which less is gained than cleaning is worth otherwise.
 const LAST_ROUNDS: u32 = 4;
 
@@ -292,6 +294,23 @@ impl<S: Shim> Store<S> {
     ) -> Result<Reserved<'_, S>, WriteError> {
         self.assert_usable(session);
         let bytes = header.shape().bytes;
+        for _ in 0..FULL_AGAIN_MAX {
+            match self.reserve_once(session, bytes) {
+                // Somebody made room, or had it for a moment only, while this one looked.
+                Err(WriteError::Full(full))
+                    if bytes <= self.extent_bytes() && full.free >= self.extent_bytes() => {}
+                other => return other,
+            }
+            std::thread::yield_now();
+        }
+        self.reserve_once(session, bytes)
+    }
+
+    fn extent_bytes(&self) -> u64 {
+        self.segment.geometry.extent_bytes()
+    }
+
+    fn reserve_once(&self, session: &Session, bytes: u64) -> Result<Reserved<'_, S>, WriteError> {
         let try_in = |reach| reserve::reserve(&self.segment, &session.lease, bytes, reach);
         let mut stuck = None;
         // Others may take what was cleaned, so the number of rounds is bounded, not fixed.
