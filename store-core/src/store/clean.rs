@@ -205,10 +205,13 @@ impl<S: Shim> Store<S> {
         stuck.map_or(Ok(Step::Nothing), Err)
     }
 
-    /// The victim that was begun, if it is still the extent that was meant.
+    /// The victim that was begun, if it is still the extent that was meant. One that became suspect
+    /// since is chosen anew, to be recounted.
     fn current_victim(&self, cleaner: &Cleaner) -> Result<Option<(Victim, u32)>, Corruption> {
         let Some((victim, from)) = cleaner.victim() else { return Ok(None) };
-        Ok(self.stands(victim)?.then_some((victim, from)))
+        let goes_on =
+            self.stands(victim)? && (victim.recount || !self.is_suspect(victim.extent)?);
+        Ok(goes_on.then_some((victim, from)))
     }
 
     /// Whether a victim is still sealed and in the same use.
