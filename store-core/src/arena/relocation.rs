@@ -1,5 +1,6 @@
-//! Room for the items that a cleaner moves: its own destination, which no put may fill, so that a
-//! victim that was begun can be emptied.
+//! Room for the items that a cleaner moves: its own destination, so that a victim that was begun can
+//! be emptied. A put reserves there only in the end, and only while what is kept for cleaners is
+//! free besides.
 
 use super::in_flight::InFlight;
 use super::lease::{can_be_claimed, claim, left};

@@ -47,7 +47,7 @@ pub(crate) enum ExtentState {
     RunHead,
     /// A later extent of one large item.
     RunBody,
-    /// Takes the items that a cleaner moves, and no others.
+    /// Takes the items that a cleaner moves; others only if nothing else has the room.
     Relocation,
     /// Free as soon as nobody has it pinned any more.
     Pinned,
