@@ -49,7 +49,7 @@ pub(crate) fn registration(store: &Store) -> Option<(i32, String)> {
     let places = [
         "/run/cistern".to_owned(),
         format!("/run/user/{uid}/cistern"),
-        format!("/tmp/cistern-{uid}"),
+        format!("/dev/shm/cistern-{uid}"),
     ];
     places.iter().find_map(|place| {
         let path = format!("{place}/{name}");
@@ -403,7 +403,7 @@ fn a_user_has_a_registry_of_its_own() {
     };
     as_nobody(&["create", "--size", "4MiB"]).exits(0);
     as_nobody(&["put", "k", "v"]).exits(0);
-    let path = format!("/tmp/cistern-65534/{}", store.spec.trim_start_matches("sysv:"));
+    let path = format!("/dev/shm/cistern-65534/{}", store.spec.trim_start_matches("sysv:"));
     assert!(std::path::Path::new(&path).exists());
     // Another user does not find it by name, and does not take it for a leak.
     store.kv(["get", "k"]).fails(3, "");
@@ -412,7 +412,7 @@ fn a_user_has_a_registry_of_its_own() {
     assert!(listed.iter().any(|one| one.name == store.spec && one.owner_uid == 65_534));
     as_nobody(&["rm", "--yes"]).exits(0);
     assert!(!std::path::Path::new(&path).exists());
-    let _ = std::fs::remove_dir("/tmp/cistern-65534");
+    let _ = std::fs::remove_dir("/dev/shm/cistern-65534");
 }
 
 /// Runs shell commands in an IPC namespace of their own, where `$0` is the program.

@@ -27,10 +27,11 @@ const DIRECTORY: &str = "/run/cistern";
 /// The first line of a registration.
 const HEADING: &str = "cistern system-v 1";
 
-/// The registries of one user, by precedence: `/run/user/UID/cistern`, then `/tmp/cistern-UID`.
-/// Both have mode 0700.
+/// The registries of one user, by precedence: `/run/user/UID/cistern`, then
+/// `/dev/shm/cistern-UID`, which like the segments ends with the boot and which nobody tidies up
+/// before (as is done to `/tmp`). Both have mode 0700.
 fn user_directories(uid: u32) -> [PathBuf; 2] {
-    [format!("/run/user/{uid}/cistern").into(), format!("/tmp/cistern-{uid}").into()]
+    [format!("/run/user/{uid}/cistern").into(), format!("/dev/shm/cistern-{uid}").into()]
 }
 
 /// What a registration says.
@@ -75,7 +76,7 @@ pub(crate) fn find(name: &str) -> io::Result<Option<Registration>> {
 /// # Errors
 /// `EEXIST`; `EACCES` where no directory can be written or belongs to somebody else.
 pub(crate) fn create(name: &str) -> io::Result<(Registration, FileLock)> {
-    let mut refused = io::Error::from(io::ErrorKind::PermissionDenied);
+    let mut refused = Vec::new();
     for place in own_order() {
         let made = make_directory(&place).and_then(|()| match open_directory(&place)? {
             Some(directory) => Registration::create(directory, name),
@@ -83,11 +84,12 @@ pub(crate) fn create(name: &str) -> io::Result<(Registration, FileLock)> {
         });
         match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-            Err(error) => refused = error,
+            Err(error) => refused.push(format!("{}: {error}", place.path.display())),
             made => return made,
         }
     }
-    Err(refused)
+    let what = format!("no directory to register it in ({})", refused.join("; "));
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
 }
 
 /// The names that are registered for segments made by `creator`, as far as this process may look.
@@ -138,11 +140,7 @@ fn open_directory(place: &Place) -> io::Result<Option<OwnedFd>> {
 }
 
 fn unsafe_directory(place: &Place) -> io::Error {
-    let what = format!(
-        "{} is not a directory of user {} that only this user can write to",
-        place.path.display(),
-        place.owner
-    );
+    let what = format!("no directory of user {} that only this user can write to", place.owner);
     io::Error::new(io::ErrorKind::PermissionDenied, what)
 }
 
