@@ -9,7 +9,7 @@ use std::process;
 use std::str::FromStr;
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::dup;
 
@@ -26,13 +26,14 @@ pub enum Backing {
     Sysv,
     /// A memfd, whose descriptor the other processes inherit.
     Memfd,
+    /// Shared anonymous memory, which forked processes inherit.
+    Anon,
 }
 
-/// How a program makes its store; for its command line. Anonymous memory is missing: it reaches
-/// forked processes only, and the workers are programs of their own.
+/// How a program makes its store; for its command line.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct StoreArgs {
-    /// What holds the store. Not anonymous memory: the workers are executed, and can't inherit it.
+    /// What holds the store.
     #[arg(long, value_enum, default_value_t = Backing::Posix)]
     pub backing: Backing,
     /// What the guards of writers are.
@@ -50,8 +51,8 @@ impl StoreArgs {
 /// The store of this run. Make it before any thread is started, so that all inherit its signals.
 #[derive(Debug)]
 pub struct Scratch {
-    name: String,
-    spec: Spec,
+    /// Anonymous memory has none.
+    spec: Option<Spec>,
     /// Of a memfd: what workers inherit.
     _descriptor: Option<OwnedFd>,
 }
@@ -64,15 +65,19 @@ impl Scratch {
         options: CreateOptions,
     ) -> Result<(Self, Writer)> {
         let options = options.guard(args.guard);
-        if args.backing == Backing::Memfd {
-            return Self::memfd(&options);
+        match args.backing {
+            Backing::Memfd => return Self::memfd(&options),
+            Backing::Anon => {
+                let writer = Writer::anonymous(&options).context("mapping anonymous memory")?;
+                return Ok((Self { spec: None, _descriptor: None }, writer));
+            }
+            Backing::Posix | Backing::File | Backing::Sysv => {}
         }
         let name = name_of(program, args.backing)?;
         let spec = Spec::from_str(&name)?;
         let writer = create(&spec, &options).with_context(|| format!("creating {name}"))?;
-        let scratch = Self { name, spec, _descriptor: None };
-        scratch.remove_on_signal()?;
-        Ok((scratch, writer))
+        remove_on_signal(&spec)?;
+        Ok((Self { spec: Some(spec), _descriptor: None }, writer))
     }
 
     /// Goes with its last mapping and descriptor, whichever way the run ends.
@@ -82,45 +87,46 @@ impl Scratch {
         // Another one, which executed programs inherit.
         let descriptor = dup(own).context("duplicating a descriptor")?;
         let spec = Spec::Fd(descriptor.as_raw_fd());
-        Ok((Self { name: spec.to_string(), spec, _descriptor: Some(descriptor) }, writer))
+        Ok((Self { spec: Some(spec), _descriptor: Some(descriptor) }, writer))
     }
 
     /// The same without a writer, so that every client of the store is somebody else.
     pub fn create_empty(program: &str, args: StoreArgs, options: CreateOptions) -> Result<Self> {
+        ensure!(
+            args.backing != Backing::Anon,
+            "{program} needs a store that others attach; anonymous memory is there for as long as \
+             its writer, so choose another --backing"
+        );
         Self::create(program, args, options).map(|(scratch, _writer)| scratch)
     }
 
-    /// The store's name, as a worker process attaches it.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// What a program attaches; none of anonymous memory.
+    pub fn spec(&self) -> Option<&Spec> {
+        self.spec.as_ref()
     }
+}
 
-    /// The same, parsed.
-    pub fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    fn remove_on_signal(&self) -> Result<()> {
-        let ends = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-        ends.thread_block().context("blocking the signals that end a run")?;
-        let spec = self.spec.clone();
-        thread::Builder::new().name("signals".into()).spawn(move || {
-            if let Ok(signal) = ends.wait() {
-                let _ = destroy(&spec);
-                process::exit(128 + signal as i32);
-            }
-        })?;
-        Ok(())
-    }
+fn remove_on_signal(spec: &Spec) -> Result<()> {
+    let ends = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    ends.thread_block().context("blocking the signals that end a run")?;
+    let spec = spec.clone();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        if let Ok(signal) = ends.wait() {
+            let _ = destroy(&spec);
+            process::exit(128 + signal as i32);
+        }
+    })?;
+    Ok(())
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if matches!(self.spec, Spec::Fd(_)) {
+        // A memfd and anonymous memory go by themselves.
+        let Some(spec) = self.spec.as_ref().filter(|spec| !matches!(spec, Spec::Fd(_))) else {
             return;
-        }
-        if let Err(error) = destroy(&self.spec) {
-            eprintln!("could not remove {}: {error}", self.name);
+        };
+        if let Err(error) = destroy(spec) {
+            eprintln!("could not remove {spec}: {error}");
         }
     }
 }
@@ -135,7 +141,7 @@ fn name_of(program: &str, backing: Backing) -> Result<String> {
             format!("file:{path}")
         }
         Backing::Sysv => format!("sysv:{own}"),
-        Backing::Memfd => unreachable!("a memfd has no name"),
+        Backing::Memfd | Backing::Anon => unreachable!("neither has a name"),
     })
 }
 

@@ -10,7 +10,6 @@ mod round;
 mod victim;
 
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Parser;
@@ -22,8 +21,8 @@ use store_benches::report::{self, Outcome};
 use store_benches::scratch::{Scratch, StoreArgs};
 use store_benches::stats::{median, rounded};
 use store_benches::tally::Tally;
-use store_benches::worker::{self, PATIENCE, Parent, Worker};
-use store_client::{CreateOptions, Spec};
+use store_benches::worker::{self, Crew, Handle, PATIENCE, Parent};
+use store_client::CreateOptions;
 
 use plan::Plan;
 use round::{Rounds, Seen};
@@ -53,12 +52,6 @@ struct Args {
 }
 
 /// What a worker process is to do.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Job {
-    store: String,
-    role: Role,
-}
-
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Role {
     /// Writes until it is killed.
@@ -103,11 +96,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(job: Job, parent: &mut Parent) -> Result<()> {
-    let spec = Spec::from_str(&job.store)?;
-    match job.role {
-        Role::Victim => victim::run(&spec, parent),
-        Role::Reader => reader::run(&spec, parent),
+fn work(role: Role, store: Handle, parent: &mut Parent) -> Result<()> {
+    match role {
+        Role::Victim => victim::run(store, parent),
+        Role::Reader => reader::run(store, parent),
     }
 }
 
@@ -117,15 +109,14 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     let (scratch, writer) = Scratch::create("killed-writer", args.store, options)?;
     let plan = Plan::new();
     let mut sequence = Rounds {
-        writer,
-        store: scratch.name(),
+        crew: Crew::new(writer, scratch.spec(), work),
         plan: &plan,
         rng: SmallRng::seed_from_u64(args.seed),
         seen: Seen::default(),
     };
     sequence.lay_out()?;
 
-    let mut reader = Worker::spawn(&Job { store: scratch.name().to_owned(), role: Role::Reader })?;
+    let mut reader = sequence.crew.start(&Role::Reader)?;
     reader.receive::<Attached>(PATIENCE)?;
     for number in 1..=rounds {
         if number % STUCK_EVERY == 0 {

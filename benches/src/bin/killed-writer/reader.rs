@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use store_benches::records::verify;
 use store_benches::stats::millis;
 use store_benches::tally::Tally;
-use store_benches::worker::Parent;
-use store_client::{Reader, Spec};
+use store_benches::worker::{Handle, Parent};
+use store_client::Reader;
 
 use crate::Attached;
 use crate::plan::Plan;
@@ -24,8 +24,8 @@ pub(crate) struct Done {
 }
 
 /// Reads on a thread of its own until the parent lets it go on.
-pub(crate) fn run(spec: &Spec, parent: &mut Parent) -> Result<()> {
-    let store = Reader::attach(spec).context("attaching to read")?;
+pub(crate) fn run(store: Handle, parent: &mut Parent) -> Result<()> {
+    let store = store.reader().context("attaching to read")?;
     let enough = Arc::new(AtomicBool::new(false));
     let (started, at_it) = mpsc::channel();
     let reading = thread::spawn({

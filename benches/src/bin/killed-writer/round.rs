@@ -10,11 +10,11 @@ use rand::rngs::SmallRng;
 use store_benches::records::{Stamp, fill, verify};
 use store_benches::stats::millis;
 use store_benches::tally::Tally;
-use store_benches::worker::{PATIENCE, Worker};
-use store_client::{WriteError, Writer};
+use store_benches::worker::{Crew, PATIENCE, Worker};
+use store_client::WriteError;
 
 use crate::plan::{Kind, LAYER, Plan, RESCUER, State, value_len};
-use crate::{Attached, Job, Role};
+use crate::{Attached, Role};
 
 /// How often a victim is stopped to find it inside a guard, before it is taken as it is.
 const ATTEMPTS: u32 = 3000;
@@ -40,8 +40,7 @@ pub(crate) struct Seen {
 }
 
 pub(crate) struct Rounds<'a> {
-    pub(crate) writer: Writer,
-    pub(crate) store: &'a str,
+    pub(crate) crew: Crew<Role>,
     pub(crate) plan: &'a Plan,
     pub(crate) rng: SmallRng,
     pub(crate) seen: Seen,
@@ -52,7 +51,7 @@ impl Rounds<'_> {
     pub(crate) fn lay_out(&self) -> Result<()> {
         for (kind, key) in &self.plan.keys {
             if *kind == Kind::Roaming {
-                self.writer.delete(key).context("deleting before a round")?;
+                self.crew.writer().delete(key).context("deleting before a round")?;
             } else {
                 self.write(*kind, key, LAYER).context("putting before a round")?;
             }
@@ -62,12 +61,12 @@ impl Rounds<'_> {
 
     fn write(&self, kind: Kind, key: &[u8], writer: u8) -> Result<(), WriteError> {
         if kind == Kind::Counter {
-            return self.writer.put(key, b"0").map(drop);
+            return self.crew.writer().put(key, b"0").map(drop);
         }
         let mut value = Vec::new();
         let stamp = Stamp { writer, seq: 0 };
         fill(&mut value, key, stamp, value_len(stamp));
-        self.writer.put(key, &value).map(drop)
+        self.crew.writer().put(key, &value).map(drop)
     }
 
     /// A victim that is killed while it holds a guard; whoever comes next must not notice much.
@@ -110,7 +109,7 @@ impl Rounds<'_> {
         let (mut victim, holding) = self.stopped_victim()?;
         let stopped = Instant::now();
         if holding {
-            self.writer.set_guard_deadline(SHORT_DEADLINE)?;
+            self.crew.writer().set_guard_deadline(SHORT_DEADLINE)?;
             let refused = self.first_refused(victim.pid());
             let refused = refused.map(|place| &self.plan.keys[place]);
             if let Some((kind, key)) = refused {
@@ -122,7 +121,7 @@ impl Rounds<'_> {
                 // The victim writes nothing but these keys, so its guard is over one of them.
                 self.seen.robbed += 1;
             }
-            self.writer.set_guard_deadline(USUAL_DEADLINE)?;
+            self.crew.writer().set_guard_deadline(USUAL_DEADLINE)?;
             victim.resume()?;
             if let Some((kind, key)) = refused {
                 let written = self.write(*kind, key, RESCUER);
@@ -177,12 +176,13 @@ impl Rounds<'_> {
     /// A fresh victim, standing still; and whether it holds a guard.
     fn stopped_victim(&mut self) -> Result<(Worker, bool)> {
         self.lay_out()?;
-        let victim = Worker::spawn(&Job { store: self.store.to_owned(), role: Role::Victim })?;
+        let mut victim = self.crew.start(&Role::Victim)?;
         victim.receive::<Attached>(PATIENCE)?;
         for attempt in 1..=ATTEMPTS {
             thread::sleep(Duration::from_micros(self.rng.random_range(20..400)));
             victim.stop()?;
-            let holding = self.writer.held_guards()?.iter().any(|held| held.pid == victim.pid());
+            let holding =
+                self.crew.writer().held_guards()?.iter().any(|held| held.pid == victim.pid());
             if holding || attempt == ATTEMPTS {
                 return Ok((victim, holding));
             }
@@ -193,7 +193,7 @@ impl Rounds<'_> {
 
     /// The state of a key, unless the lookup found no quiet moment.
     fn look(&mut self, kind: Kind, key: &[u8]) -> Option<State> {
-        let found = self.seen.tally.answer(self.writer.get(key))?;
+        let found = self.seen.tally.answer(self.crew.writer().get(key))?;
         self.seen.tally.reads += 1;
         let Some(value) = found else {
             if kind != Kind::Roaming {
@@ -218,12 +218,12 @@ impl Rounds<'_> {
     }
 
     fn end_round(&mut self, number: u32) -> Result<()> {
-        let checked = self.writer.check(|_, _| {});
+        let checked = self.crew.writer().check(|_, _| {});
         self.seen.violations += checked.violations_total;
         for violation in &checked.violations {
             eprintln!("round {number}, check: {violation}");
         }
-        for held in self.writer.held_guards()? {
+        for held in self.crew.writer().held_guards()? {
             let (pid, stripe) = (held.pid, held.stripe);
             self.seen.tally.error(format!("after round {number}, {pid} holds stripe {stripe}"));
         }

@@ -3,14 +3,13 @@
 use anyhow::{Context, Result, bail};
 
 use store_benches::records::{SEQ_MAX, Stamp, fill};
-use store_benches::worker::Parent;
-use store_client::{Spec, Writer};
+use store_benches::worker::{Handle, Parent};
 
 use crate::Attached;
 use crate::plan::{Plan, Step, VICTIM, value_len};
 
-pub(crate) fn run(spec: &Spec, parent: &mut Parent) -> Result<()> {
-    let store = Writer::attach(spec).context("attaching to write")?;
+pub(crate) fn run(store: Handle, parent: &mut Parent) -> Result<()> {
+    let store = store.writer().context("attaching to write")?;
     let plan = Plan::new();
     let mut value = Vec::new();
     parent.tell(&Attached)?;

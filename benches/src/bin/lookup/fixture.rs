@@ -66,7 +66,8 @@ impl Fixture {
         let args = StoreArgs { backing: Backing::Posix, guard: GuardKind::Futex };
         let (scratch, writer) = Scratch::create("lookup", args, options)?;
         load_store(writer, items)?;
-        let reader = Reader::attach(scratch.spec()).context("attaching to read")?;
+        let spec = scratch.spec().context("a store to attach")?;
+        let reader = Reader::attach(spec).context("attaching to read")?;
         Ok(Self { items, reader, peer: load_peer(items), _scratch: scratch })
     }
 

@@ -1,15 +1,13 @@
 //! The writer processes, and what each of them was told is stored.
 
-use std::str::FromStr;
-
 use anyhow::{Context, Result};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
 use store_benches::records::{Stamp, fill, varied_len, verify};
-use store_benches::worker::{PATIENCE, Parent, Worker};
-use store_client::{ReadError, Reader, Spec, WriteError, Writer};
+use store_benches::worker::{Handle, PATIENCE, Parent, Worker};
+use store_client::{ReadError, Reader, Spec, WriteError};
 
 /// Items that each writer puts.
 const ITEMS: u32 = 20;
@@ -22,7 +20,6 @@ const KILLED_SHARE: f64 = 1.0 / 3.0;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
-    store: String,
     number: u32,
     /// Waits for the parent before putting, and before leaving.
     waits: Waits,
@@ -54,8 +51,8 @@ fn stamp_of(number: u32, item: u32) -> Stamp {
 }
 
 /// A writer process.
-pub(crate) fn work(job: Job, parent: &mut Parent) -> Result<()> {
-    let store = match Writer::attach(&Spec::from_str(&job.store)?) {
+pub(crate) fn work(job: Job, store: Handle, parent: &mut Parent) -> Result<()> {
+    let store = match store.writer() {
         Ok(store) => store,
         Err(error) => {
             let what = format!("attaching: {error}");
@@ -88,8 +85,8 @@ pub(crate) struct Peak {
     pub(crate) extents_open: u32,
 }
 
-pub(crate) struct Herd<'a> {
-    store: &'a str,
+pub(crate) struct Herd {
+    store: Spec,
     rng: SmallRng,
     /// By writer number: which of its items were acknowledged.
     stored: Vec<[bool; ITEMS as usize]>,
@@ -99,9 +96,9 @@ pub(crate) struct Herd<'a> {
     pub(crate) first_error: Option<String>,
 }
 
-impl<'a> Herd<'a> {
-    pub(crate) fn new(store: &'a str, rng: SmallRng) -> Self {
-        let stored = Vec::new();
+impl Herd {
+    pub(crate) fn new(spec: &Spec, rng: SmallRng) -> Self {
+        let (store, stored) = (spec.clone(), Vec::new());
         Self { store, rng, stored, killed: 0, full: 0, errors: 0, first_error: None }
     }
 
@@ -112,7 +109,7 @@ impl<'a> Herd<'a> {
             writers.push(self.spawn(Waits::BeforeAndAfter)?);
         }
         let mut attached = Vec::new();
-        for (number, writer) in writers {
+        for (number, mut writer) in writers {
             match writer.receive(PATIENCE)? {
                 Told::Attached => attached.push((number, writer)),
                 told => self.note(number, told),
@@ -121,7 +118,7 @@ impl<'a> Herd<'a> {
         for (_, writer) in &mut attached {
             writer.go()?;
         }
-        for (number, writer) in &attached {
+        for (number, writer) in &mut attached {
             self.listen(*number, writer, None)?;
         }
         let extents_open = reader.stats()?.extents_open;
@@ -150,7 +147,7 @@ impl<'a> Herd<'a> {
             for ((number, mut writer), waits) in writers {
                 if waits == Waits::After {
                     let puts = self.rng.random_range(0..=ITEMS);
-                    self.listen(number, &writer, Some(puts))?;
+                    self.listen(number, &mut writer, Some(puts))?;
                     writer.kill()?;
                     // What it told before its death is acknowledged, read or not by then.
                     for told in writer.receive_rest() {
@@ -159,7 +156,7 @@ impl<'a> Herd<'a> {
                     writer.reap(PATIENCE)?;
                     self.killed += 1;
                 } else {
-                    self.listen(number, &writer, None)?;
+                    self.listen(number, &mut writer, None)?;
                     writer.finish()?;
                 }
             }
@@ -170,12 +167,11 @@ impl<'a> Herd<'a> {
     fn spawn(&mut self, waits: Waits) -> Result<(u32, Worker)> {
         let number = u32::try_from(self.stored.len())?;
         self.stored.push(Default::default());
-        let job = Job { store: self.store.to_owned(), number, waits };
-        Ok((number, Worker::spawn(&job)?))
+        Ok((number, Worker::spawn(&self.store, &Job { number, waits })?))
     }
 
     /// Until it is done, was not let in, or has told of `puts` puts.
-    fn listen(&mut self, number: u32, writer: &Worker, puts: Option<u32>) -> Result<()> {
+    fn listen(&mut self, number: u32, writer: &mut Worker, puts: Option<u32>) -> Result<()> {
         let mut told_puts = 0;
         while puts != Some(told_puts) {
             let told: Told =
@@ -243,7 +239,8 @@ mod tests {
 
     #[test]
     fn what_is_told_is_counted() {
-        let mut herd = Herd::new("posix:none", SmallRng::seed_from_u64(1));
+        let spec = "posix:none".parse().expect("a spec");
+        let mut herd = Herd::new(&spec, SmallRng::seed_from_u64(1));
         herd.stored = vec![Default::default(); 2];
         herd.note(1, Told::Stored { item: 3 });
         herd.note(1, Told::Refused { full: true, what: "full".into() });

@@ -83,9 +83,10 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     let scratch =
         Scratch::create_empty("many-writers", args.store, CreateOptions::new(STORE_BYTES))?;
     // Only reading, so that every entry of the client table is one of theirs.
-    let reader = Reader::attach(scratch.spec()).context("attaching to read")?;
+    let spec = scratch.spec().context("a store to attach")?;
+    let reader = Reader::attach(spec).context("attaching to read")?;
 
-    let mut herd = Herd::new(scratch.name(), SmallRng::seed_from_u64(args.seed));
+    let mut herd = Herd::new(spec, SmallRng::seed_from_u64(args.seed));
     let peak = herd.all_at_once(args.writers, &reader)?;
     eprintln!("{} writers at once: {} full, {} errors", args.writers, herd.full, herd.errors);
     herd.one_after_another(short_lived)?;
@@ -96,7 +97,7 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     for violation in &checked.violations {
         eprintln!("check: {violation}");
     }
-    let leaks = leaks::look_for(scratch.spec(), &reader)?;
+    let leaks = leaks::look_for(spec, &reader)?;
     let figures = Figures {
         backing: args.store.backing_name(),
         guard: args.store.guard.to_string(),

@@ -21,7 +21,7 @@ use store_benches::report::{self, Outcome};
 use store_benches::scratch::{Scratch, StoreArgs};
 use store_benches::stats::rounded;
 use store_benches::tally::Tally;
-use store_benches::worker::{self, PATIENCE, Parent, Worker};
+use store_benches::worker::{self, Crew, Handle, PATIENCE, Parent};
 use store_client::{CreateOptions, Writer};
 
 use keyset::{Acknowledged, Class, FIRST_SEQ, Keyset, PARENT, Shape, WRITERS};
@@ -57,7 +57,6 @@ enum Role {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Job {
     role: Role,
-    store: String,
     shape: Shape,
     seconds: u64,
     seed: u64,
@@ -107,10 +106,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(job: Job, parent: &mut Parent) -> Result<()> {
+fn work(job: Job, store: Handle, parent: &mut Parent) -> Result<()> {
     match job.role {
-        Role::Writer(id) => writer::run(&job, id, parent),
-        Role::Reader => reader::run(&job, parent),
+        Role::Writer(id) => writer::run(&job, id, store, parent),
+        Role::Reader => reader::run(&job, store, parent),
     }
 }
 
@@ -123,10 +122,10 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     let options = CreateOptions::new(512 * MIB);
     let (scratch, writer) = Scratch::create("overlap", args.store, options)?;
     load(&writer, &keyset)?;
+    let mut crew = Crew::new(writer, scratch.spec(), work);
 
     let job = |role, number: u64| Job {
         role,
-        store: scratch.name().to_owned(),
         shape,
         seconds,
         seed: args.seed.wrapping_mul(1000) + number,
@@ -135,10 +134,11 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     jobs.extend((0..READERS).map(|number| job(Role::Reader, 100 + number)));
 
     let start = Instant::now();
-    let (mut tally, acknowledged) = run_workers(&jobs)?;
+    let (mut tally, acknowledged) = run_workers(&mut crew, &jobs)?;
     let elapsed = start.elapsed();
 
-    verdict::hold_to(&writer, &keyset, &acknowledged, &mut tally);
+    let writer = crew.writer();
+    verdict::hold_to(writer, &keyset, &acknowledged, &mut tally);
     let checked = writer.check(|_, _| {});
     for violation in &checked.violations {
         eprintln!("check: {violation}");
@@ -163,9 +163,9 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
 }
 
 /// Starts all, lets them loose at once, and gathers what they saw.
-fn run_workers(jobs: &[Job]) -> Result<(Tally, Vec<Acknowledged>)> {
-    let mut workers = jobs.iter().map(Worker::spawn).collect::<Result<Vec<_>>>()?;
-    for worker in &workers {
+fn run_workers(crew: &mut Crew<Job>, jobs: &[Job]) -> Result<(Tally, Vec<Acknowledged>)> {
+    let mut workers = jobs.iter().map(|job| crew.start(job)).collect::<Result<Vec<_>>>()?;
+    for worker in &mut workers {
         worker.receive::<Attached>(PATIENCE)?;
     }
     for worker in &mut workers {

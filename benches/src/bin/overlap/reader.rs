@@ -1,6 +1,5 @@
 //! A reader process: looks keys up in every way there is, and holds each answer against the last.
 
-use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -9,8 +8,8 @@ use rand::{RngExt, SeedableRng};
 
 use store_benches::records::verify;
 use store_benches::tally::Tally;
-use store_benches::worker::Parent;
-use store_client::{Reader, Spec};
+use store_benches::worker::{Handle, Parent};
+use store_client::Reader;
 
 use crate::keyset::{Class, Keyset, PARENT, Shape, WRITERS, number};
 use crate::{Attached, Done, Job};
@@ -19,8 +18,8 @@ use crate::{Attached, Done, Job};
 const STRIDE: usize = 64;
 const BATCH: usize = 32;
 
-pub(crate) fn run(job: &Job, parent: &mut Parent) -> Result<()> {
-    let store = Reader::attach(&Spec::from_str(&job.store)?).context("attaching to read")?;
+pub(crate) fn run(job: &Job, store: Handle, parent: &mut Parent) -> Result<()> {
+    let store = store.reader().context("attaching to read")?;
     let keyset = Keyset::new(job.shape);
     let mut rng = SmallRng::seed_from_u64(job.seed);
     let mut seen = Seen::nothing(job.shape);

@@ -1,6 +1,5 @@
 //! A writer process: random writes on all classes of keys, and a ledger of what was acknowledged.
 
-use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -9,8 +8,8 @@ use rand::{RngExt, SeedableRng};
 
 use store_benches::records::{SEQ_MAX, Stamp, fill, verify};
 use store_benches::tally::Tally;
-use store_benches::worker::Parent;
-use store_client::{PutOptions, Spec, Swapped, Writer};
+use store_benches::worker::{Handle, Parent};
+use store_client::{PutOptions, Swapped, Writer};
 
 use crate::keyset::{Acknowledged, Class, FIRST_SEQ, Keyset, number, value_len};
 use crate::{Attached, Done, Job};
@@ -18,8 +17,8 @@ use crate::{Attached, Done, Job};
 /// Writes between two looks at the clock.
 const STRIDE: usize = 64;
 
-pub(crate) fn run(job: &Job, id: u8, parent: &mut Parent) -> Result<()> {
-    let store = Writer::attach(&Spec::from_str(&job.store)?).context("attaching to write")?;
+pub(crate) fn run(job: &Job, id: u8, store: Handle, parent: &mut Parent) -> Result<()> {
+    let store = store.writer().context("attaching to write")?;
     let mut process = Process {
         store,
         id,
