@@ -3,12 +3,13 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use nix::unistd::Uid;
 use store_client::{CreateOptions, ListingState, Reader, Sealing, Spec, Writer};
 
-use crate::harness::{KV, Run, Store, bare, finish, program_for_all};
+use crate::harness::{KV, Run, Store, bare, finish, inheriting, program_for_all};
 
 /// A line of `/proc/sysvipc/shm`, which `ipcs -m` shows.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,7 +86,7 @@ fn a_registered_segment_comes_and_goes_with_its_store() {
     assert_eq!(state_of(&store), Some(ListingState::Ready));
     store.kv(["rm", "--yes"]).exits(0);
     assert_eq!(segment(id), None);
-    assert!(!std::path::Path::new(&path).exists());
+    assert!(!Path::new(&path).exists());
     store.kv(["rm", "--yes"]).fails(3, "");
 }
 
@@ -106,11 +107,11 @@ fn a_keyed_segment_comes_and_goes_with_its_store() {
 fn an_object_of_posix_shared_memory_goes_with_its_store() {
     let store = Store::posix();
     let path = format!("/dev/shm/cistern.{}", store.spec.trim_start_matches("posix:"));
-    assert!(std::path::Path::new(&path).exists());
+    assert!(Path::new(&path).exists());
     let info = store.kv(["--format", "json", "info"]).exits(0).json();
     assert_eq!(info["backing"], "POSIX shared memory");
     store.kv(["rm", "--yes"]).exits(0);
-    assert!(!std::path::Path::new(&path).exists());
+    assert!(!Path::new(&path).exists());
 }
 
 #[test]
@@ -208,7 +209,7 @@ fn a_store_that_was_never_finished_is_a_leak() {
     let leaks = store_client::leaks().expect("a list");
     let leak = leaks.iter().find(|one| one.name == store.spec).expect("a leak");
     store_client::remove_leak(leak).expect("it is ours");
-    assert!(!std::path::Path::new(&path).exists());
+    assert!(!Path::new(&path).exists());
     // What is a store by now is left alone.
     store.kv(["create", "--size", "16MiB"]).exits(0);
     store_client::remove_leak(leak).expect_err("it works");
@@ -279,15 +280,7 @@ fn files_that_look_like_the_beginning_of_a_store_are_left_alone() {
 
 /// Runs the program with a descriptor as its number 3.
 fn with_descriptor(descriptor: OwnedFd, args: &[&str]) -> Run {
-    let mut command = Command::new("sh");
-    command.args(["-c", r#"exec "$0" "$@" 3<&0 </dev/null"#, KV]).args(args);
-    command.env("KV_STORE", "fd:3").env("NO_COLOR", "1").stdin(Stdio::from(descriptor));
-    let output = command.output().expect("sh");
-    Run {
-        code: output.status.code(),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Run::of(inheriting(Path::new(KV), descriptor, args))
 }
 
 #[test]
@@ -367,13 +360,13 @@ fn other_users_have_what_the_mode_and_the_owner_give_them() {
         as_nobody(&["put", "k", "w"]).fails(4, "permission");
         as_nobody(&["chmod", "0666"]).fails(4, "permission");
         as_nobody(&["chown", "65534"]).fails(4, "permission");
-        as_nobody(&["rm", "--yes"]).fails(4, "");
+        as_nobody(&["rm", "--yes"]).fails(4, "for removing");
         assert_eq!(store.kv(["get", "k"]).exits(0).stdout, b"v");
         store.kv(["chown", ":65534"]).exits(0);
         store.kv(["chmod", "0660"]).exits(0);
         as_nobody(&["put", "k", "of the group"]).exits(0);
         // Writing is not removing.
-        as_nobody(&["rm", "--yes"]).fails(4, "permission");
+        as_nobody(&["rm", "--yes"]).fails(4, "for removing");
         assert_eq!(store.kv(["get", "k"]).exits(0).stdout, b"of the group");
         store.kv(["chown", "65534:65534"]).exits(0);
         store.kv(["chmod", "0600"]).exits(0);
@@ -404,14 +397,14 @@ fn a_user_has_a_registry_of_its_own() {
     as_nobody(&["create", "--size", "4MiB"]).exits(0);
     as_nobody(&["put", "k", "v"]).exits(0);
     let path = format!("/dev/shm/cistern-65534/{}", store.spec.trim_start_matches("sysv:"));
-    assert!(std::path::Path::new(&path).exists());
+    assert!(Path::new(&path).exists());
     // Another user does not find it by name, and does not take it for a leak.
     store.kv(["get", "k"]).fails(3, "");
     assert!(!store.kv(["gc", "--dry-run"]).exits(0).text().contains("segment is gone"));
     let listed = store_client::list().expect("a list");
     assert!(listed.iter().any(|one| one.name == store.spec && one.owner_uid == 65_534));
     as_nobody(&["rm", "--yes"]).exits(0);
-    assert!(!std::path::Path::new(&path).exists());
+    assert!(!Path::new(&path).exists());
     let _ = std::fs::remove_dir("/dev/shm/cistern-65534");
 }
 

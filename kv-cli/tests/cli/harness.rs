@@ -2,8 +2,10 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,6 +33,17 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// A command to its end, with the standard input that it was given.
+    #[track_caller]
+    pub(crate) fn of(mut command: Command) -> Run {
+        let output = command.output().expect("the program runs");
+        Run {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// Expects an exit code. A failure must say why in one line, a success must be silent.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Run {
@@ -106,6 +119,22 @@ pub(crate) fn bare() -> Command {
     command
 }
 
+/// The program with a descriptor as its number 3, which is its store.
+pub(crate) fn inheriting(program: &Path, descriptor: OwnedFd, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"exec "$0" "$@" 3<&0 </dev/null"#]).arg(program).args(args);
+    command.env("KV_STORE", "fd:3").env("NO_COLOR", "1").stdin(Stdio::from(descriptor));
+    command
+}
+
+/// A run as another user, without the groups of this one.
+#[track_caller]
+pub(crate) fn run_as(program: &Path, uid: u32, gid: u32, spec: &str, args: &[&str]) -> Run {
+    let mut command = Command::new(program);
+    command.uid(uid).gid(gid).env("KV_STORE", spec).env("NO_COLOR", "1").args(args);
+    finish(command, b"")
+}
+
 /// The program, copied to where every user can start it, and the directory that holds it.
 pub(crate) fn program_for_all() -> (TempDir, PathBuf) {
     // Where it was built may be closed to others.
@@ -171,10 +200,15 @@ impl Store {
     /// A System V store of 16 MiB under a key that nobody has.
     #[track_caller]
     pub(crate) fn keyed() -> Store {
+        Store::unmade_keyed().made()
+    }
+
+    /// A key that nobody has, without a store.
+    pub(crate) fn unmade_keyed() -> Store {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let key = (0x43 << 24) | ((std::process::id() & 0xffff) << 8) | number;
-        Store { spec: format!("sysv:{key:#x}"), _directory: None, file: None }.made()
+        Store { spec: format!("sysv:{key:#x}"), _directory: None, file: None }
     }
 
     /// One of each backing that has names.

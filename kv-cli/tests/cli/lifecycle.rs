@@ -1,7 +1,6 @@
 //! What processes do with a store between its making and its end, on each backing, and whether the
 //! kernel sees the same. `docs/LIFECYCLE.md` has a row for each of these.
 
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use nix::unistd::{Pid, Uid};
 use store_client::{Reader, Spec, Writer};
 
 use crate::actor::Actor;
-use crate::harness::{KV, Run, Store, finish, program_for_all};
+use crate::harness::{KV, Run, Store, finish, program_for_all, run_as};
 use crate::kernel::{Object, mapped};
 
 fn spec(store: &Store) -> Spec {
@@ -250,14 +249,6 @@ fn anonymous_memory_lives_as_long_as_its_family() {
     until("it is mapped no more", || mapped(maker.pid(), NAME, None).is_none());
     assert_eq!(mapped(child, NAME, None), Some(address));
     kill(Pid::from_raw(child.cast_signed()), Signal::SIGKILL).expect("it lives");
-}
-
-/// The program as another user.
-fn run_as(program: &std::path::Path, uid: u32, gid: u32, spec: &str, args: &[&str]) -> Run {
-    let mut command = Command::new(program);
-    // Without the groups of root.
-    command.uid(uid).gid(gid).env("KV_STORE", spec).args(args);
-    finish(command, b"")
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod actor;
 mod backings;
 mod bench;
 mod demo;
+mod every_backing;
 mod harness;
 mod kernel;
 mod lifecycle;
