@@ -7,7 +7,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     bench, cas, check, chmod, chown, completions, counter, create, demo, dump, expire, extend, gc,
@@ -142,7 +143,7 @@ pub(crate) fn definition() -> clap::Command {
 
 /// Parses the command line. Help and version are printed; wrong usage is one line and code 2.
 pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Exit> {
-    let error = match Cli::try_parse_from(args) {
+    let error = match parsed(args) {
         Ok(cli) => return Ok(cli),
         Err(error) => error,
     };
@@ -164,6 +165,25 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Exit> {
             Err(Exit::Usage)
         }
     }
+}
+
+/// Refuses a `--store` that would have no effect. What `KV_STORE` says concerns other commands too.
+fn parsed(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = definition().try_get_matches_from(args)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let given = matches.value_source("store") == Some(ValueSource::CommandLine);
+    let what = match &cli.command {
+        Command::Ls(_) | Command::Gc(_) => "looks at all stores in shared memory",
+        Command::Demo(_) => "makes a store of its own",
+        Command::Completions(_) | Command::Man(_) => "needs no store",
+        _ => return Ok(cli),
+    };
+    if !given {
+        return Ok(cli);
+    }
+    let name = matches.subcommand_name().unwrap_or_default();
+    let message = format!("kv-cli {name} {what}: leave --store out");
+    Err(definition().error(ErrorKind::ArgumentConflict, message))
 }
 
 /// clap's message with its hint in one line, without the usage text, which `--help` shows.
@@ -189,7 +209,8 @@ mod tests {
     use super::*;
 
     fn parsed(args: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from([&["kv-cli"], args].concat())
+        let words = [&["kv-cli"], args].concat();
+        super::parsed(words.into_iter().map(OsString::from))
     }
 
     #[test]

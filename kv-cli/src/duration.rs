@@ -1,6 +1,7 @@
 //! Durations as people write them: `500ms`, `10s`, `1.5h`, `1h30m`.
 //!
 //! A bare number is refused: whether `--ttl 10` means seconds or milliseconds is not to be guessed.
+//! Only `0` is the same in every unit.
 
 use std::time::Duration;
 
@@ -16,11 +17,14 @@ const UNITS: [(&str, f64); 8] = [
     ("w", 604_800e9),
 ];
 
-/// Parses one or more numbers, each followed by its unit.
+/// Parses one or more numbers, each followed by its unit; or `0`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong =
         |why: &str| format!("{why}; write a number with its unit, such as 500ms, 10s, 5m, 2h, 1d");
     let mut rest = text.trim();
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
     if rest.is_empty() {
         return Err(wrong("it is empty"));
     }
@@ -56,11 +60,14 @@ mod tests {
         assert_eq!(parse("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse("2d 3s"), Ok(Duration::from_secs(2 * 86_400 + 3)));
         assert_eq!(parse("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse("0"), Ok(Duration::ZERO));
     }
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in ["", "10", "s", "10 s x", "-1s", "1.2.3s", "1e9s", "5 fortnights", "1h30"] {
+        for text in
+            ["", "10", "s", "10 s x", "-1s", "1.2.3s", "1e9s", "00", "0 0", "5 fortnights", "1h30"]
+        {
             assert!(parse(text).is_err(), "{text:?}");
         }
         let huge = "9".repeat(400) + "w";

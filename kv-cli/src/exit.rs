@@ -206,6 +206,9 @@ impl From<WriteError> for Failure {
         let hint = match &error {
             WriteError::Corruption(_) | WriteError::Read(ReadError::Corruption(_)) => CHECK,
             WriteError::IndexFull { .. } => "kv-cli create --items",
+            WriteError::InvalidTtl { millis: 0, .. } => {
+                "kv-cli del deletes a key at once, kv-cli persist lets it live for ever"
+            }
             WriteError::Reattach(attach) => hint_of_attach(attach),
             _ => "",
         };
@@ -241,8 +244,10 @@ fn exit_of_attach(error: &AttachError) -> Exit {
         | AttachError::ForeignGuards { .. }
         | AttachError::Sealed { .. }
         | AttachError::InUse { .. }
+        | AttachError::NotRemovable { .. }
         | AttachError::NotOwner { .. } => Exit::Permission,
         AttachError::NotAStore { .. }
+        | AttachError::NotAFile { .. }
         | AttachError::SymbolicLink { .. }
         | AttachError::Empty { .. }
         | AttachError::Unfinished { .. }

@@ -176,7 +176,11 @@ fn of_segment(segment: &ListedSegment, registered: Option<&Registered>) -> Optio
     };
     let state = match attach::<Plain>(&by_id, Access::ReadOnly) {
         // Another program's, or nobody knows whose.
-        Err(AttachError::NotAStore { .. } | AttachError::NotFound { .. }) => return None,
+        Err(
+            AttachError::NotAStore { .. }
+            | AttachError::NotAFile { .. }
+            | AttachError::NotFound { .. },
+        ) => return None,
         Err(AttachError::PermissionDenied { .. }) if registered.is_none() => return None,
         _ if segment.removed => ListingState::Removed,
         Ok(_) if spec.is_none() => ListingState::Orphaned,

@@ -79,7 +79,7 @@ pub fn create(spec: &Spec, options: &CreateOptions) -> Result<Writer, CreateErro
 /// the name of a store in POSIX shared memory.
 ///
 /// # Errors
-/// `NotFound`; `PermissionDenied`; `NotAStore` for somebody else's file or segment; `Unsupported`
+/// `NotFound`; `NotRemovable`; `NotAStore` or `NotAFile` for what is somebody else's; `Unsupported`
 /// for a descriptor; `System`.
 pub fn destroy(spec: &Spec) -> Result<(), AttachError> {
     store_core::destroy(&spec.object())

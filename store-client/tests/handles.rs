@@ -200,7 +200,7 @@ fn what_is_no_store_is_said_so() {
     };
     assert_eq!(target, folder.path().join("text").canonicalize().unwrap().to_str().unwrap());
     let folder = Spec::File(folder.path().to_owned());
-    assert!(matches!(Reader::attach(&folder), Err(AttachError::NotAStore { .. })));
+    assert!(matches!(Reader::attach(&folder), Err(AttachError::NotAFile { .. })));
     let nothing = Spec::Fd(1 << 20);
     assert!(matches!(Reader::attach(&nothing), Err(AttachError::NotFound { .. })));
     assert!(matches!(destroy(&nothing), Err(AttachError::Unsupported { .. })));

@@ -170,7 +170,7 @@ impl CreateOptions {
     }
 
     /// Unix permission bits of the object, whatever the umask; 0o600 if not given. Read permission
-    /// is enough to read, write permission lets a process change everything.
+    /// is enough to read, write permission lets a process change everything. Its owner has both.
     pub fn permissions(mut self, permissions: u32) -> Self {
         self.permissions = permissions;
         self

@@ -376,6 +376,14 @@ pub enum AttachError {
         /// The word that was found.
         found: u64,
     },
+    /// Something that can hold no store has the name.
+    #[error("{name} is {kind}, no store")]
+    NotAFile {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// What has it, such as `a directory`.
+        kind: &'static str,
+    },
     /// It has no bytes at all.
     #[error(
         "{name} is empty: its creator died at once, or it was truncated to nothing; destroy it and \
@@ -514,6 +522,15 @@ pub enum AttachError {
     /// Somebody has it attached.
     #[error("{name} is attached by a process and was left alone")]
     InUse {
+        /// The name of the store.
+        name: String,
+    },
+    /// Who may write a store may not therefore remove it.
+    #[error(
+        "no permission for removing {name}: its owner may, and of a file whoever may write its \
+         directory"
+    )]
+    NotRemovable {
         /// The name of the store.
         name: String,
     },

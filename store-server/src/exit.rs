@@ -71,6 +71,7 @@ fn of_attach(error: &AttachError) -> u8 {
         | AttachError::ForeignIpcNamespace { .. }
         | AttachError::Sealed { .. }
         | AttachError::InUse { .. }
+        | AttachError::NotRemovable { .. }
         | AttachError::NotOwner { .. } => PERMISSION,
         AttachError::TooManyClients { .. } => FULL,
         AttachError::Unsupported { .. } => USAGE,

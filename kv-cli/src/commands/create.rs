@@ -54,7 +54,8 @@ pub(crate) struct CreateArgs {
     #[arg(long, default_value = "futex", value_parser = ["futex", "sysv"])]
     guard: String,
 
-    /// Unix permissions, in octal; other users who may read need only the read bit
+    /// Unix permissions, in octal, with 0600 for the owner; others who may read need only the read
+    /// bit
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = names::permissions)]
     permissions: u32,
 

@@ -51,16 +51,18 @@ fn refuse_foreign(spec: &Spec) -> Result<(), Failure> {
         return Ok(());
     }
     match Reader::attach(spec) {
-        Err(error @ (AttachError::NotAStore { .. } | AttachError::SymbolicLink { .. })) => {
-            Err(not_removed(error))
-        }
+        Err(
+            error @ (AttachError::NotAStore { .. }
+            | AttachError::NotAFile { .. }
+            | AttachError::SymbolicLink { .. }),
+        ) => Err(not_removed(error)),
         _ => Ok(()),
     }
 }
 
 fn not_removed(error: AttachError) -> Failure {
     match error {
-        AttachError::NotAStore { .. } => {
+        AttachError::NotAStore { .. } | AttachError::NotAFile { .. } => {
             Failure::new(Exit::Corrupt, format!("{error}; it was not removed"))
         }
         error => error.into(),

@@ -92,8 +92,8 @@ fn what_is_in_the_way_is_named_and_only_a_store_is_to_be_removed() {
         assert!(said.contains("exists already") && !said.contains("rm"), "{said}");
     };
     foreign(directory.path(), "a directory");
-    run(directory.path(), &["get", "k"]).fails(6, "no Cistern store");
-    run(directory.path(), &["put", "k", "v"]).fails(6, "no Cistern store");
+    run(directory.path(), &["get", "k"]).fails(6, "is a directory, no store");
+    run(directory.path(), &["put", "k", "v"]).fails(6, "is a directory, no store");
     std::fs::write(place("notes"), "dear to me\n").expect("writes");
     foreign(&place("notes"), "a file of another kind");
     run(&place("store"), &["create", "--size", "1MiB"]).exits(0);
@@ -304,6 +304,17 @@ fn what_this_version_lacks_is_refused_by_name() {
     let store = Store::unmade();
     store.kv(["create", "--mode", "cache"]).fails(2, "--mode store");
     store.kv(["info"]).fails(3, "");
+}
+
+#[test]
+fn a_store_is_not_made_closed_to_its_owner() {
+    let store = Store::unmade();
+    for mode in ["0", "0044", "0400", "0200"] {
+        store.kv(["create", "--permissions", mode]).fails(2, "add 0600");
+    }
+    store.kv(["info"]).fails(3, "");
+    store.kv(["create", "--size", "16MiB", "--permissions", "0604"]).exits(0);
+    store.kv(["chmod", "0400"]).exits(0);
 }
 
 #[test]

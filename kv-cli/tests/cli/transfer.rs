@@ -32,6 +32,21 @@ fn dumped(store: &Store) -> (BTreeMap<String, Value>, BTreeMap<String, u64>) {
 }
 
 #[test]
+fn json_that_is_no_string_is_stored_as_its_text() {
+    let store = Store::posix();
+    let values = ["5", "-1.50e3", "true", "null", "[1, 2]", r#"{"b":1, "a":"x"}"#];
+    let lines: String =
+        values.iter().map(|text| format!("{{\"key\":{text:?},\"value\":{text}}}\n")).collect();
+    assert_eq!(load(&store, &[], lines.as_bytes())["stored"], 6);
+    for text in values {
+        assert_eq!(store.kv(["get", "--", text]).exits(0).stdout, text.as_bytes());
+        assert_eq!(dumped(&store).0[&format!("{text:?}")]["value"], text);
+    }
+    assert_eq!(store.kv(["incr", "5"]).exits(0).text(), "6\n");
+    assert!(store.kv(["load", "--help"]).exits(0).text().contains("5 as the one byte 5"));
+}
+
+#[test]
 fn a_dump_loaded_elsewhere_is_the_same_store() {
     let (first, second) = (Store::posix(), Store::file());
     let mut lines = String::new();

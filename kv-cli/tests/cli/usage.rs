@@ -54,6 +54,35 @@ fn options_without_effect_are_refused() {
 }
 
 #[test]
+fn a_store_is_refused_where_it_has_no_effect() {
+    let commands: [&[&str]; 5] =
+        [&["ls"], &["gc", "--dry-run"], &["man"], &["completions", "bash"], &["demo"]];
+    for command in commands {
+        kv(&[&["--store", "posix:x"], command].concat()).fails(2, "leave --store out");
+        kv(&[command, &["--store", "posix:x"]].concat()).fails(2, command[0]);
+    }
+    // The variable is for the commands around it.
+    for command in &commands[..4] {
+        let mut with_variable = bare();
+        with_variable.env("KV_STORE", "nonsense").args(*command);
+        finish(with_variable, b"").exits(0);
+    }
+}
+
+#[test]
+fn zero_needs_no_unit() {
+    let store = Store::posix();
+    store.kv(["put", "k", "v", "--timeout", "0"]).exits(0);
+    store.kv(["--timeout", "0s", "put", "k", "v"]).exits(0);
+    // No time to live is no way to delete, with a unit or without.
+    for zero in ["0", "0s", "0.9ms"] {
+        store.kv(["expire", "k", zero]).fails(8, "kv-cli del");
+        store.kv(["put", "k", "w", "--ttl", zero]).fails(8, "the shortest is 1 ms");
+    }
+    assert_eq!(store.kv(["get", "k"]).exits(0).stdout, b"v");
+}
+
+#[test]
 fn a_store_that_is_none_of_the_kinds_is_wrong_usage() {
     for spec in ["nonsense", "tcp:localhost", "posix:", "sysv:0xzz", "fd:x"] {
         kv(&["--store", spec, "get", "k"]).fails(2, "");

@@ -91,6 +91,11 @@ impl Plan {
             let rule = "permissions are octal, from 0000 to 0777".to_owned();
             return Err(CreateError::InvalidOption { option: "permissions", given, rule });
         }
+        if options.permissions & 0o600 != 0o600 {
+            let given = format!("{:04o}", options.permissions);
+            let rule = "the owner must be able to read and write: add 0600".to_owned();
+            return Err(CreateError::InvalidOption { option: "permissions", given, rule });
+        }
         if options.group == Some(u32::MAX) {
             let rule = "chown takes this number for no change; give the number of a group";
             return Err(refuse("group", u32::MAX.into(), rule));
@@ -499,6 +504,10 @@ mod tests {
         assert!(refused(CreateOptions::new(1 << 24).extent_size(5000)).contains("power of two"));
         assert!(refused(CreateOptions::new(1 << 24).mode(Mode::Cache)).contains("cache mode"));
         assert!(refused(CreateOptions::new(1 << 24).permissions(0o1777)).contains("octal"));
+        for closed_to_owner in [0, 0o044, 0o466, 0o266] {
+            let options = CreateOptions::new(1 << 24).permissions(closed_to_owner);
+            assert!(refused(options).contains("add 0600"));
+        }
         assert!(refused(CreateOptions::new(1 << 43)).contains("2 TiB"));
         assert!(refused(CreateOptions::new(1 << 24).items(1 << 40)).contains("items"));
         assert!(refused(CreateOptions::new(1 << 24).items(0)).contains("at least 1"));

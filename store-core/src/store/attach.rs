@@ -1,5 +1,6 @@
 //! Attaching a segment that exists: nothing in it is believed before it was checked.
 
+use std::fs::FileType;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::time::{Duration, Instant};
@@ -223,7 +224,9 @@ pub(super) fn open(
             AttachError::NotFound { name: shown.to_owned() }
         }
         // Only readers could open it, and be refused below.
-        io::ErrorKind::IsADirectory => AttachError::NotAStore { name: shown.to_owned(), found: 0 },
+        io::ErrorKind::IsADirectory => {
+            AttachError::NotAFile { name: shown.to_owned(), kind: "a directory" }
+        }
         _ => match place.link_target() {
             Some(target) => {
                 let target = target.display().to_string();
@@ -233,10 +236,19 @@ pub(super) fn open(
         },
     })?;
     let kind = object.metadata().map_err(system("fstat", shown))?.file_type();
-    if kind.is_dir() || kind.is_char_device() || kind.is_fifo() || kind.is_socket() {
-        return Err(AttachError::NotAStore { name: shown.to_owned(), found: 0 });
+    if let Some(kind) = kind_of_no_file(kind) {
+        return Err(AttachError::NotAFile { name: shown.to_owned(), kind });
     }
     Ok(object)
+}
+
+/// What has no bytes that could be mapped.
+pub(super) fn kind_of_no_file(kind: FileType) -> Option<&'static str> {
+    if kind.is_dir() {
+        return Some("a directory");
+    }
+    let special = [kind.is_fifo(), kind.is_socket(), kind.is_char_device(), kind.is_block_device()];
+    special.contains(&true).then_some("a special file")
 }
 
 /// Waits until the format word is there, and looks at it.

@@ -2,11 +2,10 @@
 
 use std::io;
 use std::mem::offset_of;
-use std::os::unix::fs::FileTypeExt;
 use std::time::Duration;
 
 use super::Store;
-use super::attach::{Access, attach, check_start, validate};
+use super::attach::{Access, attach, check_start, kind_of_no_file, validate};
 use super::name::{ObjectName, Place};
 use crate::config::{CreateOptions, GuardKind, HashKind};
 use crate::error::{AttachError, Corruption, CreateError};
@@ -278,11 +277,8 @@ fn foreign_kind(place: &ObjectPlace<'_>) -> Option<&'static str> {
     if kind.is_symlink() {
         return Some("a symbolic link");
     }
-    if kind.is_dir() {
-        return Some("a directory");
-    }
-    if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
-        return Some("a special file");
+    if let Some(kind) = kind_of_no_file(kind) {
+        return Some(kind);
     }
     let mut word = [0; 8];
     place.open(false).ok()?.read_start(&mut word).ok()?;

@@ -22,10 +22,10 @@ use crate::sys::sysv::SharedSegment;
 /// other, up to 2 s.
 ///
 /// # Errors
-/// `NotFound`; `PermissionDenied`; `NotAStore` for somebody else's file or segment; `Unsupported`
+/// `NotFound`; `NotRemovable`; `NotAStore` or `NotAFile` for what is somebody else's; `Unsupported`
 /// for a descriptor; `System`.
 pub fn destroy(name: &ObjectName) -> Result<(), AttachError> {
-    match name.place() {
+    let destroyed = match name.place() {
         Place::Object(ObjectPlace::Descriptor(_)) => Err(AttachError::Unsupported {
             what: "removing a store by a descriptor".to_owned(),
             remedy: "it goes with its last descriptor and mapping, or is removed by its name",
@@ -38,7 +38,11 @@ pub fn destroy(name: &ObjectName) -> Result<(), AttachError> {
         }
         Place::Segment(id) => destroy_segment(name, SharedSegment::of_id(id)),
         Place::Registered(registered) => destroy_registered(name, registered),
-    }
+    };
+    destroyed.map_err(|error| match error {
+        AttachError::PermissionDenied { name, .. } => AttachError::NotRemovable { name },
+        error => error,
+    })
 }
 
 fn destroy_object(name: &ObjectName, place: &ObjectPlace<'_>) -> Result<(), AttachError> {

@@ -30,7 +30,8 @@ JSONL, one object a line:
   {\"key\":\"user:1\",\"value\":\"Ada\",\"ttl_ms\":60000}
   {\"key_b64\":\"AP8=\",\"value_b64\":\"AAEC\"}       bytes that are no text
   {\"key\":\"user:2\",\"value\":{\"n\":[1,2]}}      a value that is no string: its JSON text
-Other members are ignored. CSV and TSV: a header with the columns key, value and, if you like,
+A number, true, false, null, an array or an object is stored as the text that stands there (5 as the
+one byte 5, so that `incr` counts on); `dump` writes it as a string. Other members are ignored. CSV and TSV: a header with the columns key, value and, if you like,
 ttl_ms. CSV is quoted as RFC 4180 has it: a value with a comma, a quote or a newline stands in
 quotes, a quote in it twice. A quote anywhere else is refused, and so is one that is not closed,
 with all behind it. A TSV file has no quoting: a quote is a quote.
