@@ -25,6 +25,10 @@ doc:
 lookup *ARGS:
     cargo run --release -p store-benches --bin lookup -- {{ARGS}}
 
+# Real records on each backing with each kind of guard: all that `just records` makes.
+backings: records
+    CISTERN_TEST_RECORDS=/tmp/packages.jsonl cargo test --release -p kv-cli --test cli every_backing
+
 # Two writers and two readers on overlapping keys for a minute.
 overlap *ARGS:
     cargo run --release -p store-benches --bin overlap -- {{ARGS}}

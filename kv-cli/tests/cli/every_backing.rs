@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -163,12 +165,27 @@ fn a_memfd() {
         };
         let nobody = |passed: OwnedFd, args: &[&str]| {
             let mut command = inheriting(&program, passed, args);
-            std::os::unix::process::CommandExt::uid(&mut command, NOBODY);
+            command.uid(NOBODY);
             Run::of(command)
         };
         // Rights are those of the descriptor, whoever has it: this one was opened for reading.
         let reads = |args: &[&str]| nobody(File::open(&path).expect("opens").into(), args);
-        holds_records(own, Uid::current().is_root().then_some(reads));
+        let is_root = Uid::current().is_root();
+        holds_records(own, is_root.then_some(reads));
+        if is_root {
+            let mut again = Command::new("sh");
+            again.args(["-c", "exec 4<>/proc/self/fd/0"]).uid(NOBODY);
+            again.stdin(File::open(&path).expect("opens"));
+            let refused = Run::of(again);
+            assert!(refused.stderr.contains("Permission denied"), "{refused:?}");
+            // The guards may be objects of the kernel, with a mode of their own.
+            let both = descriptor.try_clone_to_owned().expect("dup");
+            let put = nobody(both, &["put", "by another user", "v"]);
+            match guard {
+                GuardKind::Futex => drop(put.exits(0)),
+                GuardKind::SystemV => drop(put.fails(4, "writing")),
+            }
+        }
         assert_eq!(writer.info().expect("info").guard, guard);
     }
 }
