@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::dup;
 
@@ -22,8 +23,10 @@ pub enum Backing {
     Posix,
     /// A file in the temporary directory.
     File,
-    /// System V shared memory.
+    /// System V shared memory, by a registered name.
     Sysv,
+    /// System V shared memory, by a key.
+    SysvKey,
     /// A memfd, whose descriptor the other processes inherit.
     Memfd,
     /// Shared anonymous memory, which forked processes inherit.
@@ -44,7 +47,10 @@ pub struct StoreArgs {
 impl StoreArgs {
     /// The backing, as reports name it.
     pub fn backing_name(self) -> String {
-        format!("{:?}", self.backing).to_lowercase()
+        self.backing
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
     }
 }
 
@@ -71,7 +77,7 @@ impl Scratch {
                 let writer = Writer::anonymous(&options).context("mapping anonymous memory")?;
                 return Ok((Self { spec: None, _descriptor: None }, writer));
             }
-            Backing::Posix | Backing::File | Backing::Sysv => {}
+            Backing::Posix | Backing::File | Backing::Sysv | Backing::SysvKey => {}
         }
         let name = name_of(program, args.backing)?;
         let spec = Spec::from_str(&name)?;
@@ -141,6 +147,8 @@ fn name_of(program: &str, backing: Backing) -> Result<String> {
             format!("file:{path}")
         }
         Backing::Sysv => format!("sysv:{own}"),
+        // `B` before the process id.
+        Backing::SysvKey => format!("sysv:{:#x}", 0x42 << 24 | process::id() & 0x00ff_ffff),
         Backing::Memfd | Backing::Anon => unreachable!("neither has a name"),
     })
 }
@@ -155,5 +163,7 @@ mod tests {
         assert_eq!(posix, format!("posix:bench-overlap-{}", std::process::id()));
         let file = name_of("overlap", Backing::File).expect("a plain path");
         assert!(file.starts_with("file:/") && file.contains("bench-overlap-"), "{file}");
+        let key = name_of("overlap", Backing::SysvKey).expect("a plain key");
+        assert!(key.starts_with("sysv:0x42") && key.len() == "sysv:0x42000000".len(), "{key}");
     }
 }

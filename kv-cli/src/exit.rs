@@ -193,6 +193,7 @@ impl From<WriteError> for Failure {
             | WriteError::InvalidTtl { .. } => Exit::Refused,
             WriteError::Full(_) | WriteError::IndexFull { .. } => Exit::Full,
             WriteError::Stuck { .. } => Exit::TimedOut,
+            WriteError::GuardsDenied { .. } => Exit::Permission,
             WriteError::Retired { .. } => Exit::NoStore,
             WriteError::Read(read) => exit_of_read(read),
             WriteError::Corruption(_) => Exit::Corrupt,
@@ -345,6 +346,7 @@ mod tests {
         assert_eq!(exit(WriteError::Full(full)), 5);
         assert_eq!(exit(WriteError::IndexFull { items: 1, planned: 1 }), 5);
         assert_eq!(exit(WriteError::GuardsRemoved { name: name() }), 9);
+        assert_eq!(exit(WriteError::GuardsDenied { name: name() }), 4);
         assert_eq!(exit(WriteError::Stuck { pid: 1, waited: Duration::ZERO }), 7);
         assert_eq!(exit(WriteError::Read(ReadError::Contended { attempts: 1 })), 7);
         assert_eq!(exit(WriteError::Read(ReadError::Corruption(BROKEN))), 6);

@@ -121,6 +121,16 @@ pub enum WriteError {
         /// The store.
         name: String,
     },
+    /// The mapping may be written and the semaphores of the guards may not: a descriptor or a mapping
+    /// was passed to another user.
+    #[error(
+        "no permission for writing {name}: its guards are semaphores that have its owner and mode; \
+         ask its owner for a wider mode, or only read"
+    )]
+    GuardsDenied {
+        /// The name of the store.
+        name: String,
+    },
     /// The kernel refuses a System V semaphore of the store's guards.
     #[error("a semaphore of the guards of {name} was refused: {source}")]
     Guard {

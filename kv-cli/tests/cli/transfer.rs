@@ -43,7 +43,13 @@ fn json_that_is_no_string_is_stored_as_its_text() {
         assert_eq!(dumped(&store).0[&format!("{text:?}")]["value"], text);
     }
     assert_eq!(store.kv(["incr", "5"]).exits(0).text(), "6\n");
-    assert!(store.kv(["load", "--help"]).exits(0).text().contains("5 as the one byte 5"));
+    assert!(
+        store
+            .kv(["load", "--help"])
+            .exits(0)
+            .text()
+            .contains("stored as the text that stands there")
+    );
 }
 
 #[test]

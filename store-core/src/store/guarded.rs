@@ -95,6 +95,7 @@ impl<S: Shim> Store<S> {
                 Some(libc::EIDRM | libc::EINVAL) => {
                     WriteError::GuardsRemoved { name: self.name.clone() }
                 }
+                Some(libc::EACCES) => WriteError::GuardsDenied { name: self.name.clone() },
                 _ => WriteError::Guard { name: self.name.clone(), source },
             },
         }
