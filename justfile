@@ -27,7 +27,7 @@ lookup *ARGS:
 
 # Real records on each backing with each kind of guard: all that `just records` makes.
 backings: records
-    CISTERN_TEST_RECORDS=/tmp/packages.jsonl cargo test --release -p kv-cli --test cli every_backing
+    CISTERN_TEST_RECORDS=/tmp/packages.jsonl cargo test -p kv-cli --test cli every_backing
 
 # Two writers and two readers on overlapping keys for a minute.
 overlap *ARGS:

@@ -113,7 +113,7 @@ fn exit_codes_tell_why_it_does_not_start() {
         (&["--store", &absent, "--size", "1KiB"], 2, "--size is 1024"),
         (&["--store", &absent, "--items", "5"], 2, "--items is for a store that is made"),
         (&["--store", &absent], 3, "; size (--size) makes one"),
-        (&["--store", &foreign, "--size", "4MiB"], 6, "no Cistern store"),
+        (&["--store", &foreign, "--size", "4MiB"], 6, "is a directory, no store"),
         (&["--store", "file:/dev/null/x", "--size", "4MiB"], 9, "Not a directory"),
     ];
     for (args, code, part) in cases {
