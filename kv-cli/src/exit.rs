@@ -206,7 +206,7 @@ impl From<WriteError> for Failure {
         };
         let hint = match &error {
             WriteError::Corruption(_) | WriteError::Read(ReadError::Corruption(_)) => CHECK,
-            WriteError::IndexFull { .. } => "kv-cli create --items",
+            WriteError::IndexFull { .. } => "kv-cli stats",
             WriteError::InvalidTtl { millis: 0, .. } => {
                 "kv-cli del deletes a key at once, kv-cli persist lets it live for ever"
             }
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(exit(WriteError::InvalidTtl { millis: 0, limit: 1 }), 8);
         let full = Fullness { needed: 1, live: 1, dead: 1, free: 1, capacity: 1 };
         assert_eq!(exit(WriteError::Full(full)), 5);
-        assert_eq!(exit(WriteError::IndexFull { items: 1, planned: 1 }), 5);
+        assert_eq!(exit(WriteError::IndexFull { items: 1, buckets: 1 }), 5);
         assert_eq!(exit(WriteError::GuardsRemoved { name: name() }), 9);
         assert_eq!(exit(WriteError::GuardsDenied { name: name() }), 4);
         assert_eq!(exit(WriteError::Stuck { pid: 1, waited: Duration::ZERO }), 7);

@@ -156,8 +156,9 @@ impl CreateOptions {
         self
     }
 
-    /// How many items the index is laid out for, at least 1. If not given, one for each 192 bytes of
-    /// `max_size`. About twice as many fit before `IndexFull`, at less speed.
+    /// How many items the index is laid out for at first, at least 1. If not given, one for each KiB
+    /// of `size`. It grows as items come, which costs each insert about a fifth of a split bucket; to
+    /// know the number spares that.
     pub fn items(mut self, items: u64) -> Self {
         self.items = Some(items);
         self

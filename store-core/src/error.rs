@@ -89,16 +89,16 @@ pub enum WriteError {
         .0.needed, .0.capacity, .0.live, .0.dead, .0.free
     )]
     Full(Fullness),
-    /// No room for one more key in its bucket: the index is too small for so many items.
+    /// No room for one more key in its bucket, and no free extent for the index to grow.
     #[error(
-        "the index is full: {items} items, laid out for {planned}; delete keys, or make a store that \
-         is laid out for more items"
+        "the index is full: {items} items in {buckets} buckets, and no memory is free for more of \
+         them; delete keys, or dump the store and load it into a larger one"
     )]
     IndexFull {
         /// Items in the store.
         items: u64,
-        /// Items that the index was laid out for.
-        planned: u64,
+        /// Buckets of the index.
+        buckets: u64,
     },
     /// Another process holds the guard that this write needs, is alive, and does not move.
     #[error(

@@ -41,6 +41,18 @@ impl Shim for LinksTooEarly {
     }
 }
 
+/// Logs each store, and clears what a split moves before the new bucket is there.
+struct ClearsEarly;
+
+impl Shim for ClearsEarly {
+    const MUTATION: Option<Mutation> = Some(Mutation::ClearBeforeSize);
+    const OBSERVES: bool = true;
+
+    fn before_store(address: usize, value: u64, bytes: usize) {
+        log(address, value, bytes);
+    }
+}
+
 /// Recovers without repairing.
 struct NeverRepairs;
 
@@ -52,6 +64,8 @@ impl Shim for NeverRepairs {
 #[derive(Default)]
 struct Seen {
     states: HashSet<u64>,
+    /// Of the index in the end.
+    buckets: u64,
     violations: Vec<String>,
 }
 
@@ -243,6 +257,7 @@ fn run<W: Shim, R: Shim>(options: &CreateOptions, seed: u64, len: usize) -> Seen
             assert_eq!(pair.model.keys().len(), after.keys().len(), "{op:?}");
         }
     }
+    seen.buckets = pair.store.info().expect("info").buckets;
     seen
 }
 
@@ -252,6 +267,8 @@ fn every_prefix_of_every_write_recovers() {
     let len = if cfg!(debug_assertions) { 80 } else { 150 };
     for (number, options) in geometries().iter().enumerate() {
         let seen = run::<Logging, Plain>(options, 0x9E37_79B9 + number as u64, len);
+        // Laid out for 8, and split on the way.
+        assert!(number > 0 || seen.buckets > 8);
         states += seen.states.len();
         violations.extend(seen.violations);
     }
@@ -302,6 +319,12 @@ fn negative_control_without_repair() {
 fn negative_control_link_before_copy() {
     let seen = run::<LinksTooEarly, Plain>(&geometries()[0], 3, 0);
     assert!(!seen.violations.is_empty(), "the harness does not see a link that comes too early");
+}
+
+#[test]
+fn negative_control_size_before_clear() {
+    let seen = run::<ClearsEarly, Plain>(&geometries()[0], 3, 0);
+    assert!(!seen.violations.is_empty(), "the harness does not see what a split clears too early");
 }
 
 #[test]

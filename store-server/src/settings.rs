@@ -38,7 +38,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SIZE", help_heading = MAKING)]
     pub(crate) max_size: Option<Setting<Size>>,
 
-    /// How many items the index is laid out for [default: by size]
+    /// How many items the index is laid out for at first; it grows [default: by size]
     #[arg(long, value_name = "N", help_heading = MAKING)]
     pub(crate) items: Option<Setting<Items>>,
 

@@ -38,7 +38,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "SIZE", value_parser = human::parse_size)]
     extent_size: Option<u64>,
 
-    /// How many items the index is laid out for [default: by size]
+    /// How many items the index is laid out for at first; it grows [default: by size]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     items: Option<u64>,
 

@@ -27,18 +27,19 @@ pub(crate) struct StatsArgs {}
 #[derive(Serialize)]
 struct JsonStats {
     items: u64,
-    planned_items: u64,
     room_items: u64,
     live_bytes: u64,
     dead_bytes: u64,
     free_bytes: u64,
     arena_bytes: u64,
     structure_bytes: u64,
+    index_bytes: u64,
     reserve_bytes: u64,
     extents_free: u32,
     extents_open: u32,
     extents_sealed: u32,
     extents_run: u32,
+    extents_index: u32,
     extents_relocation: u32,
     extents_pinned: u32,
     extents_suspect: u32,
@@ -64,7 +65,9 @@ pub(crate) fn run(_: StatsArgs, context: &mut Context) -> Result<Exit, Failure> 
 fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
     let share = |bytes: u64| share(bytes, stats.arena_bytes);
     let index = format!(
-        "{:.1} items for 100 lanes, {} of {} overflow lines used",
+        "{}, {} buckets with {:.1} items for 100 lanes, {} of {} overflow lines used",
+        human::size(stats.index_bytes),
+        human::count(stats.buckets),
         stats.index_load_percent,
         human::count(stats.overflow_lines_used),
         human::count(stats.overflow_lines)
@@ -79,7 +82,7 @@ fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
         ("extents", extents(stats)),
         ("cleaning", cleaning(stats)),
         ("index", index),
-        ("index and tables", human::size(stats.structure_bytes)),
+        ("tables and index", human::size(stats.structure_bytes)),
     ])?;
     for remark in remarks(stats) {
         context.output.text(&format!("note: {remark}"))?;
@@ -87,23 +90,15 @@ fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many, how large, and how many more of that size: what both memory and index have room for.
+/// How many, how large, and how many more of that size.
 fn items(stats: &Stats) -> String {
     let count = human::count(stats.items);
     let Some(each) = stats.live_bytes.checked_div(stats.items).filter(|each| *each > 0) else {
         return count;
     };
-    let planned = human::count(stats.planned_items);
-    let room = match (stats.room_items, stats.planned_items.saturating_sub(stats.items)) {
-        (0, _) => "no room for another".to_owned(),
-        (room, 0) => format!(
-            "memory for about {} more, but the index is laid out for {planned}",
-            human::rounded(room)
-        ),
-        (room, left) if left < room => {
-            format!("room for about {} more, as the index has {planned}", human::count(left))
-        }
-        (room, _) => format!("room for about {} more", human::rounded(room)),
+    let room = match stats.room_items {
+        0 => "no room for another".to_owned(),
+        room => format!("room for about {} more", human::rounded(room)),
     };
     format!("{count} of {} on average; {room}", human::size(each))
 }
@@ -125,6 +120,7 @@ fn extents(stats: &Stats) -> String {
         (stats.extents_relocation, "taking what cleaning moves"),
         (stats.extents_pinned, "pinned"),
         (stats.extents_run, "in large values"),
+        (stats.extents_index, "of the index"),
         (stats.extents_uncommissioned, "without memory yet"),
     ];
     let some = states.iter().filter(|(number, _)| *number > 0);
@@ -144,7 +140,7 @@ fn remarks(stats: &Stats) -> Vec<String> {
     let mut remarks = Vec::new();
     if stats.index_load_percent >= INDEX_CROWDED_PERCENT {
         remarks.push(
-            "the index is crowded and slower for it: make the next store with more --items"
+            "the index is crowded and slower for it: it grows with the next puts, if an extent is free"
                 .to_owned(),
         );
     }
@@ -162,18 +158,19 @@ fn remarks(stats: &Stats) -> Vec<String> {
 fn json(stats: &Stats) -> JsonStats {
     JsonStats {
         items: stats.items,
-        planned_items: stats.planned_items,
         room_items: stats.room_items,
         live_bytes: stats.live_bytes,
         dead_bytes: stats.dead_bytes,
         free_bytes: stats.free_bytes,
         arena_bytes: stats.arena_bytes,
         structure_bytes: stats.structure_bytes,
+        index_bytes: stats.index_bytes,
         reserve_bytes: stats.reserve_bytes,
         extents_free: stats.extents_free,
         extents_open: stats.extents_open,
         extents_sealed: stats.extents_sealed,
         extents_run: stats.extents_run,
+        extents_index: stats.extents_index,
         extents_relocation: stats.extents_relocation,
         extents_pinned: stats.extents_pinned,
         extents_suspect: stats.extents_suspect,

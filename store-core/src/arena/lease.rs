@@ -341,7 +341,7 @@ pub(crate) fn bump_generation<S: Shim>(
 }
 
 /// Gives extents from `first` on their memory: a step's worth, or the one if room is scarce.
-fn commission<S: Shim>(segment: &Segment<S>, first: u32) -> Result<(), NoRoom> {
+pub(super) fn commission<S: Shim>(segment: &Segment<S>, first: u32) -> Result<(), NoRoom> {
     let geometry = &segment.geometry;
     let step = (GROWTH_STEP_BYTES / geometry.extent_bytes()).max(1) as u32;
     commission_range(segment, first, step.min(geometry.extents - first))

@@ -7,6 +7,7 @@
 //! an extent and the first overwritten byte.
 
 pub(crate) mod in_flight;
+pub(crate) mod index_extent;
 pub(crate) mod lease;
 pub(crate) mod pin;
 mod place;

@@ -21,6 +21,8 @@ pub(crate) struct Usage {
     /// Bytes that are kept for cleaners, and so not free.
     pub(crate) reserve_bytes: u64,
     pub(crate) run: u32,
+    /// Extents of the index, whose bytes are no part of the capacity.
+    pub(crate) index: u32,
     pub(crate) uncommissioned: u32,
     pub(crate) suspect: u32,
 }
@@ -70,6 +72,10 @@ impl Usage {
                     let bodies = u64::from(word.used).saturating_sub(1) * extent_bytes;
                     usage.live_bytes += live + bodies;
                     usage.dead_bytes += extent_bytes.saturating_sub(live);
+                }
+                ExtentState::Buckets | ExtentState::Overflow => {
+                    usage.index += 1;
+                    usage.capacity_bytes -= extent_bytes;
                 }
                 // Its bytes are counted at its head.
                 ExtentState::RunBody => usage.run += 1,

@@ -2,7 +2,7 @@
 //! by one 8-byte store of the slot.
 
 use crate::error::Corruption;
-use crate::layout::{Segment, Slot, TagWord, Where};
+use crate::layout::{LINK_LANE, Segment, Slot, TagWord, Where};
 use crate::region::Shim;
 
 /// Puts `new` into a free lane. Tag first: a reader that hits the new item by its tag must not
@@ -52,14 +52,14 @@ pub(crate) fn mend_tag<S: Shim>(
     let line = segment.line(at.line)?;
     let slot = line.slot(at.lane);
     let tags = TagWord(line.tags.load());
+    let unlinked = if at.lane == LINK_LANE { tags.without_link() } else { tags };
     let mended = if slot.is_link() {
         tags.with_link()
     } else if slot.is_empty() {
-        let tags = tags.with_tag(at.lane, 0);
-        if at.lane == crate::layout::LINK_LANE { tags.without_link() } else { tags }
+        unlinked.with_tag(at.lane, 0)
     } else {
         let tag = TagWord::tag_of(segment.hash_of_item(slot.offset(), scratch)?);
-        tags.with_tag(at.lane, tag)
+        unlinked.with_tag(at.lane, tag)
     };
     if mended != tags {
         line.tags.store::<S>(mended.0);

@@ -100,7 +100,8 @@ pub(crate) fn spot<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
     let size = segment.index_size();
     // Pairs with the Release store that publishes a new size.
     fence(Ordering::Acquire);
-    let Some(line) = segment.bucket_by_mask(size, hash) else { return Spot::Unclear };
+    let line = segment.bucket_address(size.bucket_of(hash)).and_then(|line| segment.line_at(line));
+    let Some(line) = line else { return Spot::Unclear };
     let tags = TagWord(line.tags.load());
     // Pairs with the Release store of the tag word: a tag seen means its slot is newer.
     fence(Ordering::Acquire);
@@ -204,7 +205,7 @@ fn attempt<'a, S: Shim, R>(
     // Pairs with the Release store that publishes a new size.
     fence(Ordering::Acquire);
     let tag = TagWord::tag_of(hash);
-    let mut number = size.bucket_of(hash);
+    let Some(mut number) = segment.bucket_address(size.bucket_of(hash)) else { return Step::Again };
     for _ in 0..CHAIN_LINES_MAX {
         let Some(line) = segment.line_at(number) else { return Step::Again };
         let tags = TagWord(line.tags.load());
@@ -234,7 +235,8 @@ fn attempt<'a, S: Shim, R>(
         let Some(following) = next else {
             // Pairs with the Release of whoever changed size or epoch.
             fence(Ordering::Acquire);
-            return if segment.index_size() == size { Step::Missing } else { Step::Again };
+            let now = segment.index_size();
+            return if now.same_bucket(size, hash) { Step::Missing } else { Step::Again };
         };
         number = following;
     }
@@ -310,8 +312,9 @@ fn locate_parts<S: Shim>(
 /// Asks for the bucket line of `hash`.
 #[inline(always)]
 pub(crate) fn prefetch_bucket<S: Shim>(segment: &Segment<S>, hash: u64) {
-    let bucket = segment.index_size().bucket_of(hash);
-    segment.region.prefetch(segment.line_offset(bucket));
+    if let Some(line) = segment.bucket_address(segment.index_size().bucket_of(hash)) {
+        segment.region.prefetch(segment.line_offset(line));
+    }
 }
 
 /// Asks for the first `lines` lines of the item at `slot`.

@@ -9,6 +9,7 @@ pub(crate) mod cursor;
 pub(crate) mod lookup;
 pub(crate) mod overflow;
 pub(crate) mod search;
+pub(crate) mod split;
 
 /// The most lines of a chain, its bucket included: a bound for every walk, and with hostile keys
 /// the end of what one bucket takes (199 items).

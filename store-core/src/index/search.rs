@@ -22,7 +22,7 @@ pub(crate) struct Search {
     pub(crate) found: Option<Standing>,
     /// The first free lane.
     pub(crate) free: Option<Where>,
-    /// The last line of the chain.
+    /// The address of the last line of the chain.
     pub(crate) tail: u64,
     /// Lines in the chain.
     pub(crate) lines: usize,
@@ -40,7 +40,7 @@ pub(crate) fn search<S: Shim>(
     let tag = TagWord::tag_of(hash);
     let shift = segment.geometry.slot_hash_shift;
     let bucket = segment.index_size().bucket_of(hash);
-    let mut result = Search { bucket, found: None, free: None, tail: bucket, lines: 0 };
+    let mut result = Search { bucket, found: None, free: None, tail: 0, lines: 0 };
     for number in chain(segment, bucket) {
         let number = number?;
         result.tail = number;
@@ -102,12 +102,12 @@ fn header_if_key<S: Shim>(
     Ok(same.then_some(header))
 }
 
-/// The lines of a bucket's chain, in order; ends with an error after [`CHAIN_LINES_MAX`].
+/// The addresses of the lines of a bucket's chain, in order; ends with an error after [`CHAIN_LINES_MAX`].
 pub(crate) fn chain<S: Shim>(
     segment: &Segment<S>,
     bucket: u64,
 ) -> impl Iterator<Item = Result<u64, Corruption>> {
-    let mut next = Some(Ok(bucket));
+    let mut next = Some(segment.bucket_line(bucket));
     let mut count = 0;
     std::iter::from_fn(move || {
         let number = match next.take()? {

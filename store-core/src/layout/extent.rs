@@ -9,7 +9,8 @@
 //! one compare-and-swap that adds its size to both, so an extent whose item is not published yet
 //! never looks empty, and sealing needs to wait for nobody. Head of a run: `used` is the number of
 //! extents in the run, `live` the units used in the last one. Body of a run: `used` is the distance
-//! from the head.
+//! from the head. Of the index: `live` and `used` together are one number, the extent's place in
+//! its part of the directory.
 
 use super::assert_offsets;
 use crate::region::{Cell64, Shared};
@@ -51,6 +52,10 @@ pub(crate) enum ExtentState {
     Relocation,
     /// Free as soon as nobody has it pinned any more.
     Pinned,
+    /// Buckets of the index, for good. With an owner: perhaps not in the directory yet.
+    Buckets,
+    /// Overflow lines of the index, likewise.
+    Overflow,
     /// Not of this version.
     Unknown,
 }
@@ -88,6 +93,8 @@ impl ExtentWord {
             5 => ExtentState::RunBody,
             6 => ExtentState::Relocation,
             7 => ExtentState::Pinned,
+            8 => ExtentState::Buckets,
+            9 => ExtentState::Overflow,
             _ => ExtentState::Unknown,
         };
         let owner = (word >> 48 & 0xFFF).checked_sub(1).map(|client| {
@@ -114,6 +121,8 @@ impl ExtentWord {
             ExtentState::RunBody => 5,
             ExtentState::Relocation => 6,
             ExtentState::Pinned => 7,
+            ExtentState::Buckets => 8,
+            ExtentState::Overflow => 9,
             ExtentState::Unknown => 15,
         };
         let owner = self.owner.map_or(0, |owner| {
@@ -125,6 +134,17 @@ impl ExtentWord {
             | if self.suspect { SUSPECT } else { 0 }
             | u64::from(self.live) << UNIT_BITS
             | u64::from(self.used)
+    }
+
+    /// The word of an extent of the index, at `number` in its part of the directory.
+    pub(crate) fn of_index(state: ExtentState, number: u64, owner: Option<Owner>) -> Self {
+        let (live, used) = (number >> UNIT_BITS & UNIT_MASK, number & UNIT_MASK);
+        Self { state, owner, suspect: false, live: live as u32, used: used as u32 }
+    }
+
+    /// Where an extent of the index stands in its part of the directory.
+    pub(crate) fn index_number(self) -> u64 {
+        u64::from(self.live) << UNIT_BITS | u64::from(self.used)
     }
 
     /// `owner` as far as an extent names it: with the low bits of its generation.
@@ -156,6 +176,8 @@ mod tests {
             ExtentState::RunBody,
             ExtentState::Relocation,
             ExtentState::Pinned,
+            ExtentState::Buckets,
+            ExtentState::Overflow,
         ] {
             for owner in [
                 None,

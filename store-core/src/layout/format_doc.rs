@@ -23,7 +23,7 @@ use super::superblock::{
     FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, IndexSize, STATE_LIVE,
     STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
 };
-use super::{Geometry, Plan};
+use super::Plan;
 use crate::config::{CreateOptions, HashKind};
 use crate::hash::{HASH_RAPIDHASH_V3, HASH_SIPHASH_13, Hasher};
 use crate::index::CHAIN_LINES_MAX;
@@ -156,10 +156,8 @@ fn the_superblock_is_as_documented() {
         extents_max,
         extent_bytes,
         generations_offset,
-        line_owners_offset,
-        lines_offset,
-        buckets_max,
-        overflow_lines,
+        directory_offset,
+        reserved_index,
         arena_offset,
         loaders_offset,
         loaders_count,
@@ -179,7 +177,9 @@ fn the_superblock_is_as_documented() {
         orphan_hint,
         pinners,
         pad_hints,
-        growth,
+        items_near,
+        overflow_extents,
+        pad_growth,
         cleaners,
         reserved,
     });
@@ -473,6 +473,8 @@ fn the_extent_word_is_as_documented() {
         ("run body", ExtentState::RunBody),
         ("relocation", ExtentState::Relocation),
         ("pinned", ExtentState::Pinned),
+        ("buckets", ExtentState::Buckets),
+        ("overflow", ExtentState::Overflow),
     ];
     let rows = table("Extent word", "| state | name | `used` | `live` | meaning |");
     assert_eq!(rows.len(), states.len());
@@ -502,7 +504,7 @@ fn the_slot_word_is_as_documented() {
     compare_word(
         "Slot word of a link",
         64,
-        &[("line", Slot::of_link(u32::MAX.into()).0 ^ link), ("link", link)],
+        &[("line", Slot::of_link((1 << 35) - 1).0 ^ link), ("link", link)],
     );
     assert_eq!(Slot::of_link(5).link(), Some(5));
 }
@@ -550,8 +552,13 @@ fn the_intent_word_is_as_documented() {
         64,
         &[("kind", 0xFF), ("items_before", intent(IntentKind::Swap, u64::MAX >> 8) ^ swap)],
     );
-    let kinds =
-        [("swap", IntentKind::Swap), ("link", IntentKind::Link), ("unlink", IntentKind::Unlink)];
+    let kinds = [
+        ("swap", IntentKind::Swap),
+        ("link", IntentKind::Link),
+        ("unlink", IntentKind::Unlink),
+        ("raise", IntentKind::Raise),
+        ("split", IntentKind::Split),
+    ];
     let rows = table("Intent word", "| kind | name | cell, old, new, line |");
     assert_eq!(rows.len(), kinds.len());
     for (row, (name, kind)) in rows.iter().zip(kinds) {
@@ -573,7 +580,7 @@ fn the_numbers_are_as_documented() {
         ("bytes of a value", u32::MAX.into()),
         ("client entries", Owner::CLIENTS_MAX.into()),
         ("buckets", IndexSize::EPOCH_ONE - 1),
-        ("overflow lines", u32::MAX.into()),
+        ("lines", Slot::SEGMENT_BYTES_MAX / 64),
         ("lines of a chain", CHAIN_LINES_MAX as u64),
         ("lanes of a line", LANES as u64),
         ("leases that a key may have", LOADER_WINDOW.into()),
@@ -606,11 +613,12 @@ fn the_hash_is_as_documented() {
     let text = section("Hash").into_iter().find_map(|line| line.strip_prefix("    "));
     let text = text.expect("the self-test string stands indented by four blanks");
     assert_eq!(hasher.hash(text.as_bytes()), hasher.self_test());
-    let geometry = example_geometry();
+    let plan = example_plan();
+    let geometry = plan.geometry;
     let hash = hasher.hash(EXAMPLE_KEY);
     let expected = BTreeMap::from([
         ("`hash(\"city\")`", hash),
-        ("bucket", IndexSize(geometry.buckets).bucket_of(hash)),
+        ("bucket", IndexSize(plan.buckets).bucket_of(hash)),
         ("stripe", geometry.stripe_of(hash).into()),
         ("tag", TagWord::tag_of(hash).into()),
         ("hash bits in the slot", hash >> geometry.slot_hash_shift & 0x1FFF),
@@ -624,8 +632,8 @@ fn the_hash_is_as_documented() {
 
 // ---- Bytes --------------------------------------------------------------------------------------
 
-fn example_geometry() -> Geometry {
-    Plan::of(&example_options()).expect("a plan").geometry
+fn example_plan() -> Plan {
+    Plan::of(&example_options()).expect("a plan")
 }
 
 thread_local! {
@@ -692,7 +700,7 @@ fn the_bytes_are_as_documented() {
 
 #[test]
 fn the_parts_are_as_documented() {
-    let geometry = example_geometry();
+    let geometry = example_plan().geometry;
     let expected = [
         ("superblock", 0, 1, size_of::<Superblock>() as u64),
         (
@@ -716,8 +724,7 @@ fn the_parts_are_as_documented() {
             size_of::<ExtentEntry>() as u64,
         ),
         ("generations", geometry.generations_offset, geometry.extents.into(), 8),
-        ("line owners", geometry.line_owners_offset, geometry.overflow_lines, 8),
-        ("lines", geometry.lines_offset, geometry.lines(), size_of::<Line>() as u64),
+        ("directory", geometry.directory_offset, geometry.extents.into(), 8),
         ("arena", geometry.arena_offset, geometry.extents.into(), geometry.extent_bytes()),
     ];
     let rows = table("Golden bytes", "| part | offset | records | bytes each |");

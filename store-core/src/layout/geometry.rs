@@ -21,12 +21,15 @@ const NAMESPACE_BYTES: u64 = 64;
 const LOADERS_MIN: u64 = 32;
 const LOADERS_MAX: u64 = 4096;
 const EXTENTS_MIN: u64 = 8;
+const BUCKETS_MIN: u64 = 8;
+const COUNTED_STEP_MAX: u64 = 16;
 /// Extents for each place of a cleaner.
 const EXTENTS_PER_CLEANER: u32 = 64;
-/// Bytes of an item that the index is laid out for, if nothing else is said.
-const PLANNED_ITEM_BYTES: u64 = 192;
-/// The mean number of items in a bucket of 7 lanes that the planned items must not exceed.
-const PLANNED_LOAD: f64 = 5.4;
+/// Bytes of an item that the index is laid out for at first, if nothing else is said.
+const PLANNED_ITEM_BYTES: u64 = 1024;
+/// The mean number of items in a bucket of 7 lanes that the planned items must not exceed: they
+/// fit without growth.
+const PLANNED_LOAD: f64 = 4.6;
 
 /// Counts and offsets (in bytes from the superblock) of all parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +46,9 @@ pub(crate) struct Geometry {
     pub(crate) extents: u32,
     pub(crate) extent_shift: u32,
     pub(crate) generations_offset: u64,
-    pub(crate) line_owners_offset: u64,
-    pub(crate) lines_offset: u64,
-    pub(crate) buckets: u64,
-    pub(crate) overflow_lines: u64,
+    /// Of the extents of the index: those of buckets from the front, those of overflow lines from
+    /// the back.
+    pub(crate) directory_offset: u64,
     pub(crate) arena_offset: u64,
     pub(crate) slot_hash_shift: u32,
     pub(crate) planned_items: u64,
@@ -60,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) committed_bytes: u64,
     /// Extents that these hold.
     pub(crate) extents_committed: u32,
+    /// Buckets of the index at first; they fill the first extents, then comes one of overflow lines.
+    pub(crate) buckets: u64,
 }
 
 fn refuse(option: &'static str, given: u64, rule: impl Into<String>) -> CreateError {
@@ -123,33 +127,39 @@ impl Plan {
         max_size: u64,
         extent_bytes: u64,
     ) -> Result<Self, u64> {
-        let items = options.items.unwrap_or(max_size / PLANNED_ITEM_BYTES).max(1);
-        let mut geometry = Geometry::head(size, items, extent_bytes, max_size);
+        let items = options.items.unwrap_or(size / PLANNED_ITEM_BYTES).max(1);
+        let in_an_extent = extent_bytes / size_of::<Line>() as u64;
+        // If nothing is asked for, as many as the first extent has.
+        let least = if options.items.is_some() { BUCKETS_MIN } else { in_an_extent };
+        let buckets = ((items as f64 / PLANNED_LOAD) as u64 + 1).next_power_of_two().max(least);
+        let extents_min = EXTENTS_MIN + buckets.div_ceil(in_an_extent) + 1;
+        let mut geometry = Geometry::head(size, (items, buckets), extent_bytes, max_size);
         // Each extent takes its bytes, its entry and its generation; alignment may cost one more.
         geometry.place_tables(0);
         let of_one = extent_bytes + size_of::<ExtentEntry>() as u64 + 8;
         let estimate = max_size.saturating_sub(geometry.arena_offset) / of_one;
-        let mut extents = estimate.max(EXTENTS_MIN);
+        let mut extents = estimate.max(extents_min);
         loop {
             geometry.place_tables(extents.min(u32::MAX.into()) as u32);
             let room = max_size.saturating_sub(geometry.arena_offset) / extent_bytes;
-            if room >= extents && extents >= EXTENTS_MIN {
+            if room >= extents && extents >= extents_min {
                 break;
             }
             extents = extents.saturating_sub(1);
-            if extents < EXTENTS_MIN {
-                return Err(geometry.arena_offset + EXTENTS_MIN * extent_bytes);
+            if extents < extents_min {
+                return Err(geometry.arena_offset + extents_min * extent_bytes);
             }
         }
         geometry.segment_bytes = geometry.arena_offset + extents * extent_bytes;
         let committed = (size.saturating_sub(geometry.arena_offset) / extent_bytes).min(extents);
-        if committed < EXTENTS_MIN {
-            return Err(geometry.arena_offset + EXTENTS_MIN * extent_bytes);
+        if committed < extents_min {
+            return Err(geometry.arena_offset + extents_min * extent_bytes);
         }
         Ok(Self {
             geometry,
             committed_bytes: geometry.arena_offset + committed * extent_bytes,
             extents_committed: committed as u32,
+            buckets,
         })
     }
 }
@@ -198,9 +208,9 @@ fn extent_sizes(options: &CreateOptions) -> Result<impl Iterator<Item = u64> + C
 
 impl Geometry {
     /// The counts that don't depend on the number of extents.
-    fn head(size: u64, items: u64, extent_bytes: u64, max_size: u64) -> Self {
-        let buckets = ((items as f64 / PLANNED_LOAD) as u64 + 1).next_power_of_two().max(8);
-        let stripes = (buckets / 64).clamp(64.min(buckets), 4096);
+    fn head(size: u64, (items, buckets): (u64, u64), extent_bytes: u64, max_size: u64) -> Self {
+        // A bucket and what it is split into have one stripe, so there are no more than buckets.
+        let stripes = (size >> 16).next_power_of_two().clamp(64, 4096).min(buckets);
         Self {
             segment_bytes: max_size,
             clients_offset: SUPERBLOCK_BYTES,
@@ -214,10 +224,7 @@ impl Geometry {
             extents: 0,
             extent_shift: extent_bytes.trailing_zeros(),
             generations_offset: 0,
-            line_owners_offset: 0,
-            lines_offset: 0,
-            buckets,
-            overflow_lines: (buckets / 2).max(4).min(u64::from(u32::MAX)),
+            directory_offset: 0,
             arena_offset: 0,
             slot_hash_shift: buckets.trailing_zeros(),
             planned_items: items,
@@ -239,8 +246,7 @@ impl Geometry {
         self.stripes_offset = place(self.stripes.into(), size_of::<Stripe>() as u64);
         self.extents_offset = place(extents.into(), size_of::<ExtentEntry>() as u64);
         self.generations_offset = place(extents.into(), 8);
-        self.line_owners_offset = place(self.overflow_lines, 8);
-        self.lines_offset = place(self.buckets + self.overflow_lines, size_of::<Line>() as u64);
+        self.directory_offset = place(extents.into(), 8);
         self.arena_offset = end.next_multiple_of(PAGE_BYTES);
     }
 
@@ -297,10 +303,22 @@ impl Geometry {
         hash_or_bucket as u32 & (self.stripes - 1)
     }
 
-    /// Lines of buckets and overflow together.
+    /// Lines of the index that an extent holds, as a power of two.
     #[inline(always)]
-    pub(crate) fn lines(&self) -> u64 {
-        self.buckets + self.overflow_lines
+    pub(crate) fn line_shift(&self) -> u32 {
+        self.extent_shift - size_of::<Line>().trailing_zeros()
+    }
+
+    /// The steps in which a stripe's count of items is added to the near count of all: small beside
+    /// what a stripe of the first size holds.
+    pub(crate) fn counted_step(&self) -> u64 {
+        let buckets_per_stripe = (1_u64 << self.slot_hash_shift) / u64::from(self.stripes);
+        (buckets_per_stripe / 4).clamp(1, COUNTED_STEP_MAX)
+    }
+
+    /// Overflow lines in an extent of them, whose first eighth says whose they are.
+    pub(crate) fn overflow_lines_per_extent(&self) -> u64 {
+        7 << (self.line_shift() - 3)
     }
 
     /// The largest item in bytes: a quarter of the arena, in no more extents than a run can count.
@@ -309,7 +327,7 @@ impl Geometry {
     }
 
     /// Writes the geometry into a new superblock's words.
-    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 20] {
+    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 17] {
         [
             (&to.segment_bytes, self.segment_bytes),
             (&to.slot_hash_shift, self.slot_hash_shift.into()),
@@ -326,10 +344,7 @@ impl Geometry {
             (&to.extents_max, self.extents.into()),
             (&to.extent_bytes, self.extent_bytes()),
             (&to.generations_offset, self.generations_offset),
-            (&to.line_owners_offset, self.line_owners_offset),
-            (&to.lines_offset, self.lines_offset),
-            (&to.buckets_max, self.buckets),
-            (&to.overflow_lines, self.overflow_lines),
+            (&to.directory_offset, self.directory_offset),
             (&to.arena_offset, self.arena_offset),
         ]
     }
@@ -356,10 +371,7 @@ impl Geometry {
             extents: narrow(from.extents_max.load(), "number of extents")?,
             extent_shift: extent_bytes.trailing_zeros(),
             generations_offset: from.generations_offset.load(),
-            line_owners_offset: from.line_owners_offset.load(),
-            lines_offset: from.lines_offset.load(),
-            buckets: from.buckets_max.load(),
-            overflow_lines: from.overflow_lines.load(),
+            directory_offset: from.directory_offset.load(),
             arena_offset: from.arena_offset.load(),
             slot_hash_shift: narrow(from.slot_hash_shift.load(), "shift of the slot hash")?,
             planned_items: from.planned_items.load(),
@@ -379,14 +391,10 @@ impl Geometry {
         if !geometry.loaders.is_power_of_two() {
             return Err(wrong("number of loader leases", &from.loaders_count));
         }
-        if !geometry.stripes.is_power_of_two() || u64::from(geometry.stripes) > geometry.buckets {
+        // The number of buckets only grows.
+        let buckets = IndexSize(from.index_size.load()).buckets();
+        if !geometry.stripes.is_power_of_two() || u64::from(geometry.stripes) > buckets {
             return Err(wrong("number of stripes", &from.stripes_count));
-        }
-        if geometry.buckets == 0
-            || geometry.buckets >= IndexSize::EPOCH_ONE
-            || geometry.overflow_lines > u32::MAX.into()
-        {
-            return Err(wrong("number of buckets", &from.buckets_max));
         }
         if geometry.extents == 0 || geometry.slot_hash_shift > 50 {
             return Err(wrong("number of extents or shift", &from.extents_max));
@@ -404,8 +412,7 @@ impl Geometry {
             (self.stripes_offset, self.stripes.into(), size_of::<Stripe>() as u64),
             (self.extents_offset, self.extents.into(), size_of::<ExtentEntry>() as u64),
             (self.generations_offset, self.extents.into(), 8),
-            (self.line_owners_offset, self.overflow_lines, 8),
-            (self.lines_offset, self.lines(), size_of::<Line>() as u64),
+            (self.directory_offset, self.extents.into(), 8),
             (self.arena_offset, self.extents.into(), self.extent_bytes()),
         ];
         let mut end = 0;

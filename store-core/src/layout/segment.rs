@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use super::item::{Header, ItemShape, flags};
 use super::superblock::{FEATURE_CHECKSUMS, IndexSize, Superblock};
 use super::{
-    Cleaner, ClientEntry, ExtentEntry, ExtentWord, Geometry, LANES, Line, LoaderLease, Slot, Stripe,
+    Cleaner, ClientEntry, ExtentEntry, ExtentState, ExtentWord, Geometry, LANES, Line, LoaderLease,
+    Slot, Stripe,
 };
 use crate::error::Corruption;
 use crate::hash::{self, Hasher};
-use crate::region::{Cell64, One, Region, Ring, Shim, Table};
+use crate::region::{Cell64, One, Region, Shim, Table};
 use crate::sync::Guard;
 use crate::sys::semaphore::{Semaphore, SemaphoreSet};
 
-/// A place for a slot: a lane of a line.
+/// A place for a slot: a lane of the line at an address, which is its offset in lines of 64 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Where {
     pub(crate) line: u64,
@@ -39,11 +40,9 @@ pub(crate) struct Segment<S: Shim> {
     stripes: Table<Stripe>,
     extents: Table<ExtentEntry>,
     generations: Table<Cell64>,
-    line_owners: Table<Cell64>,
+    directory: Table<Cell64>,
+    /// All of the segment as lines, found by their addresses.
     lines: Table<Line>,
-    /// The buckets, if all that the geometry has are in use and they are a power of two: then a
-    /// bucket is found by a mask.
-    buckets: Ring<Line>,
     /// Behind the tables, which point into it: fields are dropped in order.
     pub(crate) region: Region,
     shim: PhantomData<S>,
@@ -78,9 +77,8 @@ impl<S: Shim> Segment<S> {
             stripes: region.table(geometry.stripes_offset, geometry.stripes.into())?,
             extents: region.table(geometry.extents_offset, geometry.extents.into())?,
             generations: region.table(geometry.generations_offset, geometry.extents.into())?,
-            line_owners: region.table(geometry.line_owners_offset, geometry.overflow_lines)?,
-            lines: region.table(geometry.lines_offset, geometry.lines())?,
-            buckets: region.ring(geometry.lines_offset, geometry.buckets)?,
+            directory: region.table(geometry.directory_offset, geometry.extents.into())?,
+            lines: region.table(0, geometry.segment_bytes / size_of::<Line>() as u64)?,
             region,
             geometry,
             hasher,
@@ -174,10 +172,40 @@ impl<S: Shim> Segment<S> {
         self.generations.get(extent)
     }
 
-    /// The bucket of `hash`, if the number of buckets in use is the one that a mask serves.
+    /// The address of a bucket's line, for the read path: whatever the directory says.
     #[inline(always)]
-    pub(crate) fn bucket_by_mask(&self, size: IndexSize, hash: u64) -> Option<&Line> {
-        (size.buckets() == self.buckets.count()).then(|| self.buckets.get(hash))
+    pub(crate) fn bucket_address(&self, bucket: u64) -> Option<u64> {
+        let shift = self.geometry.line_shift();
+        let first = self.directory.get(bucket >> shift)?.load();
+        Some(first.wrapping_add(bucket & ((1 << shift) - 1)))
+    }
+
+    /// The address of a bucket's line.
+    pub(crate) fn bucket_line(&self, bucket: u64) -> Result<u64, Corruption> {
+        self.bucket_address(bucket)
+            .filter(|line| self.is_in_arena(*line))
+            .ok_or(Corruption { what: "no such bucket", offset: bucket })
+    }
+
+    /// Entry `number` of the directory from the front, or from the back: the address of the first
+    /// line of an extent of buckets, or of overflow lines; 0: none.
+    pub(crate) fn directory_entry(
+        &self,
+        state: ExtentState,
+        number: u64,
+    ) -> Result<&Cell64, Corruption> {
+        let entry = match state {
+            ExtentState::Overflow => u64::from(self.geometry.extents).wrapping_sub(number + 1),
+            _ => number,
+        };
+        self.directory
+            .get(entry)
+            .ok_or(Corruption { what: "no such entry of the directory", offset: number })
+    }
+
+    /// The address of the first line of an extent.
+    pub(crate) fn first_line(&self, extent: u32) -> u64 {
+        self.geometry.extent_offset(extent) / size_of::<Line>() as u64
     }
 
     /// A line, for the read path.
@@ -186,7 +214,7 @@ impl<S: Shim> Segment<S> {
         self.lines.get(line)
     }
 
-    /// Line `line`: a bucket, or from `buckets` on an overflow line.
+    /// The line at an address.
     #[inline(always)]
     pub(crate) fn line(&self, line: u64) -> Result<&Line, Corruption> {
         self.line_at(line).ok_or(Corruption { what: "no such line of the index", offset: line })
@@ -195,23 +223,52 @@ impl<S: Shim> Segment<S> {
     /// Offset of a line.
     #[inline(always)]
     pub(crate) fn line_offset(&self, line: u64) -> u64 {
-        self.geometry.lines_offset + line.wrapping_mul(size_of::<Line>() as u64)
+        line.wrapping_mul(size_of::<Line>() as u64)
     }
 
-    /// The line that a link leads to.
+    /// Whether the line at this address is in an extent that has memory.
+    fn is_in_arena(&self, line: u64) -> bool {
+        self.generation_at(self.geometry.extent_at(self.line_offset(line)))
+            .is_some_and(|generation| generation.load() != 0)
+    }
+
+    /// The address of the line that a link leads to.
     #[inline(always)]
     pub(crate) fn linked_line(&self, link: Slot) -> Result<u64, Corruption> {
-        match link.link() {
-            Some(line) if line < self.geometry.overflow_lines => Ok(self.geometry.buckets + line),
-            _ => Err(Corruption { what: "a link that leads nowhere", offset: link.0 }),
-        }
+        link.link()
+            .filter(|line| self.is_in_arena(*line))
+            .ok_or(Corruption { what: "a link that leads nowhere", offset: link.0 })
     }
 
     /// The word that says which bucket an overflow line belongs to (its number + 1; 0: free).
-    pub(crate) fn line_owner(&self, overflow_line: u64) -> Result<&Cell64, Corruption> {
-        self.line_owners
-            .get(overflow_line)
-            .ok_or(Corruption { what: "no such overflow line", offset: overflow_line })
+    pub(crate) fn line_owner(&self, line: u64) -> Result<&Cell64, Corruption> {
+        let wrong = Corruption { what: "no such overflow line", offset: line };
+        let offset = self.line_offset(line);
+        let extent = self.geometry.extent_of(offset).ok_or(wrong)?;
+        let first = self.geometry.extent_offset(extent);
+        let within = (offset - first) / size_of::<Line>() as u64;
+        let number = within.checked_sub(1 << (self.geometry.line_shift() - 3)).ok_or(wrong)?;
+        self.region.view(first + 8 * number)
+    }
+
+    /// The bucket that a line belongs to.
+    pub(crate) fn bucket_of_line(&self, line: u64) -> Result<u64, Corruption> {
+        let wrong = Corruption { what: "a line that is none of the index", offset: line };
+        let offset = self.line_offset(line);
+        let extent = self.geometry.extent_of(offset).ok_or(wrong)?;
+        let word = self.extent_word(extent)?;
+        match word.state {
+            ExtentState::Buckets => {
+                let within = (offset - self.geometry.extent_offset(extent)) / 64;
+                Ok((word.index_number() << self.geometry.line_shift()) + within)
+            }
+            ExtentState::Overflow => self
+                .line_owner(line)?
+                .load()
+                .checked_sub(1)
+                .ok_or(Corruption { what: "a linked line that is free", offset: line }),
+            _ => Err(wrong),
+        }
     }
 
     /// The slot cell at a place.
@@ -226,9 +283,8 @@ impl<S: Shim> Segment<S> {
 
     /// The place of the slot cell at an offset; `None` if there is none.
     pub(crate) fn where_is(&self, offset: u64) -> Option<Where> {
-        let from_lines = offset.checked_sub(self.geometry.lines_offset)?;
-        let (line, within) = (from_lines / 64, from_lines % 64);
-        (line < self.geometry.lines() && within >= 8 && within.is_multiple_of(8))
+        let (line, within) = (offset / 64, offset % 64);
+        (self.is_in_arena(line) && within >= 8 && within.is_multiple_of(8))
             .then(|| Where { line, lane: (within / 8 - 1) as usize })
     }
 

@@ -3,8 +3,8 @@
 //! ```text
 //! item:  63 62          50 49           38 37                  0
 //!        0 | hash bits(13)| generation(12)| offset / 8 (38)     |
-//! link:  63 62                          32 31                  0
-//!        1 | 0                            | overflow line       |
+//! link:  63 62                          35 34                  0
+//!        1 | 0                            | overflow line / 64  |
 //! ```
 //! The offset counts from the superblock, so the slot of an item is never 0, and 0 is an empty
 //! lane. A slot is published by one 8-byte store.
@@ -17,6 +17,8 @@ const OFFSET_BITS: u32 = 38;
 const GENERATION_BITS: u32 = 12;
 const HASH_BITS: u32 = 13;
 const LINK: u64 = 1 << 63;
+/// Bits of a line's address: its offset in lines of 64 bytes.
+const LINE_BITS: u32 = OFFSET_BITS - 3;
 
 impl Slot {
     /// An empty lane.
@@ -36,9 +38,9 @@ impl Slot {
         )
     }
 
-    /// The link to overflow line `line`.
+    /// The link to the overflow line at address `line`.
     pub(crate) fn of_link(line: u64) -> Self {
-        debug_assert!(line <= u64::from(u32::MAX));
+        debug_assert!(line >> LINE_BITS == 0);
         Self(LINK | line)
     }
 
@@ -64,10 +66,16 @@ impl Slot {
         !self.is_empty() && !self.is_link()
     }
 
-    /// The overflow line of a link; `None` for a word that is no valid link.
+    /// The address of the overflow line of a link; `None` for a word that is no valid link.
     #[inline(always)]
     pub(crate) fn link(self) -> Option<u64> {
-        (self.0 >> 32 == LINK >> 32).then_some(self.0 & u64::from(u32::MAX))
+        (self.0 >> LINE_BITS == LINK >> LINE_BITS).then_some(self.0 & ((1 << LINE_BITS) - 1))
+    }
+
+    /// The hash bit number `bit` of the item; `None` if the slot does not carry it.
+    pub(crate) fn hash_bit(self, bit: u32, shift: u32) -> Option<bool> {
+        let at = bit.checked_sub(shift).filter(|at| *at < HASH_BITS)?;
+        Some(self.0 >> (OFFSET_BITS + GENERATION_BITS + at) & 1 != 0)
     }
 
     /// Offset of the item in bytes from the superblock.

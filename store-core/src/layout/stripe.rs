@@ -22,7 +22,7 @@ pub(crate) struct Stripe {
     intent_new: Cell64,
     /// The overflow line that is linked or unlinked; of a swap: 1 if `old` is a run of extents.
     intent_line: Cell64,
-    /// Items whose bucket is of this stripe. Changes only under the guard.
+    /// Items whose bucket is of this stripe. Changes only under the guard, by [`Stripe::count_items`].
     pub(crate) items: Cell64,
     pub(crate) reserved_end: Cell64,
 }
@@ -50,8 +50,13 @@ pub(crate) enum IntentKind {
     /// Overflow line `line` is linked at `cell`, a lane 7 that held `old`; its first lane takes
     /// `old`, its second `new`.
     Link,
-    /// The empty overflow line `line`, linked at `cell`, is unlinked.
+    /// The overflow line `line`, linked at `cell`, is unlinked; `cell` takes `new`, the last item
+    /// in it, if there is one.
     Unlink,
+    /// The item `new` goes up its chain to `cell`, from the lane whose offset is `old`.
+    Raise,
+    /// The bucket of the line of `cell` is split, and bucket `line` made.
+    Split,
 }
 
 /// An intent, as copied from the stripe.
@@ -66,6 +71,21 @@ pub(crate) struct Intent {
 }
 
 impl Stripe {
+    /// Sets the count of items, and adds it in steps of `step` to the near count of all. Whether it
+    /// took a step up.
+    ///
+    /// Dies between the two: the near count is near, until growth counts anew.
+    #[inline]
+    pub(crate) fn count_items<S: Shim>(&self, items: u64, near: &Cell64, step: u64) -> bool {
+        let before = self.items.load();
+        self.items.store::<S>(items);
+        let (from, to) = (before / step, items / step);
+        if from != to {
+            near.fetch_add::<S>(to.wrapping_sub(from).wrapping_mul(step));
+        }
+        to > from
+    }
+
     /// Notes `intent` and arms it.
     #[inline]
     pub(crate) fn arm<S: Shim>(&self, intent: &Intent) {
@@ -77,6 +97,8 @@ impl Stripe {
             IntentKind::Swap => 1,
             IntentKind::Link => 2,
             IntentKind::Unlink => 3,
+            IntentKind::Raise => 4,
+            IntentKind::Split => 5,
         };
         self.intent.store::<S>(intent.items_before << 8 | kind);
     }
@@ -100,6 +122,8 @@ impl Stripe {
             1 => IntentKind::Swap,
             2 => IntentKind::Link,
             3 => IntentKind::Unlink,
+            4 => IntentKind::Raise,
+            5 => IntentKind::Split,
             _ => return None,
         };
         Some(Intent {

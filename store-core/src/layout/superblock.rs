@@ -85,10 +85,8 @@ pub(crate) struct Superblock {
     pub(crate) extents_max: Cell64,
     pub(crate) extent_bytes: Cell64,
     pub(crate) generations_offset: Cell64,
-    pub(crate) line_owners_offset: Cell64,
-    pub(crate) lines_offset: Cell64,
-    pub(crate) buckets_max: Cell64,
-    pub(crate) overflow_lines: Cell64,
+    pub(crate) directory_offset: Cell64,
+    pub(crate) reserved_index: [Cell64; 3],
     pub(crate) arena_offset: Cell64,
     pub(crate) loaders_offset: Cell64,
     pub(crate) loaders_count: Cell64,
@@ -115,8 +113,12 @@ pub(crate) struct Superblock {
     /// Client entries from this one on never had a pin.
     pub(crate) pinners: Cell64,
     pub(crate) pad_hints: [Cell64; 5],
-    // Line 13: the guard of growth, laid out as a stripe.
-    pub(crate) growth: [Cell64; 8],
+    // Line 13: growth of the index; nothing here but what can be counted anew.
+    /// Items, near: each stripe adds what it counts in steps.
+    pub(crate) items_near: Cell64,
+    /// Extents of overflow lines, perhaps one too few.
+    pub(crate) overflow_extents: Cell64,
+    pub(crate) pad_growth: [Cell64; 6],
     // Lines 14 to 17: the places of cleaners.
     pub(crate) cleaners: [Cleaner; CLEANERS_MAX],
     pub(crate) reserved: [Cell64; 368],
@@ -151,10 +153,7 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     extents_max: 248,
     extent_bytes: 256,
     generations_offset: 264,
-    line_owners_offset: 272,
-    lines_offset: 280,
-    buckets_max: 288,
-    overflow_lines: 296,
+    directory_offset: 272,
     arena_offset: 304,
     loaders_offset: 312,
     loaders_count: 320,
@@ -168,7 +167,8 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     lease_hint: 768,
     orphan_hint: 776,
     pinners: 784,
-    growth: 832,
+    items_near: 832,
+    overflow_extents: 840,
     cleaners: 896,
     reserved: 1152,
 });
@@ -218,6 +218,12 @@ impl IndexSize {
         self.0 & (Self::EPOCH_ONE - 1)
     }
 
+    /// The bucket that is split next, and the one that is made by it.
+    pub(crate) fn next_split(self) -> (u64, u64) {
+        let buckets = self.buckets().max(1);
+        (buckets - (1 << buckets.ilog2()), buckets)
+    }
+
     /// The bucket of `hash` by linear hashing: with as many low bits as the number of buckets
     /// needs, or one less if that bucket is not there yet. For no bucket at all: bucket 0.
     #[inline(always)]
@@ -229,6 +235,15 @@ impl IndexSize {
         let mask = u64::MAX >> (buckets - 1).leading_zeros();
         let bucket = hash & mask;
         if bucket < buckets { bucket } else { bucket & (mask >> 1) }
+    }
+
+    /// Whether a miss of `hash` that was seen with the size `before` stands: the bucket is the same,
+    /// so it was not split, or the key stayed in it, and nothing in it was moved or unlinked.
+    #[inline(always)]
+    pub(crate) fn same_bucket(self, before: Self, hash: u64) -> bool {
+        self == before
+            || self.0 >> Self::BUCKET_BITS == before.0 >> Self::BUCKET_BITS
+                && self.bucket_of(hash) == before.bucket_of(hash)
     }
 
     /// The mask of hash bits that choose `bucket`: what a cursor must know of it.

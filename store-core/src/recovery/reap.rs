@@ -6,7 +6,7 @@
 use super::liveness::state_of;
 use super::loaders;
 use super::repair::repair_stripe;
-use crate::arena::{in_flight, pin, run};
+use crate::arena::{in_flight, index_extent, pin, run};
 use crate::error::Corruption;
 use crate::index::search::search;
 use crate::layout::{ClientState, ClientWord, ExtentState, ExtentWord, Segment};
@@ -142,6 +142,9 @@ fn release_extents<S: Shim>(
             // yet, belongs to no run that could have been published.
             ExtentState::RunBody if !head_is_owned(segment, extent, word, dead)? => {
                 let _ = cell.compare_exchange::<S>(found, ExtentWord::FREE.word());
+            }
+            ExtentState::Buckets | ExtentState::Overflow => {
+                index_extent::settle(segment, extent, found)?;
             }
             ExtentState::Claimed => {
                 let _ = cell.compare_exchange::<S>(found, ExtentWord::FREE.word());

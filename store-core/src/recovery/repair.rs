@@ -2,7 +2,7 @@
 
 use crate::arena::{retire, run};
 use crate::error::Corruption;
-use crate::index::{change, overflow};
+use crate::index::{change, overflow, split};
 use crate::layout::{Intent, IntentKind, Segment, Slot, Stripe, Where};
 use crate::region::{Mutation, Shim, mutated};
 
@@ -20,13 +20,15 @@ pub(crate) fn repair_stripe<S: Shim>(segment: &Segment<S>, stripe: u32) -> Resul
     let mut outcome = Ok(());
     if let Some(intent) = record.intent()
         && let Some(at) = segment.where_is(intent.cell)
-        && let Ok(bucket) = overflow::bucket_of_line(segment, at.line)
+        && let Ok(bucket) = segment.bucket_of_line(at.line)
         && segment.geometry.stripe_of(bucket) == stripe
     {
         outcome = match intent.kind {
             IntentKind::Swap => repair_swap(segment, record, &intent, at),
             IntentKind::Link => repair_link(segment, record, &intent, at, bucket),
             IntentKind::Unlink => repair_unlink(segment, record, &intent, at, bucket),
+            IntentKind::Raise => repair_raise(segment, record, &intent, at, bucket),
+            IntentKind::Split => split::repair(segment, record, bucket, intent.line),
         };
     }
     record.disarm::<S>();
@@ -49,7 +51,7 @@ fn repair_swap<S: Shim>(
     change::mend_tag(segment, at, &mut Vec::new())?;
     let added = u64::from(done && intent.old.is_empty());
     let removed = u64::from(done && intent.new.is_empty());
-    stripe.items.store::<S>((intent.items_before + added).saturating_sub(removed));
+    count(segment, stripe, (intent.items_before + added).saturating_sub(removed));
     if !done {
         // Of a run this does nothing: one that was never published still names its dead writer,
         // and is freed with it.
@@ -60,9 +62,9 @@ fn repair_swap<S: Shim>(
         run::retire(segment, intent.old, extent)?;
     }
     if done && intent.new.is_empty() {
-        let bucket = overflow::bucket_of_line(segment, at.line)?;
+        let bucket = segment.bucket_of_line(at.line)?;
         stripe.disarm::<S>();
-        overflow::unlink_vacant_tail(segment, stripe, bucket)?;
+        overflow::shorten(segment, stripe, bucket)?;
     }
     Ok(())
 }
@@ -85,7 +87,7 @@ fn repair_link<S: Shim>(
     let owner = segment.line_owner(intent.line)?;
     if now == Slot::of_link(intent.line) {
         change::mend_tag(segment, at, &mut Vec::new())?;
-        stripe.items.store::<S>(intent.items_before + 1);
+        count(segment, stripe, intent.items_before + 1);
         return Ok(());
     }
     if now == intent.old && owner.load() == bucket + 1 && !is_linked(segment, bucket, intent.line)?
@@ -102,11 +104,16 @@ fn is_linked<S: Shim>(
     overflow: u64,
 ) -> Result<bool, Corruption> {
     for line in crate::index::search::chain(segment, bucket) {
-        if line? == segment.geometry.buckets + overflow {
+        if line? == overflow {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+fn count<S: Shim>(segment: &Segment<S>, stripe: &Stripe, items: u64) {
+    let near = &segment.superblock().items_near;
+    stripe.count_items::<S>(items, near, segment.geometry.counted_step());
 }
 
 /// An unlink is finished if the link is gone, and begun anew if it stands.
@@ -117,9 +124,34 @@ fn repair_unlink<S: Shim>(
     at: Where,
     bucket: u64,
 ) -> Result<(), Corruption> {
-    if segment.slot_cell(at)?.load() == 0 {
-        overflow::finish_unlink(segment, bucket, at, intent.line)?;
+    if Slot(segment.slot_cell(at)?.load()) == intent.new {
+        change::mend_tag(segment, at, &mut Vec::new())?;
+        overflow::finish_unlink(segment, bucket, intent.line)?;
     }
     stripe.disarm::<S>();
-    overflow::unlink_vacant_tail(segment, stripe, bucket)
+    overflow::shorten(segment, stripe, bucket)
+}
+
+/// An item that is where it goes is cleared where it was; else nothing was done but a tag.
+fn repair_raise<S: Shim>(
+    segment: &Segment<S>,
+    stripe: &Stripe,
+    intent: &Intent,
+    at: Where,
+    bucket: u64,
+) -> Result<(), Corruption> {
+    let scratch = &mut Vec::new();
+    change::mend_tag(segment, at, scratch)?;
+    if Slot(segment.slot_cell(at)?.load()) == intent.new
+        && let Some(from) = segment.where_is(intent.line)
+        && segment.bucket_of_line(from.line) == Ok(bucket)
+    {
+        overflow::bump_epoch(segment);
+        if Slot(segment.slot_cell(from)?.load()) == intent.new {
+            change::remove(segment, from)?;
+        }
+        change::mend_tag(segment, from, scratch)?;
+    }
+    stripe.disarm::<S>();
+    overflow::shorten(segment, stripe, bucket)
 }

@@ -53,29 +53,6 @@ impl<T: Shared> Table<T> {
     }
 }
 
-/// A table whose number of records is a power of two, so that an index taken modulo that number
-/// needs no check at all.
-#[derive(Debug)]
-pub(crate) struct Ring<T>(Table<T>);
-
-impl<T: Shared> Ring<T> {
-    /// Records in it.
-    #[inline(always)]
-    pub(crate) fn count(&self) -> u64 {
-        self.0.count
-    }
-
-    /// Record `index` modulo the number of records.
-    #[inline(always)]
-    #[expect(unsafe_code, reason = "a record of a table that was checked when it was made")]
-    pub(crate) fn get(&self, index: u64) -> &T {
-        let index = index & (self.0.count - 1);
-        // SAFETY: as in `Table::get`; `Region::ring` lets only powers of two pass, so the masked
-        // index is below the count.
-        unsafe { &*self.0.first.as_ptr().add(index as usize) }
-    }
-}
-
 /// The bytes from some place of the segment to its end, as words.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tail<'a> {
@@ -191,17 +168,6 @@ impl Region {
             (Some(_), Some(first)) => Ok(Table { first, count }),
             _ => Err(Corruption { what: "a table leaves the segment", offset }),
         }
-    }
-
-    /// The table of `count` records, a power of two, from `offset` on.
-    ///
-    /// # Errors
-    /// `Corruption` if it leaves the mapping, is not aligned, or `count` is no power of two.
-    pub(crate) fn ring<T: Shared>(&self, offset: u64, count: u64) -> Result<Ring<T>, Corruption> {
-        if !count.is_power_of_two() {
-            return Err(Corruption { what: "a number of records is no power of two", offset });
-        }
-        self.table(offset, count).map(Ring)
     }
 
     /// The record at `offset`.

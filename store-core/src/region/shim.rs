@@ -14,6 +14,10 @@ pub enum Mutation {
     SkipGenerationCheck,
     /// A link is published before the slot it displaces was copied to the overflow line.
     LinkBeforeCopy,
+    /// Lines are unlinked and items raised in their chain without telling readers to look again.
+    SkipEpochBump,
+    /// A split clears the old bucket before the size word says that there is a new one.
+    ClearBeforeSize,
     /// Live bytes are added after publication instead of at reservation.
     SkipLiveBytes,
     /// An extent is recounted without asking who may still publish in it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Store;
 use crate::error::Corruption;
+use crate::index::overflow;
 use crate::index::search::chain;
 use crate::layout::{
     ExtentState, ExtentWord, Header, LANES, LINK_LANE, Slot, TagWord, Where, flags,
@@ -83,6 +84,7 @@ impl<S: Shim> Store<S> {
             report.violation(error.to_string());
             return report;
         }
+        self.check_directory(&mut report);
         let before = self.extent_words();
         let mut live = vec![0_u64; self.segment.geometry.extents as usize];
         let mut seen_lines = HashSet::new();
@@ -109,10 +111,55 @@ impl<S: Shim> Store<S> {
 
     fn check_size(&self) -> Result<(), Corruption> {
         let buckets = self.segment.index_size().buckets();
-        if buckets == 0 || buckets > self.segment.geometry.buckets {
-            return Err(Corruption { what: "the number of buckets in use", offset: 512 });
+        match buckets.checked_sub(1) {
+            Some(last) => self.segment.bucket_line(last).map(|_| ()),
+            None => Err(Corruption { what: "the number of buckets in use", offset: 512 }),
         }
-        Ok(())
+    }
+
+    /// Compares the directory with the extents that say they are the index's.
+    fn check_directory(&self, report: &mut CheckReport) {
+        let segment = &self.segment;
+        for extent in 0..segment.geometry.extents {
+            let Ok(word) = segment.extent_word(extent) else { continue };
+            if !matches!(word.state, ExtentState::Buckets | ExtentState::Overflow) {
+                continue;
+            }
+            let entry = segment.directory_entry(word.state, word.index_number());
+            // With an owner somebody is about to enter it, or died.
+            if word.owner.is_none()
+                && entry.is_ok_and(|entry| entry.load() != segment.first_line(extent))
+            {
+                report.violation(format!("extent {extent} is the index's, not in its directory"));
+            }
+        }
+        let states = [
+            (ExtentState::Buckets, self.buckets_extents()),
+            (ExtentState::Overflow, overflow::extents_of_lines(segment)),
+        ];
+        for (state, count) in states {
+            for number in 0..count {
+                let line = segment.directory_entry(state, number).map_or(0, Cell64::load);
+                let extent = segment.geometry.extent_of(segment.line_offset(line));
+                let fits = extent.is_some_and(|extent| {
+                    segment.extent_word(extent).is_ok_and(|word| {
+                        word.state == state
+                            && word.index_number() == number
+                            && segment.first_line(extent) == line
+                    })
+                });
+                if !fits {
+                    report.violation(format!(
+                        "entry {number} of the directory of {state:?} leads to none"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn buckets_extents(&self) -> u64 {
+        let shift = self.segment.geometry.line_shift();
+        self.segment.index_size().buckets().div_ceil(1 << shift)
     }
 
     fn extent_words(&self) -> Vec<u64> {
@@ -183,16 +230,16 @@ impl<S: Shim> Store<S> {
 
     fn walk_bucket(&self, bucket: u64, walk: &mut Walk) -> Result<(), Corruption> {
         let mut keys = HashSet::new();
-        for number in chain(&self.segment, bucket) {
+        for (at, number) in chain(&self.segment, bucket).enumerate() {
             let number = number?;
             let line = self.segment.line(number)?;
             let tags = TagWord(line.tags.load());
-            if let Some(overflow) = number.checked_sub(self.segment.geometry.buckets) {
-                walk.overflow_lines.push(overflow);
-                let owner = self.segment.line_owner(overflow)?.load();
+            if at > 0 {
+                walk.overflow_lines.push(number);
+                let owner = self.segment.line_owner(number)?.load();
                 if owner != bucket + 1 {
                     walk.problems.push(format!(
-                        "overflow line {overflow} is in the chain of bucket {bucket} and belongs \
+                        "overflow line {number} is in the chain of bucket {bucket} and belongs \
                          to {owner} - 1"
                     ));
                 }
@@ -362,15 +409,15 @@ impl<S: Shim> Store<S> {
     }
 
     fn check_line_owners(&self, seen: &HashSet<u64>, report: &mut CheckReport) {
-        for overflow in 0..self.segment.geometry.overflow_lines {
+        for line in overflow::lines(&self.segment) {
             report.overflow_lines += 1;
-            let owner = self.segment.line_owner(overflow).map_or(0, Cell64::load);
+            let Ok((overflow, owner)) = line else { continue };
             if owner == 0 || seen.contains(&overflow) {
                 continue;
             }
             // A writer may have linked it since its bucket was walked, or be about to.
             let linked = chain(&self.segment, owner - 1)
-                .any(|line| line.ok() == Some(self.segment.geometry.buckets + overflow));
+                .any(|line| line.ok() == Some(overflow));
             let stripe = self.segment.geometry.stripe_of(owner - 1);
             let busy = self.segment.stripe(stripe).is_ok_and(|record| {
                 record.armed() || self.segment.stripe_guard(stripe, record).holder().is_some()

@@ -31,7 +31,9 @@ impl<S: Shim> Store<S> {
                 .flatten();
             let shape = self.header(key, Value::Counter(0), expiry)?;
             let place = self.reserve(session, shape)?;
-            let result = self.publish_counter(session, key, hash, (*place, shape), expiry, by);
+            let result = self.with_lines(session, || {
+                self.publish_counter(session, key, hash, (*place, shape), expiry, by)
+            });
             self.abandon_unless_published(session, *place, &result)?;
             if let Some(sum) = result? {
                 return Ok(sum);

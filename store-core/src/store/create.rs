@@ -11,10 +11,11 @@ use crate::config::{CreateOptions, GuardKind, HashKind};
 use crate::error::{AttachError, Corruption, CreateError};
 use crate::hash::{self, Hasher};
 use crate::layout::{
-    FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH, FORMAT_WORD, GUARD_FUTEX,
-    GUARD_SYSTEM_V, Plan, STATE_LIVE, Segment, Superblock, format_version_of,
+    ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD,
+    FEATURE_OTHER_HASH, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, Line, Plan, STATE_LIVE, Segment,
+    Superblock, format_version_of,
 };
-use crate::region::{Plain, Region, Shim};
+use crate::region::{Cell64, Plain, Region, Shim};
 use crate::sys::holder::{Holder, available_memory};
 use crate::sys::lock::FileLock;
 use crate::sys::map::Mapping;
@@ -405,7 +406,8 @@ fn initialise<S: Shim>(
         (&superblock.guard_kind, guard),
         (&superblock.hash_kind, hash::number_of(hash)),
         (&superblock.hash_check, Hasher::new(hash, secrets).self_test()),
-        (&superblock.index_size, geometry.buckets),
+        (&superblock.index_size, plan.buckets),
+        (&superblock.overflow_extents, 1),
         (&superblock.next_stamp, 4096),
         (&superblock.clock_offset_ms, fresh_clock_offset_ms()),
         (&superblock.boot_id[0], boot as u64),
@@ -417,7 +419,20 @@ fn initialise<S: Shim>(
     }
     for extent in 0..plan.extents_committed {
         let generation = geometry.generations_offset + u64::from(extent) * 8;
-        region.view::<crate::region::Cell64>(generation)?.store::<S>(1);
+        region.view::<Cell64>(generation)?.store::<S>(1);
+    }
+    let of_buckets = plan.buckets.div_ceil(1 << geometry.line_shift());
+    for number in 0..=of_buckets {
+        let (entry, word) = if number < of_buckets {
+            (number, ExtentWord::of_index(ExtentState::Buckets, number, None))
+        } else {
+            (u64::from(geometry.extents) - 1, ExtentWord::of_index(ExtentState::Overflow, 0, None))
+        };
+        let extent = number as u32;
+        let first_line = geometry.extent_offset(extent) / size_of::<Line>() as u64;
+        region.view::<Cell64>(geometry.directory_offset + entry * 8)?.store::<S>(first_line);
+        let at = geometry.extents_offset + number * size_of::<ExtentEntry>() as u64;
+        region.view::<ExtentEntry>(at)?.word.store::<S>(word.word());
     }
     superblock.format.store::<S>(FORMAT_WORD);
     Ok(())

@@ -1,6 +1,8 @@
 //! What is done under a stripe's guard: taking it, repairing what a dead holder left, publishing an
 //! item by one store of its slot, unpublishing one.
 
+use std::sync::atomic::Ordering;
+
 use super::{Session, Store, Version};
 use crate::arena::{Place, retire, run};
 use crate::error::{Corruption, WriteError};
@@ -16,7 +18,7 @@ pub(super) struct Held<'a, S: Shim> {
     segment: &'a Segment<S>,
     stripe: u32,
     pub(super) record: &'a Stripe,
-    owner: Owner,
+    session: &'a Session,
 }
 
 impl<S: Shim> Drop for Held<'_, S> {
@@ -33,6 +35,18 @@ pub(super) struct Present {
 }
 
 impl<S: Shim> Held<'_, S> {
+    fn owner(&self) -> Owner {
+        self.session.owner()
+    }
+
+    /// Sets the stripe's count, and notes now and then that the index may have to grow.
+    fn count_items(&self, items: u64) {
+        let near = &self.segment.superblock().items_near;
+        if self.record.count_items::<S>(items, near, self.segment.geometry.counted_step()) {
+            self.session.growth.due.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn arm_swap(&self, standing: &Standing, new: Slot) {
         let bytes = standing.header.shape().bytes;
         let old_is_run = bytes > self.segment.geometry.extent_bytes();
@@ -50,17 +64,21 @@ impl<S: Shim> Held<'_, S> {
 impl<S: Shim> Store<S> {
     /// Takes the guard of the stripe of `hash` (or of a bucket), and repairs what a dead holder
     /// left.
-    pub(super) fn hold(&self, session: &Session, hash: u64) -> Result<Held<'_, S>, WriteError> {
+    pub(super) fn hold<'a>(
+        &'a self,
+        session: &'a Session,
+        hash: u64,
+    ) -> Result<Held<'a, S>, WriteError> {
         self.hold_within(session, hash, session.wait_limit())
     }
 
     /// [`Store::hold`] with a limit of its own.
-    pub(super) fn hold_within(
-        &self,
-        session: &Session,
+    pub(super) fn hold_within<'a>(
+        &'a self,
+        session: &'a Session,
         hash: u64,
         limit: WaitLimit,
-    ) -> Result<Held<'_, S>, WriteError> {
+    ) -> Result<Held<'a, S>, WriteError> {
         self.assert_usable(session);
         if self.is_retired() {
             return Err(WriteError::Retired { name: self.name.clone() });
@@ -72,7 +90,7 @@ impl<S: Shim> Store<S> {
             .stripe_guard(stripe, record)
             .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))
             .map_err(|refused| self.no_guard(refused))?;
-        let held = Held { segment, stripe, record, owner: session.owner() };
+        let held = Held { segment, stripe, record, session };
         // An intent without a dead holder: somebody met corruption halfway and gave up.
         if acquired == Acquired::TakenOver || record.armed() {
             repair_stripe(held.segment, held.stripe)?;
@@ -130,7 +148,7 @@ impl<S: Shim> Store<S> {
             (Some(standing), _) => {
                 held.arm_swap(&standing, new);
                 change::overwrite(segment, standing.at, new)?;
-                self.settle_if_run(held.owner, place)?;
+                self.settle_if_run(held.owner(), place)?;
                 // Dies before: the old item's extent counts too much; the intent tells.
                 retire::retire(segment, standing.slot)?;
             }
@@ -144,8 +162,8 @@ impl<S: Shim> Store<S> {
                     line: 0,
                 });
                 change::insert(segment, at, new, tag)?;
-                self.settle_if_run(held.owner, place)?;
-                held.record.items.store::<S>(items.wrapping_add(1));
+                self.settle_if_run(held.owner(), place)?;
+                held.count_items(items.wrapping_add(1));
             }
             (None, None) => {
                 let room = found.lines < CHAIN_LINES_MAX;
@@ -154,14 +172,17 @@ impl<S: Shim> Store<S> {
                 } else {
                     None
                 };
+                if room && linked.is_none_or(|taken| taken.crowded) {
+                    held.session.growth.crowded.store(true, Ordering::Relaxed);
+                }
                 if linked.is_none() {
                     return Err(WriteError::IndexFull {
                         items: self.len(),
-                        planned: segment.geometry.planned_items,
+                        buckets: segment.index_size().buckets(),
                     });
                 }
-                self.settle_if_run(held.owner, place)?;
-                held.record.items.store::<S>(items.wrapping_add(1));
+                self.settle_if_run(held.owner(), place)?;
+                held.count_items(items.wrapping_add(1));
             }
         }
         held.record.disarm::<S>();
@@ -184,12 +205,12 @@ impl<S: Shim> Store<S> {
         let items = held.record.items.load();
         held.arm_swap(standing, Slot::EMPTY);
         change::remove(segment, standing.at)?;
-        held.record.items.store::<S>(items.saturating_sub(1));
+        held.count_items(items.saturating_sub(1));
         retire::retire(segment, standing.slot)?;
         held.record.disarm::<S>();
-        let bucket = overflow::bucket_of_line(segment, standing.at.line)?;
-        if segment.line(bucket)?.slot(LINK_LANE).is_link() {
-            overflow::unlink_vacant_tail(segment, held.record, bucket)?;
+        let bucket = segment.bucket_of_line(standing.at.line)?;
+        if segment.line(segment.bucket_line(bucket)?)?.slot(LINK_LANE).is_link() {
+            overflow::shorten(segment, held.record, bucket)?;
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! What a store says of itself.
 
 use super::Store;
+use super::grow::LOAD_TENTHS;
 use crate::arena::usage::Usage;
 use crate::config::{GuardKind, HashKind, Mode};
 use crate::error::Corruption;
+use crate::index::overflow;
 use crate::layout::{
     Cleaner, ClientState as EntryState, ClientWord, ExtentState, ExtentWord, FORMAT_VERSION,
 };
@@ -14,6 +16,9 @@ use crate::sys::holder::Backing;
 use crate::sys::object::Object;
 use crate::sys::process::Liveness;
 use crate::sys::sysv::removed_when_detached;
+
+/// What an item costs in the index, for estimates.
+const INDEX_BYTES_PER_ITEM: u64 = 16;
 
 /// What a store is. Sizes in bytes.
 #[derive(Debug, Clone)]
@@ -50,7 +55,7 @@ pub struct Info {
     pub extents: u32,
     /// Extents at the maximum size.
     pub extents_max: u32,
-    /// Buckets of 7 lanes.
+    /// Buckets of 7 lanes. They grow with the number of items.
     pub buckets: u64,
     /// Lines of 7 lanes that full buckets can be given.
     pub overflow_lines: u64,
@@ -70,7 +75,7 @@ pub struct Info {
     pub key_bytes_max: u64,
     /// The largest value, for a short key.
     pub value_bytes_max: u64,
-    /// Items that the index is laid out for.
+    /// Items that the index was laid out for when the store was made.
     pub planned_items: u64,
     /// Where it is mapped in this process.
     pub address: u64,
@@ -173,8 +178,6 @@ pub struct HeldLease {
 pub struct Stats {
     /// Items. Expired ones count until they are swept, though no scan shows them.
     pub items: u64,
-    /// Items that the index is laid out for. It takes more, at less speed, until it is full.
-    pub planned_items: u64,
     /// How many more items of the mean size memory takes: whole ones, where each would have to go.
     /// 0 for an empty store, which has no mean size.
     pub room_items: u64,
@@ -184,9 +187,11 @@ pub struct Stats {
     pub dead_bytes: u64,
     /// Bytes that new items can use.
     pub free_bytes: u64,
-    /// Bytes of everything that is not the arena.
+    /// Bytes of everything that is not for items: tables and the index.
     pub structure_bytes: u64,
-    /// Bytes of the arena that have memory.
+    /// Of these, bytes of the index: buckets and overflow lines.
+    pub index_bytes: u64,
+    /// Bytes for items that have memory.
     pub arena_bytes: u64,
     /// Bytes that are kept free for cleaning, so that it can always go on.
     pub reserve_bytes: u64,
@@ -200,6 +205,8 @@ pub struct Stats {
     pub extents_sealed: u32,
     /// Extents of values that are larger than one.
     pub extents_run: u32,
+    /// Extents of the index.
+    pub extents_index: u32,
     /// Extents that take the items that cleaning moves.
     pub extents_relocation: u32,
     /// Extents without items that wait for pins to be taken off.
@@ -212,7 +219,7 @@ pub struct Stats {
     pub extents_suspect: u32,
     /// Extents that have no memory yet.
     pub extents_uncommissioned: u32,
-    /// Buckets.
+    /// Buckets of the index.
     pub buckets: u64,
     /// Overflow lines in use.
     pub overflow_lines_used: u64,
@@ -276,15 +283,16 @@ impl<S: Shim> Store<S> {
             uuid: uuid::Uuid::from_u128(uuid).to_string(),
             format_version: FORMAT_VERSION,
             mode: Mode::Store,
-            segment_bytes: geometry.arena_offset + usage.capacity_bytes,
+            segment_bytes: geometry.arena_offset
+                + (u64::from(geometry.extents - usage.uncommissioned) << geometry.extent_shift),
             max_segment_bytes: geometry.segment_bytes,
             resident_bytes: self.segment.region.resident_bytes(),
             arena_bytes: geometry.arena_bytes(),
             extent_bytes: geometry.extent_bytes(),
             extents: geometry.extents - usage.uncommissioned,
             extents_max: geometry.extents,
-            buckets: geometry.buckets,
-            overflow_lines: geometry.overflow_lines,
+            buckets: self.segment.index_size().buckets(),
+            overflow_lines: self.overflow_lines(),
             stripes: geometry.stripes,
             clients_max: geometry.clients,
             hash: match self.segment.hasher.kind {
@@ -410,6 +418,17 @@ impl<S: Shim> Store<S> {
         self.segment.client(client).map_or(0, |entry| ClientWord::of(entry.word.load()).pid)
     }
 
+    /// How many more items the index has buckets for.
+    fn index_spare(&self) -> u64 {
+        let items = self.segment.index_size().buckets().saturating_mul(LOAD_TENTHS) / 10;
+        items.saturating_sub(self.len())
+    }
+
+    fn overflow_lines(&self) -> u64 {
+        let each = self.segment.geometry.overflow_lines_per_extent();
+        overflow::extents_of_lines(&self.segment).saturating_mul(each)
+    }
+
     /// How many items of so many bytes fit. The ends of extents that are too short for one don't
     /// count, nor do the extents that are kept for cleaners; one that is larger than an extent
     /// needs several in a row. Of the bytes that cleaning gives back, as many items as they hold.
@@ -442,7 +461,10 @@ impl<S: Shim> Store<S> {
         }
         // Less than this part of an extent is not worth emptying it.
         let worth = dead.saturating_sub(self.len() * bytes / super::clean::GAIN_PART_MIN);
-        Ok(if in_a_row == 1 { room + worth / bytes } else { room })
+        let room = if in_a_row == 1 { room + worth / bytes } else { room };
+        // What the index has room for, and behind that what it takes of the arena to grow.
+        let spare = self.index_spare().min(room);
+        Ok(spare + (room - spare) * bytes / (bytes + INDEX_BYTES_PER_ITEM))
     }
 
     /// What the store holds: one line for each extent and 8 bytes for each overflow line are read.
@@ -453,23 +475,26 @@ impl<S: Shim> Store<S> {
         let geometry = &self.segment.geometry;
         let usage = Usage::of(&self.segment)?;
         let mut overflow_lines_used = 0;
-        for line in 0..geometry.overflow_lines {
-            overflow_lines_used += u64::from(self.segment.line_owner(line)?.load() != 0);
+        for line in overflow::lines(&self.segment) {
+            let (_, owner) = line?;
+            overflow_lines_used += u64::from(owner != 0);
         }
+        let buckets = self.segment.index_size().buckets();
         let items = self.len();
-        let lanes = geometry.buckets as f64 * crate::layout::LANES as f64;
+        let lanes = buckets as f64 * crate::layout::LANES as f64;
         let sum = |of: fn(&Cleaner) -> u64| {
             self.segment.cleaners().iter().fold(0_u64, |sum, cleaner| sum.wrapping_add(of(cleaner)))
         };
+        let index_bytes = u64::from(usage.index) << geometry.extent_shift;
         let each = usage.live_bytes.checked_div(items).unwrap_or(0);
         Ok(Stats {
             items,
-            planned_items: geometry.planned_items,
             room_items: if each == 0 { 0 } else { self.room_for(each.next_multiple_of(8))? },
             live_bytes: usage.live_bytes,
             dead_bytes: usage.dead_bytes,
             free_bytes: usage.free_bytes,
-            structure_bytes: geometry.arena_offset,
+            structure_bytes: geometry.arena_offset + index_bytes,
+            index_bytes,
             arena_bytes: usage.capacity_bytes,
             reserve_bytes: usage.reserve_bytes,
             extents: geometry.extents,
@@ -477,15 +502,16 @@ impl<S: Shim> Store<S> {
             extents_open: usage.open,
             extents_sealed: usage.sealed,
             extents_run: usage.run,
+            extents_index: usage.index,
             extents_relocation: usage.relocation,
             extents_pinned: usage.pinned,
             emptied: sum(|cleaner| cleaner.emptied.load()),
             moved_bytes: sum(|cleaner| cleaner.moved_bytes.load()),
             extents_suspect: usage.suspect,
             extents_uncommissioned: usage.uncommissioned,
-            buckets: geometry.buckets,
+            buckets,
             overflow_lines_used,
-            overflow_lines: geometry.overflow_lines,
+            overflow_lines: self.overflow_lines(),
             index_load_percent: items as f64 / lanes * 100.0,
         })
     }

@@ -9,6 +9,7 @@ mod counter;
 mod create;
 mod destroy;
 mod expiry;
+mod grow;
 mod guard_set;
 mod guarded;
 mod info;

@@ -110,7 +110,7 @@ impl<S: Shim> Store<S> {
         prefix: &[u8],
         keys: &mut Vec<Vec<u8>>,
     ) -> Result<bool, ReadError> {
-        let mut next = Some(bucket);
+        let mut next = Some(self.segment.bucket_line(bucket)?);
         for _ in 0..CHAIN_LINES_MAX {
             let Some(number) = next.take() else { return Ok(true) };
             let line = self.segment.line(number)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Store;
+use super::grow::Growth;
 use crate::arena::{Lease, pin};
 use crate::error::{AttachError, Corruption};
 use crate::layout::{ClientState, ClientWord};
@@ -44,6 +45,7 @@ pub struct Session {
     pub(super) sweep_position: AtomicU64,
     /// The next extent that it compares with others to choose what to clean.
     clean_position: AtomicU32,
+    pub(super) growth: Growth,
 }
 
 impl Session {
@@ -112,6 +114,7 @@ impl<S: Shim> Store<S> {
             last_reap_ms: AtomicU64::new(0),
             sweep_position: AtomicU64::new(0),
             clean_position: AtomicU32::new(0),
+            growth: Growth::new(),
         };
         self.clear_clean_mark()?;
         if let Err(error) = self.open_guards_registered() {

@@ -32,7 +32,7 @@ impl<S: Shim> Store<S> {
         limit: WaitLimit,
         swept: &mut u64,
     ) -> Result<(), WriteError> {
-        let all = self.segment.index_size().buckets().min(self.segment.geometry.buckets);
+        let all = self.segment.index_size().buckets().max(1);
         for _ in 0..buckets.min(all) {
             let bucket = session.sweep_position.fetch_add(1, Ordering::Relaxed) % all;
             if self.has_expired(bucket)? {

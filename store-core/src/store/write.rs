@@ -133,7 +133,9 @@ impl<S: Shim> Store<S> {
         let place = self.reserve(session, header)?;
         let result = self
             .write_item(session, *place, header, key, value, expiry)
-            .and_then(|()| self.publish_if(session, key, hash, *place, condition));
+            .and_then(|()| {
+                self.with_lines(session, || self.publish_if(session, key, hash, *place, condition))
+            });
         self.abandon_unless_published(session, *place, &result)?;
         let bytes = place.bytes;
         drop(place);
@@ -204,7 +206,10 @@ impl<S: Shim> Store<S> {
     /// `Stuck` or `Corruption`; some keys are deleted then.
     pub fn clear(&self, session: &Session) -> Result<u64, WriteError> {
         let mut deleted = 0;
-        for bucket in 0..self.segment.index_size().buckets().min(self.segment.geometry.buckets) {
+        let mut buckets = 0..;
+        // Asked anew each time: what a split takes out of a bucket ahead goes to one behind it.
+        while let Some(bucket) = buckets.next().filter(|at| *at < self.segment.index_size().buckets())
+        {
             if !self.bucket_in_use(bucket)? {
                 continue;
             }
@@ -214,13 +219,13 @@ impl<S: Shim> Store<S> {
                 deleted += 1;
             }
             // A crash may have left an empty line at the end of the chain.
-            overflow::unlink_vacant_tail(&self.segment, held.record, bucket)?;
+            overflow::shorten(&self.segment, held.record, bucket)?;
         }
         Ok(deleted)
     }
 
     fn bucket_in_use(&self, bucket: u64) -> Result<bool, Corruption> {
-        Ok(!self.segment.line(bucket)?.is_vacant())
+        Ok(!self.segment.line(self.segment.bucket_line(bucket)?)?.is_vacant())
     }
 
     /// The first item in the chain of `bucket`.
@@ -293,6 +298,7 @@ impl<S: Shim> Store<S> {
         header: Header,
     ) -> Result<Reserved<'_, S>, WriteError> {
         self.assert_usable(session);
+        self.grow_if_due(session);
         let bytes = header.shape().bytes;
         for _ in 0..FULL_AGAIN_MAX {
             match self.reserve_once(session, bytes) {

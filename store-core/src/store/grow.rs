@@ -1,0 +1,149 @@
+//! Growth of the index, paid for by the writes that need it: each one that finds the index fuller
+//! than it should be splits a few buckets, outside of any guard of its own.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Session, Store};
+use crate::arena::index_extent;
+use crate::error::{Corruption, WriteError};
+use crate::index::overflow;
+use crate::index::split::{Splitting, split};
+use crate::layout::{ExtentState, IndexSize};
+use crate::region::Shim;
+use crate::sync::WaitLimit;
+
+/// Buckets that one write splits at most: well under 10 microseconds.
+const SPLITS_MAX: u32 = 16;
+/// How often it is tried to add overflow lines for one write; others may be faster.
+const LINES_ROUNDS: u32 = 4;
+/// The mean number of items in a bucket of 7 lanes above which the index grows, in tenths. With
+/// more, chains get long while a doubling is half done; with less, memory is wasted.
+pub(super) const LOAD_TENTHS: u64 = 46;
+
+/// What a session has noticed about the index. Hints: any value will do.
+#[derive(Debug)]
+pub(super) struct Growth {
+    /// It may hold more items than it should. True at first: there are clients that write once.
+    pub(super) due: AtomicBool,
+    /// Overflow lines get short.
+    pub(super) crowded: AtomicBool,
+}
+
+impl Growth {
+    pub(super) fn new() -> Self {
+        Self { due: AtomicBool::new(true), crowded: AtomicBool::new(false) }
+    }
+}
+
+impl<S: Shim> Store<S> {
+    /// Lets the index grow if this session noticed that it should. Two loads if not. What keeps it
+    /// from growing is no error of a write: chains get longer, and the next one tries again.
+    #[inline]
+    pub(super) fn grow_if_due(&self, session: &Session) {
+        let growth = &session.growth;
+        if growth.crowded.load(Ordering::Relaxed) {
+            growth.crowded.store(false, Ordering::Relaxed);
+            let _ = self.add_overflow_lines(session);
+        }
+        if growth.due.load(Ordering::Relaxed) {
+            growth.due.store(false, Ordering::Relaxed);
+            let _ = self.grow(session);
+        }
+    }
+
+    /// Does `publish`, again if there was no overflow line and some can be had.
+    pub(super) fn with_lines<T>(
+        &self,
+        session: &Session,
+        mut publish: impl FnMut() -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
+        for _ in 0..LINES_ROUNDS {
+            match publish() {
+                Err(WriteError::IndexFull { .. })
+                    if session.growth.crowded.swap(false, Ordering::Relaxed)
+                        && self.add_overflow_lines(session)? => {}
+                other => return other,
+            }
+        }
+        publish()
+    }
+
+    #[cold]
+    fn grow(&self, session: &Session) -> Result<(), WriteError> {
+        let mut scratch = Vec::new();
+        for _ in 0..SPLITS_MAX {
+            let size = self.segment.index_size();
+            if !self.is_too_full(size) {
+                break;
+            }
+            let (old, new) = size.next_split();
+            let extent = new >> self.segment.geometry.line_shift();
+            if !self.index_extent(session, ExtentState::Buckets, extent)? {
+                break;
+            }
+            // Whoever has it may be splitting.
+            let Ok(held) = self.hold_within(session, old, WaitLimit::Try) else { break };
+            if self.segment.index_size().next_split() != (old, new) {
+                continue;
+            }
+            match split(&self.segment, held.record, (old, new), &mut scratch)? {
+                Splitting::Done => {}
+                Splitting::NoLine => {
+                    session.growth.crowded.store(true, Ordering::Relaxed);
+                    break;
+                }
+            }
+            drop(held);
+            if new.is_multiple_of(u64::from(self.segment.geometry.stripes)) {
+                self.count_anew();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there are more items than the buckets should have.
+    fn is_too_full(&self, size: IndexSize) -> bool {
+        let geometry = &self.segment.geometry;
+        // What stripes have counted and not added yet, on average.
+        let rest = u64::from(geometry.stripes) * (geometry.counted_step() - 1) / 2;
+        let items = self.segment.superblock().items_near.load().saturating_add(rest);
+        items.saturating_mul(10) > size.buckets().saturating_mul(LOAD_TENTHS)
+    }
+
+    /// Mends what crashes left of the near count.
+    fn count_anew(&self) {
+        let rest = u64::from(self.segment.geometry.stripes)
+            * (self.segment.geometry.counted_step() - 1)
+            / 2;
+        self.segment.superblock().items_near.store::<S>(self.len().saturating_sub(rest));
+    }
+
+    /// Takes an extent for overflow lines, cleaned first if it must be; whether there is one.
+    #[cold]
+    fn add_overflow_lines(&self, session: &Session) -> Result<bool, WriteError> {
+        // Others may take what was cleaned.
+        for _ in 0..LINES_ROUNDS {
+            let number = overflow::extents_of_lines(&self.segment);
+            if self.index_extent(session, ExtentState::Overflow, number)? {
+                return Ok(true);
+            }
+            if !self.clean_in_need(session)? {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    fn index_extent(
+        &self,
+        session: &Session,
+        state: ExtentState,
+        number: u64,
+    ) -> Result<bool, Corruption> {
+        match index_extent::take(&self.segment, session.owner(), state, number) {
+            Ok(taken) => Ok(taken),
+            Err(crate::arena::NoRoom::Corruption(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+}
