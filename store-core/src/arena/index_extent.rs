@@ -80,11 +80,8 @@ pub(crate) fn settle<S: Shim>(
     let listed = segment
         .directory_entry(word.state, number)
         .is_ok_and(|entry| entry.load() == segment.first_line(extent));
-    let next = if listed {
-        ExtentWord::of_index(word.state, number, None)
-    } else {
-        ExtentWord::FREE
-    };
+    let next =
+        if listed { ExtentWord::of_index(word.state, number, None) } else { ExtentWord::FREE };
     let _ = segment.extent(extent)?.word.compare_exchange::<S>(found, next.word());
     Ok(())
 }

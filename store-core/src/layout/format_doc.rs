@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use memoffset::span_of;
 
+use super::Plan;
 use super::cleaner::Cleaner;
 use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord, PinWord};
 use super::extent::{ExtentEntry, ExtentState, ExtentWord};
@@ -23,7 +24,6 @@ use super::superblock::{
     FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, IndexSize, STATE_LIVE,
     STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
 };
-use super::Plan;
 use crate::config::{CreateOptions, HashKind};
 use crate::hash::{HASH_RAPIDHASH_V3, HASH_SIPHASH_13, Hasher};
 use crate::index::CHAIN_LINES_MAX;

@@ -416,8 +416,7 @@ impl<S: Shim> Store<S> {
                 continue;
             }
             // A writer may have linked it since its bucket was walked, or be about to.
-            let linked = chain(&self.segment, owner - 1)
-                .any(|line| line.ok() == Some(overflow));
+            let linked = chain(&self.segment, owner - 1).any(|line| line.ok() == Some(overflow));
             let stripe = self.segment.geometry.stripe_of(owner - 1);
             let busy = self.segment.stripe(stripe).is_ok_and(|record| {
                 record.armed() || self.segment.stripe_guard(stripe, record).holder().is_some()

@@ -131,11 +131,9 @@ impl<S: Shim> Store<S> {
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
         let place = self.reserve(session, header)?;
-        let result = self
-            .write_item(session, *place, header, key, value, expiry)
-            .and_then(|()| {
-                self.with_lines(session, || self.publish_if(session, key, hash, *place, condition))
-            });
+        let result = self.write_item(session, *place, header, key, value, expiry).and_then(|()| {
+            self.with_lines(session, || self.publish_if(session, key, hash, *place, condition))
+        });
         self.abandon_unless_published(session, *place, &result)?;
         let bytes = place.bytes;
         drop(place);
@@ -208,7 +206,8 @@ impl<S: Shim> Store<S> {
         let mut deleted = 0;
         let mut buckets = 0..;
         // Asked anew each time: what a split takes out of a bucket ahead goes to one behind it.
-        while let Some(bucket) = buckets.next().filter(|at| *at < self.segment.index_size().buckets())
+        while let Some(bucket) =
+            buckets.next().filter(|at| *at < self.segment.index_size().buckets())
         {
             if !self.bucket_in_use(bucket)? {
                 continue;
