@@ -1,16 +1,18 @@
 //! Who counts as alive: processes that executed another program, zombies, other PID namespaces.
 
 use std::ffi::CString;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, execv, fork};
 use store_client::{
-    AttachError, ClientState, CreateOptions, GuardKind, Reader, Spec, WriteError, Writer, create,
-    destroy,
+    AttachError, ClientState, CreateOptions, GuardKind, Reader, Sealing, Spec, WriteError, Writer,
+    create, destroy,
 };
 
 /// The store that a helper uses.
@@ -22,8 +24,11 @@ struct Named(Spec);
 
 impl Named {
     fn new(test: &str) -> Named {
-        let name = format!("posix:test-{test}-{}", std::process::id());
-        Named(name.parse().expect("a spec"))
+        Named::at(format!("posix:test-{test}-{}", std::process::id()))
+    }
+
+    fn at(spec: String) -> Named {
+        Named(spec.parse().expect("a spec"))
     }
 
     fn create(&self, guard: GuardKind) -> Writer {
@@ -83,7 +88,7 @@ impl Drop for Forked {
 }
 
 /// A thread that puts one key without end. Returns when it has begun.
-fn put_in_a_thread(writer: Writer) {
+fn put_in_a_thread(writer: Arc<Writer>) {
     writer.put(b"mine", b"v").expect("a put");
     std::thread::spawn(move || while writer.put(b"k", &[1; 700]).is_ok() {});
     std::thread::sleep(Duration::from_millis(3));
@@ -98,53 +103,77 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// A child that puts and executes another program, again and again until it has a guard then: it is
+/// gone, what it held is taken over, its entry reaped. The child writes with what `attach` gives.
+fn take_over_from_one_that_executes(writer: &Writer, attach: impl Fn() -> Arc<Writer>) {
+    let (start, mut taken_over) = (Instant::now(), 0);
+    while taken_over == 0 {
+        assert!(start.elapsed() < LIMIT, "it was never caught in a put");
+        let child = Forked::new(|| {
+            put_in_a_thread(attach());
+            let _ = execv(c"/bin/sleep", &[c"sleep", c"600"]);
+        });
+        until("it executes sleep", || child.stat().contains("(sleep)"));
+        until("it is told", || child.state(writer) == Some(ClientState::Executed));
+        let held = child.holds(writer);
+        let start = Instant::now();
+        writer.put(b"k", b"mine").expect("its holder is gone");
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        taken_over += u32::from(held);
+        assert_eq!(writer.reap().expect("reaps").clients, 1);
+        assert_eq!(child.state(writer), None);
+    }
+    assert_eq!(writer.check(|_, _| {}).violations, Vec::<String>::new());
+}
+
 #[test]
 fn a_process_that_executed_another_program_is_gone() {
+    let pid = std::process::id();
     for guard in [GuardKind::Futex, GuardKind::SystemV] {
-        let named = Named::new(&format!("exec-{guard}"));
-        let writer = named.create(guard);
-        let (start, mut taken_over) = (Instant::now(), 0);
-        while taken_over == 0 {
-            assert!(start.elapsed() < LIMIT, "it was never caught in a put");
-            let spec = named.0.clone();
-            let child = Forked::new(|| {
-                put_in_a_thread(Writer::attach(&spec).expect("attaches"));
-                let _ = execv(c"/bin/sleep", &[c"sleep", c"600"]);
-            });
-            until("it executes sleep", || child.stat().contains("(sleep)"));
-            until("it is told", || child.state(&writer) == Some(ClientState::Executed));
-            let held = child.holds(&writer);
-            let start = Instant::now();
-            writer.put(b"k", b"mine").expect("its holder is gone");
-            assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-            taken_over += u32::from(held);
-            assert_eq!(writer.reap().expect("reaps").clients, 1);
-            assert_eq!(child.state(&writer), None);
+        let name = format!("test-exec-{guard}-{pid}").replace(' ', "-");
+        let key = (0x4c << 24) | (pid & 0xffff) << 8 | u32::from(guard == GuardKind::Futex);
+        for spec in [format!("posix:{name}"), format!("sysv:{name}"), format!("sysv:{key:#x}")] {
+            let named = Named::at(spec);
+            let writer = named.create(guard);
+            let attach = || Arc::new(Writer::attach(&named.0).expect("attaches"));
+            take_over_from_one_that_executes(&writer, attach);
         }
-        assert_eq!(writer.check(|_, _| {}).violations, Vec::<String>::new());
+        let options = CreateOptions::new(2 << 20).guard(guard);
+        let anonymous = Arc::new(Writer::anonymous(&options).expect("a store"));
+        take_over_from_one_that_executes(&anonymous, || Arc::clone(&anonymous));
+        let memfd = Writer::memfd(&options, Sealing::SharedWriters).expect("a store");
+        let memfd = Arc::new(memfd);
+        let attach = || {
+            let descriptor = memfd.descriptor().expect("a memfd has one").as_raw_fd();
+            Arc::new(Writer::attach(&Spec::Fd(descriptor)).expect("attaches"))
+        };
+        take_over_from_one_that_executes(&memfd, attach);
     }
 }
 
 #[test]
 fn a_program_that_maps_the_store_still_is_not_robbed() {
-    let named = Named::new("maps");
-    let writer = named.create(GuardKind::Futex);
-    let spec = named.0.clone();
-    let child = Forked::new(|| {
-        put_in_a_thread(Writer::attach(&spec).expect("attaches"));
-        let program = std::env::current_exe().expect("this program");
-        let program = CString::new(program.as_os_str().as_bytes()).expect("a path");
-        let store = CString::new(format!("{STORE}={spec}")).expect("a name");
-        let arguments = [c"helper", c"--ignored", c"--exact", c"helper_that_maps"];
-        let _ = nix::unistd::execve(&program, &arguments, &[store.as_c_str()]);
-    });
-    until("it executes itself, and maps", || {
-        let pid = child.0;
-        let program = std::fs::read(format!("/proc/{pid}/cmdline")).expect("it is there");
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("it is there");
-        program.starts_with(b"helper") && maps.contains("cistern.test-maps")
-    });
-    assert_eq!(child.state(&writer), Some(ClientState::Alive));
+    let pid = std::process::id();
+    for (spec, shown) in [("posix", "cistern.test-maps"), ("sysv", "/SYSV00000000")] {
+        let named = Named::at(format!("{spec}:test-maps-{pid}"));
+        let writer = named.create(GuardKind::Futex);
+        let spec = named.0.clone();
+        let child = Forked::new(|| {
+            put_in_a_thread(Arc::new(Writer::attach(&spec).expect("attaches")));
+            let program = std::env::current_exe().expect("this program");
+            let program = CString::new(program.as_os_str().as_bytes()).expect("a path");
+            let store = CString::new(format!("{STORE}={spec}")).expect("a name");
+            let arguments = [c"helper", c"--ignored", c"--exact", c"helper_that_maps"];
+            let _ = nix::unistd::execve(&program, &arguments, &[store.as_c_str()]);
+        });
+        until("it executes itself, and maps", || {
+            let pid = child.0;
+            let program = std::fs::read(format!("/proc/{pid}/cmdline")).expect("it is there");
+            let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("it is there");
+            program.starts_with(b"helper") && maps.contains(shown)
+        });
+        assert_eq!(child.state(&writer), Some(ClientState::Alive));
+    }
 }
 
 #[test]
@@ -161,7 +190,7 @@ fn a_leader_that_ended_before_its_threads_lives() {
     let writer = named.create(GuardKind::Futex);
     let spec = named.0.clone();
     let child = Forked::new(|| {
-        put_in_a_thread(Writer::attach(&spec).expect("attaches"));
+        put_in_a_thread(Arc::new(Writer::attach(&spec).expect("attaches")));
         #[expect(unsafe_code, reason = "ends the first thread only")]
         // SAFETY: the thread ends; what it had on its stack is not used by the other one.
         unsafe {

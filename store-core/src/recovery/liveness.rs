@@ -17,7 +17,7 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
     if word.state == ClientState::Free {
         return None;
     }
-    let mut has_lock = false;
+    let (mut filled, mut has_lock) = (false, false);
     let mut id = ProcessId { pid: word.pid, start_time: 0, pid_namespace: 0 };
     // What tells the process from another with its pid counts only once it was filled in by this
     // client: not by the last one of the entry.
@@ -25,6 +25,7 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
         // Pairs with the Release store of the generation, which is the last of the identity.
         fence(Ordering::Acquire);
         let boot = u128::from(entry.boot_id[0].load()) | u128::from(entry.boot_id[1].load()) << 64;
+        filled = true;
         has_lock = entry.lock_generation.load() == u64::from(word.generation);
         id.start_time = entry.start_time.load();
         id.pid_namespace = entry.pid_namespace.load();
@@ -42,7 +43,7 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
         }
     }
     let state = liveness(&id);
-    if state == Liveness::Alive && has_lock && has_left(segment, client, word.pid) {
+    if state == Liveness::Alive && filled && has_left(segment, client, word.pid, has_lock) {
         // Unless it closed meanwhile.
         let same = entry.word.load_acquire() == found;
         return Some(if same { Liveness::Executed } else { Liveness::Unknown });
@@ -50,12 +51,15 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
     Some(state)
 }
 
-/// Whether a process that lives has nothing of the store any more: the byte that it had locked is
-/// free, and it does not map the segment. Neither alone proves it: a file system may show mappings
-/// otherwise, and a client may be about to close.
-fn has_left<S: Shim>(segment: &Segment<S>, client: u32, pid: u32) -> bool {
-    let Some(object) = segment.region.holder().object() else { return false };
-    matches!(presence::is_free(object.as_fd(), client), Ok(true))
+/// Whether a process that lives has nothing of the store any more: it does not map the segment. A
+/// client maps it before it takes its entry, and unmaps it after it freed that. A file system may
+/// show mappings otherwise, so the byte that a client of an object locks must be free too.
+fn has_left<S: Shim>(segment: &Segment<S>, client: u32, pid: u32, has_lock: bool) -> bool {
+    let is_locked = match segment.region.holder().object() {
+        Some(object) => !has_lock || !matches!(presence::is_free(object.as_fd(), client), Ok(true)),
+        None => false,
+    };
+    !is_locked
         && MappedObject::at(segment.region.address())
             .is_some_and(|object| object.is_mapped_by(pid) == Some(false))
 }

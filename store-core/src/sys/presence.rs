@@ -1,16 +1,17 @@
 //! Whether a process still has a program's memory: a process that calls `exec` keeps its pid and
 //! its start time, and nothing that it had mapped.
 //!
-//! Two things tell. Each client locks a byte of the store's object (an open file description lock,
-//! through a descriptor of its own that `exec` closes); and `/proc/PID/maps` lists what is mapped.
-//! A forked child inherits the lock, so that a byte which is locked proves nothing but that
-//! somebody lives.
+//! `/proc/PID/maps` lists what is mapped. Where the store is an object with a descriptor, each client
+//! also locks a byte of it (an open file description lock, through a descriptor of its own that
+//! `exec` closes). A forked child inherits the lock, so that a byte which is locked proves nothing
+//! but that somebody lives.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::lock::reopen;
+use super::process::proc_is_own;
 
 /// The first of the bytes that are locked: beyond the end of every store.
 const FIRST_BYTE: i64 = 1 << 50;
@@ -63,7 +64,9 @@ fn control(file: &File, command: libc::c_int, lock: &mut libc::flock) -> io::Res
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// What is mapped somewhere, as `/proc/PID/maps` shows it: device and inode.
+/// What is mapped somewhere, as `/proc/PID/maps` shows it: device and inode. The inode of a System V
+/// segment is its id; shared anonymous memory has one of its own. Another object may show the same
+/// (a segment of another IPC namespace), so that who maps it can be taken for one that stayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MappedObject(String);
 
@@ -71,8 +74,7 @@ impl MappedObject {
     /// What this process has mapped at an address. (`fstat` names another device on some file
     /// systems.)
     pub(crate) fn at(address: usize) -> Option<Self> {
-        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-        maps.lines().find_map(|line| {
+        maps_of("self")?.lines().find_map(|line| {
             let (from, to) = line.split_once(' ')?.0.split_once('-')?;
             let from = usize::from_str_radix(from, 16).ok()?;
             let to = usize::from_str_radix(to, 16).ok()?;
@@ -80,9 +82,13 @@ impl MappedObject {
         })
     }
 
-    /// Whether a process has it mapped; `None` where the kernel does not say.
+    /// Whether a process has it mapped; `None` where the kernel does not say. What is mapped all the
+    /// while that the list is read is in it.
     pub(crate) fn is_mapped_by(&self, pid: u32) -> Option<bool> {
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+        if !proc_is_own() {
+            return None;
+        }
+        let maps = maps_of(&pid.to_string())?;
         // Empty for a process that is about to end, and for one of the kernel.
         (!maps.is_empty())
             .then(|| maps.lines().any(|line| Self::of_line(line).as_ref() == Some(self)))
@@ -94,6 +100,12 @@ impl MappedObject {
         let (device, inode) = (words.next()?, words.next()?);
         (inode != "0").then(|| Self(format!("{device} {inode}")))
     }
+}
+
+/// What a process has mapped. The names of files may be any bytes.
+fn maps_of(process: &str) -> Option<String> {
+    let maps = std::fs::read(format!("/proc/{process}/maps")).ok()?;
+    Some(String::from_utf8_lossy(&maps).into_owned())
 }
 
 #[cfg(test)]

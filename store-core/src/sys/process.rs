@@ -87,7 +87,9 @@ pub(crate) fn liveness(id: &ProcessId) -> Liveness {
     };
     // The pid is pinned by the descriptor now, so the start time that is read belongs to it, or
     // to nobody.
-    if id.start_time != 0 && start_time(&id.pid.to_string()).is_some_and(|now| now != id.start_time)
+    if id.start_time != 0
+        && proc_is_own()
+        && start_time(&id.pid.to_string()).is_some_and(|now| now != id.start_time)
     {
         return Liveness::Dead;
     }
@@ -98,6 +100,13 @@ pub(crate) fn liveness(id: &ProcessId) -> Liveness {
         Ok(0) => Liveness::Alive,
         Err(_) => Liveness::Unknown,
     }
+}
+
+/// Whether `/proc` has the processes of this PID namespace: one of another namespace, which a
+/// container without a mount of its own sees, has other processes under the same numbers.
+pub(super) fn proc_is_own() -> bool {
+    let own = fs::read_link("/proc/self");
+    own.is_ok_and(|own| own.to_str() == Some(&std::process::id().to_string()))
 }
 
 /// Field 22 of `/proc/WHO/stat`. The name in field 2 may hold blanks and parentheses.
