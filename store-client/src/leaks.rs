@@ -2,7 +2,7 @@
 
 use std::io;
 
-use store_core::{AttachError, remove_orphan};
+use store_core::{AttachError, remove_orphan, remove_unused_semaphores};
 
 use crate::listing::{Listing, ListingState, list};
 use crate::writer::destroy;
@@ -10,8 +10,8 @@ use crate::{Reader, Spec};
 
 impl Listing {
     /// Whether it is of no use to anybody and nobody has it attached: it has no bytes, or was never
-    /// finished and its creator is dead; it was destroyed but for its name; its registration is lost, or leads
-    /// to nothing.
+    /// finished and its creator is dead; it was destroyed but for its name; its registration is
+    /// lost, or leads to nothing; it is semaphores that no client uses.
     pub fn is_leaked(&self) -> bool {
         let of_no_use = matches!(
             self.state,
@@ -20,6 +20,7 @@ impl Listing {
                 | ListingState::Retired
                 | ListingState::Orphaned
                 | ListingState::Stale
+                | ListingState::UnusedSemaphores
         );
         of_no_use && self.attached == 0
     }
@@ -29,7 +30,9 @@ impl Listing {
 ///
 /// A System V segment counts as one if no registration names it that this process can see. A
 /// container that shares the host's IPC namespace and not its `/run` keeps registrations of its
-/// own: look into it before its segments are removed.
+/// own: look into it before its segments are removed. Of semaphores the kernel counts the users, in
+/// whatever container; a store whose semaphores are removed while nobody uses them gets others when
+/// the next client comes.
 ///
 /// # Errors
 /// Those of [`list`].
@@ -43,10 +46,13 @@ pub fn leaks() -> io::Result<Vec<Listing>> {
 /// `InUse` if it is a store that works, or somebody has it attached; those of
 /// [`destroy`](crate::destroy).
 pub fn remove_leak(leak: &Listing) -> Result<(), AttachError> {
-    match (&leak.spec, leak.segment) {
-        (Some(spec), _) => remove_named(spec),
-        (None, Some(id)) => remove_orphan(id),
-        (None, None) => Err(AttachError::InUse { name: leak.name.clone() }),
+    match (&leak.spec, leak.segment, leak.semaphores) {
+        (Some(spec), ..) => remove_named(spec),
+        (None, Some(id), _) => remove_orphan(id),
+        (None, None, Some(id)) if leak.state == ListingState::UnusedSemaphores => {
+            remove_unused_semaphores(id)
+        }
+        (None, None, _) => Err(AttachError::InUse { name: leak.name.clone() }),
     }
 }
 

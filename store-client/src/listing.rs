@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use nix::unistd::Uid;
 use store_core::{
     Access, AttachError, Backing, ListedSegment, ObjectName, POSIX_DIRECTORY, POSIX_PREFIX, Plain,
-    Registered, attach, list_segments, registrations,
+    Registered, Store, UnusedSemaphores, attach, list_segments, registrations, unused_semaphores,
 };
 
 use crate::processes::{mapped, memfds};
@@ -23,7 +23,7 @@ pub struct Listing {
     pub name: String,
     /// How to attach it, if it has a name.
     pub spec: Option<Spec>,
-    /// What holds its memory.
+    /// What holds its memory. Of semaphores that are left: System V, though it has none.
     pub backing: Backing,
     /// Its owner.
     pub owner_uid: u32,
@@ -42,6 +42,8 @@ pub struct Listing {
     pub state: ListingState,
     /// The id of a System V segment.
     pub(crate) segment: Option<i32>,
+    /// The id of the set of semaphores that its guards are, or that is left of them.
+    pub(crate) semaphores: Option<i32>,
 }
 
 /// Whether a store that was found can be used by this process.
@@ -66,6 +68,8 @@ pub enum ListingState {
     Stale,
     /// A registration of a System V segment of another IPC namespace.
     OtherNamespace,
+    /// Not a store: System V semaphores that were the guards of one, and that no client uses.
+    UnusedSemaphores,
     /// It has another version of the format.
     OtherVersion(u32),
     /// It is somebody else's.
@@ -75,8 +79,9 @@ pub enum ListingState {
 }
 
 /// The stores in shared memory: POSIX objects whose names say that they are stores, System V
-/// segments that are registered or hold one, memfds of processes. Reads `/proc` through, and
-/// attaches each store once to see whether it can be read.
+/// segments that are registered or hold one, memfds of processes. Then the semaphores that no client
+/// uses and none of these stores has. Reads `/proc` through, and attaches each store once to see
+/// whether it can be read.
 ///
 /// # Errors
 /// Where `/dev/shm` or the list of System V segments can't be read.
@@ -85,6 +90,9 @@ pub fn list() -> io::Result<Vec<Listing>> {
     let mut found = posix(&mapped)?;
     found.extend(system_v()?);
     found.extend(passed(&mapped));
+    let used: HashSet<i32> = found.iter().filter_map(|listing| listing.semaphores).collect();
+    let left = unused_semaphores()?.into_iter().filter(|set| !used.contains(&set.id));
+    found.extend(left.map(of_semaphores));
     found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
 }
@@ -100,8 +108,10 @@ fn posix(mapped: &HashMap<(u64, u64), u64>) -> io::Result<Vec<Listing>> {
         let Ok(spec) = format!("posix:{name}").parse::<Spec>() else { continue };
         // It may be gone by now.
         let Ok(metadata) = entry.metadata() else { continue };
+        let (state, semaphores) = state(&spec.object());
         found.push(Listing {
-            state: state(&spec.object()),
+            state,
+            semaphores,
             ..of_metadata(spec.to_string(), Some(spec), Backing::Posix, &metadata, mapped)
         });
     }
@@ -127,6 +137,7 @@ fn of_metadata(
         attached: mapped.get(&(metadata.dev(), metadata.ino())).copied().unwrap_or(0),
         state: ListingState::Ready,
         segment: None,
+        semaphores: None,
     }
 }
 
@@ -136,8 +147,10 @@ fn passed(mapped: &HashMap<(u64, u64), u64>) -> Vec<Listing> {
         let name = format!("memfd of process {}", held.pid);
         let Ok(file) = File::open(&held.path) else { continue };
         let Ok(metadata) = file.metadata() else { continue };
+        let (state, semaphores) = state(&ObjectName::Descriptor(file.as_raw_fd()));
         found.push(Listing {
-            state: state(&ObjectName::Descriptor(file.as_raw_fd())),
+            state,
+            semaphores,
             ..of_metadata(name, None, Backing::Memfd, &metadata, mapped)
         });
     }
@@ -174,7 +187,9 @@ fn of_segment(segment: &ListedSegment, registered: Option<&Registered>) -> Optio
         None if segment.key != 0 => Some(Spec::SysvKey(segment.key)),
         None => None,
     };
-    let state = match attach::<Plain>(&by_id, Access::ReadOnly) {
+    let attached = attach::<Plain>(&by_id, Access::ReadOnly);
+    let semaphores = attached.as_ref().ok().and_then(Store::semaphores);
+    let state = match attached {
         // Another program's, or nobody knows whose.
         Err(
             AttachError::NotAStore { .. }
@@ -199,6 +214,7 @@ fn of_segment(segment: &ListedSegment, registered: Option<&Registered>) -> Optio
         attached: segment.attached,
         state,
         segment: Some(segment.id),
+        semaphores,
     })
 }
 
@@ -221,13 +237,32 @@ fn without_segment(name: &Registered) -> Option<Listing> {
             _ => ListingState::Stale,
         },
         segment: None,
+        semaphores: None,
     })
 }
 
-fn state(name: &ObjectName) -> ListingState {
+fn of_semaphores(set: UnusedSemaphores) -> Listing {
+    Listing {
+        name: format!("System V semaphores {}", set.id),
+        spec: None,
+        backing: Backing::SystemV,
+        owner_uid: set.uid,
+        owner_gid: set.gid,
+        permissions: set.permissions,
+        size: 0,
+        resident: 0,
+        attached: 0,
+        state: ListingState::UnusedSemaphores,
+        segment: None,
+        semaphores: Some(set.id),
+    }
+}
+
+/// The state of a store, and its semaphores.
+fn state(name: &ObjectName) -> (ListingState, Option<i32>) {
     match attach::<Plain>(name, Access::ReadOnly) {
-        Ok(_) => ListingState::Ready,
-        Err(error) => of_error(error),
+        Ok(store) => (ListingState::Ready, store.semaphores()),
+        Err(error) => (of_error(error), None),
     }
 }
 

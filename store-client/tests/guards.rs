@@ -1,6 +1,7 @@
 //! Guards that are System V semaphores: what they leave, and what becomes of writers that die.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -142,4 +143,32 @@ fn a_killed_holder_is_followed_and_a_stopped_one_is_not_robbed() {
     assert_eq!(writer.check(|_, _| {}).violations, Vec::<String>::new());
     drop(writer);
     destroy(&spec).expect("it is there");
+}
+
+#[test]
+fn clients_that_come_and_go_never_lose_their_semaphores() {
+    let _alone = alone();
+    let before = sets();
+    // The last client of either removes them, while others come.
+    let [.., file] = named("come-and-go");
+    drop(create(&file, &options()).expect("a store"));
+    let memfd = Writer::memfd(&options(), Sealing::SharedWriters).expect("a store");
+    let descriptor = memfd.descriptor().expect("a memfd has one").try_clone_to_owned();
+    let descriptor = descriptor.expect("dup");
+    drop(memfd);
+    assert_eq!(sets(), before);
+    for spec in [file.clone(), Spec::Fd(descriptor.as_raw_fd())] {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let writer = Writer::attach(&spec).expect("attaches");
+                        writer.put(b"k", b"v").expect("a put");
+                    }
+                });
+            }
+        });
+        assert_eq!(sets(), before);
+    }
+    destroy(&file).expect("it is there");
 }

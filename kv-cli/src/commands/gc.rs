@@ -11,8 +11,9 @@ use crate::output::{self, Format};
 /// Remove what nobody can use any more
 ///
 /// Stores whose creation never ended and whose creator is dead, stores that were destroyed but for
-/// their name, System V segments whose registration is lost, and registrations of segments that
-/// are gone; none of it while somebody has it attached. A store that works is never removed.
+/// their name, System V segments whose registration is lost, registrations of segments that are
+/// gone, and System V semaphores of guards that no client uses and no listed store has; none of it
+/// while somebody has it attached. A store that works is never removed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GcArgs {
     /// Do not ask

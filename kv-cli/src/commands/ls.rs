@@ -12,7 +12,8 @@ use crate::output::{self, Format};
 /// List the stores in this host's shared memory
 ///
 /// POSIX and System V shared memory, and memfds of processes that this user may look into. Stores
-/// in files are not listed: `info --store SPEC` shows one. `attached` counts the processes that map
+/// in files are not listed: `info --store SPEC` shows one. Also System V semaphores that were the
+/// guards of a store, and that nobody uses. `attached` counts the processes that map
 /// a store, as far as this user may look; of System V it is exact.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {}
@@ -96,6 +97,7 @@ pub(super) fn state(state: &ListingState) -> String {
         ListingState::Removed => "removed, goes with its last detach".to_owned(),
         ListingState::Orphaned => "orphaned, its registration is lost".to_owned(),
         ListingState::Stale => "registered, its segment is gone".to_owned(),
+        ListingState::UnusedSemaphores => "guards of a store, no client uses them".to_owned(),
         ListingState::OtherNamespace => "of another IPC namespace".to_owned(),
         ListingState::OtherVersion(version) => format!("format version {version}"),
         ListingState::NoPermission => "no permission".to_owned(),

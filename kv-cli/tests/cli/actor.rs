@@ -9,7 +9,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
-use store_client::{CreateOptions, Sealing, Spec, Writer};
+use store_client::{CreateOptions, GuardKind, Sealing, Spec, Writer};
 
 /// The store, for a process in the role.
 const STORE: &str = "CISTERN_TEST_ACTOR";
@@ -26,8 +26,8 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// Starts one on a store: its spec, `memfd` or `anonymous` for one of its own, or
-    /// `/proc/PID/fd/N` for the memfd of another process.
+    /// Starts one on a store: its spec, `memfd` or `anonymous` for one of its own (with ` sysv` behind
+    /// it for guards of that kind), or `/proc/PID/fd/N` for the memfd of another process.
     #[track_caller]
     pub(crate) fn on(store: &str) -> Actor {
         Actor::start(store, "")
@@ -118,7 +118,11 @@ fn occupy(avoid: &str) {
 }
 
 fn attach(store: &str) -> Writer {
-    let options = CreateOptions::new(4 << 20);
+    let (store, guard) = match store.split_once(' ') {
+        Some((store, guard)) => (store, guard.parse().expect("a kind of guards")),
+        None => (store, GuardKind::Futex),
+    };
+    let options = CreateOptions::new(4 << 20).guard(guard);
     match store {
         "memfd" => Writer::memfd(&options, Sealing::SharedWriters).expect("a store"),
         "anonymous" => Writer::anonymous(&options).expect("a store"),

@@ -13,6 +13,7 @@ mod lifecycle;
 mod loads;
 mod reboot;
 mod rewrites;
+mod semaphores;
 mod stores;
 mod stuck;
 mod terminal;

@@ -1,5 +1,6 @@
 //! Destroying a store.
 
+use std::fmt;
 use std::io;
 
 use super::attach::{Access, CREATION_DEADLINE, attach, open, word_of};
@@ -190,7 +191,11 @@ fn lock_registration(
     }
 }
 
-pub(super) fn refused(call: &'static str, name: &ObjectName, source: io::Error) -> AttachError {
+pub(super) fn refused(
+    call: &'static str,
+    name: &impl fmt::Display,
+    source: io::Error,
+) -> AttachError {
     let shown = name.to_string();
     match source.raw_os_error() {
         Some(libc::ENOENT | libc::EINVAL | libc::EIDRM) => AttachError::NotFound { name: shown },

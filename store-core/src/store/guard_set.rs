@@ -2,10 +2,10 @@
 //!
 //! A set is made whole before its id is stored, by a compare-and-swap, in the superblock. The words
 //! of the guards decide who holds them, so it does no harm to make a set anew: for a store that
-//! came through a reboot, or whose set somebody removed.
+//! came through a reboot, or whose set somebody removed. A set counts the clients that use it, so
+//! that one which nobody uses can be told and removed.
 
 use std::io;
-use std::sync::atomic::{Ordering, fence};
 
 use super::Store;
 use crate::config::GuardKind;
@@ -13,18 +13,23 @@ use crate::error::{AttachError, Corruption};
 use crate::layout::{
     CLEANERS_MAX, FEATURE_OTHER_GUARD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, Superblock,
 };
-use crate::recovery::state_of;
 use crate::region::{Region, Shim};
 use crate::sys::clock;
 use crate::sys::holder::Backing;
 use crate::sys::process::own_ipc_namespace;
-use crate::sys::semaphore::{self, SemaphoreSet, VALUE_MAX};
+use crate::sys::semaphore::{self, ListedSet, SemaphoreSet, VALUE_MAX};
+use crate::sys::use_count::UseCount;
 
 /// Semaphores behind those of the guards: what tells the store that a set is of. The first one has
 /// [`MARK`], the others 15 bits each of the store's id.
 const IDENTITY: usize = 10;
 /// `CI`.
 const MARK: u16 = 0x4349;
+/// Behind those: the one that counts the clients.
+const USERS: usize = 1;
+
+/// How often a set may be removed by others while a client comes.
+const ATTEMPTS: u32 = 16;
 
 impl<S: Shim> Store<S> {
     /// The kind of its guards.
@@ -32,87 +37,69 @@ impl<S: Shim> Store<S> {
         kind_of(self.segment.superblock())
     }
 
-    /// Finds the semaphores of the guards, or makes them, if the guards are of that kind. Of a
-    /// private store they are not, whatever its bytes say.
+    /// Finds the semaphores of the guards, or makes them, and counts this client among those who use
+    /// them, if the guards are of that kind. Of a private store they are not, whatever its bytes
+    /// say.
     ///
     /// # Errors
     /// `ForeignGuards`; `GuardLimit`; `PermissionDenied`; `System`; `Corruption` for a kind that
     /// there is not.
-    pub(super) fn open_guards(&self) -> Result<(), AttachError> {
+    pub(super) fn open_guards(&self) -> Result<Option<UseCount>, AttachError> {
         if self.segment.region.holder().backing() == Backing::Private {
-            return Ok(());
+            return Ok(None);
         }
         let superblock = self.segment.superblock();
         let kind = superblock.guard_kind.load();
         let other = superblock.features_to_write.load() & FEATURE_OTHER_GUARD != 0;
         match (other, kind) {
-            (false, GUARD_FUTEX) => return Ok(()),
+            (false, GUARD_FUTEX) => return Ok(None),
             (true, GUARD_SYSTEM_V) => {}
             _ => return Err(Corruption { what: "the kind of the guards", offset: 72 }.into()),
         }
-        let set = self.find_or_make_set()?;
-        self.segment.set_semaphores(set);
-        Ok(())
-    }
-
-    /// [`Store::open_guards`] for one who has a client entry: the last client of an unnamed store
-    /// may have removed them before it could see that entry.
-    pub(super) fn open_guards_registered(&self) -> Result<(), AttachError> {
-        if self.is_unnamed() { self.open_guards() } else { Ok(()) }
-    }
-
-    /// Whether nobody can destroy it: it goes by itself.
-    fn is_unnamed(&self) -> bool {
-        matches!(self.segment.region.holder().backing(), Backing::Memfd | Backing::Anonymous)
-    }
-
-    /// Removes the semaphores of a store that goes by itself, if no client is left. The next one
-    /// makes them anew.
-    pub(super) fn remove_guards_of_unnamed(&self) {
-        if !self.is_unnamed() || self.has_living_clients() {
-            return;
+        for _ in 0..ATTEMPTS {
+            let set = self.find_or_make_set()?;
+            let users = users_of(set, values(superblock).len());
+            if users.enter().map_err(|source| self.no_set("semop", source))? {
+                self.segment.set_semaphores(set);
+                return Ok(Some(users));
+            }
         }
-        let Ok(Some(set)) = set_of(&self.segment.region) else { return };
-        let guard_set = &self.segment.superblock().guard_set;
-        let found = guard_set.load_acquire();
-        if GuardSetWord::of(found).is_none_or(|word| word.id != set.id())
-            || guard_set.compare_exchange::<S>(found, 0).is_err()
-        {
-            return;
-        }
-        // Of a client that registered and this one, one sees the other.
-        fence(Ordering::SeqCst);
-        if self.has_living_clients() && guard_set.compare_exchange::<S>(0, found).is_ok() {
-            return;
-        }
-        let _ = set.remove();
+        Err(self.no_set("semop", io::Error::from_raw_os_error(libc::EIDRM)))
     }
 
-    fn has_living_clients(&self) -> bool {
-        let lives = |client| state_of(&self.segment, client).is_some_and(|state| !state.is_dead());
-        (0..self.segment.geometry.clients).any(lives)
+    /// Counts a client out. The last one of a store that no list of stores shows (a memfd,
+    /// anonymous memory, a file) removes the semaphores: the next one makes them anew.
+    pub(super) fn close_guards(&self, users: UseCount) {
+        users.leave();
+        let backing = self.segment.region.holder().backing();
+        if matches!(backing, Backing::Memfd | Backing::Anonymous | Backing::File) {
+            // Whoever may not is not the last one of its owner.
+            let _ = users.remove_unused();
+        }
+    }
+
+    /// The id of the set of semaphores that its guards are, if they are that, and one was made that
+    /// this process can see.
+    pub fn semaphores(&self) -> Option<i32> {
+        set_of(&self.segment.region).ok().flatten().map(SemaphoreSet::id)
+    }
+
+    fn no_set(&self, call: &'static str, source: io::Error) -> AttachError {
+        let name = self.name.clone();
+        match (source.raw_os_error(), semaphore::limit_of(&source)) {
+            (Some(libc::EACCES), _) => AttachError::PermissionDenied { name, access: "writing" },
+            (_, Some(limit)) if call == "semget" => {
+                AttachError::GuardLimit { name, limit: limit.name, value: limit.value }
+            }
+            _ => AttachError::System { call, name, source },
+        }
     }
 
     fn find_or_make_set(&self) -> Result<SemaphoreSet, AttachError> {
-        let system = |call| {
-            move |source: io::Error| {
-                let name = self.name.clone();
-                match (source.raw_os_error(), semaphore::limit_of(&source)) {
-                    (Some(libc::EACCES), _) => {
-                        AttachError::PermissionDenied { name, access: "writing" }
-                    }
-                    (_, Some(limit)) if call == "semget" => {
-                        AttachError::GuardLimit { name, limit: limit.name, value: limit.value }
-                    }
-                    _ => AttachError::System { call, name, source },
-                }
-            }
-        };
+        let system = |call| move |source| self.no_set(call, source);
         let superblock = self.segment.superblock();
         let ipc_namespace = own_ipc_namespace() as u32;
         let values = values(superblock);
-        // Pairs with the fence of `remove_guards_of_unnamed`.
-        fence(Ordering::SeqCst);
         loop {
             let found = superblock.guard_set.load_acquire();
             if let Some(word) = GuardSetWord::of(found) {
@@ -125,7 +112,7 @@ impl<S: Shim> Store<S> {
                 }
             }
             let ownership = self.segment.region.holder().ownership().map_err(system("fstat"))?;
-            // Dies before it is named: a set that nobody knows.
+            // Dies before it is named: a set that nobody uses.
             let set = SemaphoreSet::create(&values, ownership).map_err(system("semget"))?;
             let word = GuardSetWord { id: set.id(), ipc_namespace }.word();
             if superblock.guard_set.compare_exchange::<S>(found, word).is_ok() {
@@ -144,33 +131,54 @@ fn kind_of(superblock: &Superblock) -> GuardKind {
     }
 }
 
-/// What the semaphores of a store's set are made with: 1 for each guard, then its identity.
+/// What the semaphores of a store's set are made with: 1 for each guard, its identity, no users.
 fn values(superblock: &Superblock) -> Vec<u16> {
     // More stripes than that are refused when a store is attached.
     let guards = superblock.stripes_count.load().min(4096) as usize + CLEANERS_MAX;
     let uuid = u128::from(superblock.uuid[0].load()) | u128::from(superblock.uuid[1].load()) << 64;
     let parts = (0..IDENTITY - 1).map(|part| (uuid >> (15 * part)) as u16 & VALUE_MAX);
-    std::iter::repeat_n(1, guards).chain([MARK]).chain(parts).collect()
+    std::iter::repeat_n(1, guards).chain([MARK]).chain(parts).chain([0; USERS]).collect()
 }
 
-/// Whether a set is there, and the one of the store whose set is made with these values.
+/// The count of the users of a set with so many semaphores.
+fn users_of(set: SemaphoreSet, count: usize) -> UseCount {
+    UseCount::of(set, (count - USERS) as u16)
+}
+
+/// Whether a set is there, is the one of the store whose set is made with these values, and can be
+/// used.
 fn is_of_store(set: SemaphoreSet, values: &[u16]) -> io::Result<bool> {
     let matches = || {
         if set.count()? != values.len() {
             return Ok(false);
         }
-        for (at, expected) in values.iter().enumerate().skip(values.len() - IDENTITY) {
+        for (at, expected) in values.iter().enumerate().skip(values.len() - USERS - IDENTITY) {
             // There are a few thousand at most.
-            if set.semaphore(at as u16).value()? != *expected {
+            if at < values.len() - USERS && set.semaphore(at as u16).value()? != *expected {
                 return Ok(false);
             }
         }
-        Ok(true)
+        Ok(!users_of(set, values.len()).is_closed()?)
     };
     matches().or_else(|error: io::Error| match error.raw_os_error() {
         Some(libc::EINVAL | libc::EIDRM) => Ok(false),
         _ => Err(error),
     })
+}
+
+/// The count of the users of a set, if it was made for some store's guards.
+///
+/// # Errors
+/// Those of `semctl(2)`: `EACCES` without read permission, `EINVAL` or `EIDRM` if it is gone.
+pub(super) fn users_of_listed(listed: &ListedSet) -> io::Result<Option<UseCount>> {
+    let set = SemaphoreSet::of_id(listed.id);
+    let Some(mark) = listed.count.checked_sub(IDENTITY + USERS) else { return Ok(None) };
+    // There are a few thousand at most.
+    if listed.key != 0 || mark > CLEANERS_MAX + 4096 || set.semaphore(mark as u16).value()? != MARK
+    {
+        return Ok(None);
+    }
+    Ok(Some(users_of(set, listed.count)))
 }
 
 fn is_foreign(word: GuardSetWord, own: u32) -> bool {

@@ -38,7 +38,10 @@ pub use expiry::Ttl;
 pub use info::{ClientInfo, ClientState, HeldGuard, HeldLease, Info, Stats};
 pub use loader::LoadOptions;
 pub use name::ObjectName;
-pub use orphans::{Registered, registrations, remove_orphan};
+pub use orphans::{
+    Registered, UnusedSemaphores, registrations, remove_orphan, remove_unused_semaphores,
+    unused_semaphores,
+};
 pub use permissions::{set_owner, set_permissions};
 pub use pinned::Pinned;
 pub use read::{Entry, Version};

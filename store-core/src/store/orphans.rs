@@ -1,11 +1,18 @@
-//! What is left of stores in System V shared memory: segments that nobody can find any more, and
-//! registrations that lead to none.
+//! What is left of stores in the System V IPC of the kernel: segments that nobody can find any more,
+//! registrations that lead to none, and semaphores of guards that nobody uses.
+
+use std::io;
+use std::time::Duration;
 
 use super::destroy::{destroy, refused};
+use super::guard_set::users_of_listed;
 use super::name::ObjectName;
 use crate::error::AttachError;
 use crate::sys::process::own_ipc_namespace;
-use crate::sys::{clock, registry, sysv};
+use crate::sys::{clock, registry, semaphore, sysv};
+
+/// How long a set of semaphores that nobody uses is passed over: its maker may be about to.
+const YOUNG: Duration = Duration::from_secs(2);
 
 /// A registration of a System V segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,5 +59,63 @@ pub fn remove_orphan(id: i32) -> Result<(), AttachError> {
         Some(0) => destroy(&name),
         Some(_) => Err(AttachError::InUse { name: name.to_string() }),
         None => Err(AttachError::NotFound { name: name.to_string() }),
+    }
+}
+
+/// A set of System V semaphores that was made for a store's guards, and that no client uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnusedSemaphores {
+    /// Its id.
+    pub id: i32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its permission bits.
+    pub permissions: u32,
+}
+
+/// The sets of semaphores that no client uses and that were made, or given another owner or mode,
+/// more than 2 s ago. Of those that this process may read. A store that nobody writes to may have
+/// one ([`Store::semaphores`](crate::Store::semaphores)).
+///
+/// # Errors
+/// Where `/proc/sysvipc/sem` can't be read.
+pub fn unused_semaphores() -> io::Result<Vec<UnusedSemaphores>> {
+    let young_from = clock::wall_ms().saturating_sub(YOUNG.as_millis() as u64) / 1000;
+    let is_unused = |set: &semaphore::ListedSet| {
+        let users = users_of_listed(set).ok().flatten();
+        users.is_some_and(|users| users.is_unused().unwrap_or(false))
+    };
+    let sets = semaphore::list()?.into_iter();
+    let old = sets.filter(|set| set.changed_unix_s < young_from);
+    Ok(old
+        .filter(is_unused)
+        .map(|set| UnusedSemaphores {
+            id: set.id,
+            uid: set.ownership.uid,
+            gid: set.ownership.gid,
+            permissions: set.ownership.permissions,
+        })
+        .collect())
+}
+
+/// Removes a set of semaphores that was made for a store's guards, if no client uses it. A store
+/// that had it makes another one when the next client comes.
+///
+/// # Errors
+/// `InUse`; `NotFound`; `PermissionDenied`; `System`.
+pub fn remove_unused_semaphores(id: i32) -> Result<(), AttachError> {
+    let name = format!("System V semaphores {id}");
+    let listed = semaphore::list().map_err(|source| refused("open", &name, source))?;
+    let listed = listed.iter().find(|set| set.id == id);
+    let not_found = || AttachError::NotFound { name: name.to_string() };
+    let users = users_of_listed(listed.ok_or_else(not_found)?)
+        .map_err(|source| refused("semctl", &name, source))?;
+    match users.ok_or_else(not_found)?.remove_unused() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(AttachError::InUse { name: name.to_string() }),
+        Err(source) => Err(refused("semctl", &name, source)),
     }
 }

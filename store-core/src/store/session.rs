@@ -15,6 +15,7 @@ use crate::region::Shim;
 use crate::sync::{Owner, WaitLimit};
 use crate::sys::presence::PresenceLock;
 use crate::sys::process::{Liveness, ProcessId};
+use crate::sys::use_count::UseCount;
 use crate::sys::{clock, fork, process};
 
 /// Stamps that are taken from the segment at once.
@@ -39,6 +40,8 @@ pub struct Session {
     closed: AtomicBool,
     /// Tells others that this process has not executed another program.
     presence: Mutex<Option<PresenceLock>>,
+    /// Where it is counted among the users of the guards' semaphores.
+    users: Option<UseCount>,
     guard_deadline_ms: AtomicU64,
     last_reap_ms: AtomicU64,
     /// The next bucket that this session sweeps.
@@ -93,15 +96,11 @@ impl<S: Shim> Store<S> {
             return Err(AttachError::PermissionDenied { name, access: "writing" });
         }
         self.refuse_foreign_namespace()?;
-        self.open_guards()?;
-        let me = process::own_id();
-        let registered = match self.register_free(&me)? {
-            Some(registered) => Some(registered),
-            None => self.register_dead(&me)?,
-        };
-        let (owner, presence) = registered.ok_or_else(|| AttachError::TooManyClients {
-            limit: self.segment.geometry.clients,
-            name: self.name.clone(),
+        let users = self.open_guards()?;
+        let (owner, presence) = self.register().inspect_err(|_| {
+            if let Some(users) = users {
+                self.close_guards(users);
+            }
         })?;
         let session = Session {
             lease: Lease::new(owner),
@@ -110,6 +109,7 @@ impl<S: Shim> Store<S> {
             segment: self.segment.region.address(),
             closed: AtomicBool::new(false),
             presence: Mutex::new(presence),
+            users,
             guard_deadline_ms: AtomicU64::new(GUARD_DEADLINE.as_millis() as u64),
             last_reap_ms: AtomicU64::new(0),
             sweep_position: AtomicU64::new(0),
@@ -117,10 +117,6 @@ impl<S: Shim> Store<S> {
             growth: Growth::new(),
         };
         self.clear_clean_mark()?;
-        if let Err(error) = self.open_guards_registered() {
-            self.close_session(&session)?;
-            return Err(error);
-        }
         Ok(session)
     }
 
@@ -145,6 +141,19 @@ impl<S: Shim> Store<S> {
             }
         }
         Ok(())
+    }
+
+    /// Takes an entry that is free, or whose client is dead.
+    fn register(&self) -> Result<Registered, AttachError> {
+        let me = process::own_id();
+        let registered = match self.register_free(&me)? {
+            Some(registered) => Some(registered),
+            None => self.register_dead(&me)?,
+        };
+        registered.ok_or_else(|| AttachError::TooManyClients {
+            limit: self.segment.geometry.clients,
+            name: self.name.clone(),
+        })
     }
 
     /// Takes the first free client entry.
@@ -254,7 +263,9 @@ impl<S: Shim> Store<S> {
         }
         // Behind the entry: who finds the byte free finds that entry.
         session.presence.lock().take();
-        self.remove_guards_of_unnamed();
+        if let Some(users) = session.users {
+            self.close_guards(users);
+        }
         self.set_clean_mark()
     }
 

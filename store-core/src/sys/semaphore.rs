@@ -126,14 +126,52 @@ impl SemaphoreSet {
     }
 }
 
+/// A set of this IPC namespace as `/proc/sysvipc/sem` lists it, which everybody may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ListedSet {
+    /// Its key; 0: it has none.
+    pub(crate) key: u32,
+    pub(crate) id: i32,
+    pub(crate) count: usize,
+    pub(crate) ownership: Ownership,
+    /// When it was made, or its values or its owner were set last, in seconds since 1970.
+    pub(crate) changed_unix_s: u64,
+}
+
+/// All sets of this IPC namespace; none where the kernel has no System V semaphores.
+///
+/// # Errors
+/// Where `/proc/sysvipc/sem` can't be read.
+pub(crate) fn list() -> io::Result<Vec<ListedSet>> {
+    match std::fs::read_to_string("/proc/sysvipc/sem") {
+        Ok(text) => Ok(text.lines().skip(1).filter_map(listed).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// One line: key semid perms nsems uid gid cuid cgid otime ctime.
+fn listed(line: &str) -> Option<ListedSet> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let number = |index: usize| words.get(index)?.parse::<u64>().ok();
+    let permissions = u32::from_str_radix(words.get(2)?, 8).ok()? & 0o777;
+    Some(ListedSet {
+        // Printed with a sign.
+        key: words.first()?.parse::<i64>().ok()? as u32,
+        id: words.get(1)?.parse().ok()?,
+        count: number(3)? as usize,
+        ownership: Ownership { uid: number(4)? as u32, gid: number(5)? as u32, permissions },
+        changed_unix_s: number(9)?,
+    })
+}
+
 /// What the kernel's refusal to make a set means, if it is a limit.
 pub(crate) fn limit_of(error: &io::Error) -> Option<Limit> {
     let text = std::fs::read_to_string("/proc/sys/kernel/sem").ok()?;
     let mut numbers = text.split_ascii_whitespace().map(|word| word.parse::<u64>().unwrap_or(0));
     let (semmsl, semmns) = (numbers.next()?, numbers.next()?);
     let semmni = numbers.nth(1)?;
-    let sets = std::fs::read_to_string("/proc/sysvipc/sem")
-        .map_or(0, |text| text.lines().skip(1).count() as u64);
+    let sets = list().map_or(0, |sets| sets.len() as u64);
     match error.raw_os_error()? {
         libc::EINVAL => Some(Limit { name: "SEMMSL", value: semmsl }),
         libc::ENOSPC if sets >= semmni => Some(Limit { name: "SEMMNI", value: semmni }),
@@ -198,14 +236,18 @@ impl Semaphore {
         unsafe { libc::semctl(self.set.id, self.number.into(), libc::GETNCNT) > 0 }
     }
 
-    fn step(self, change: i16, flags: libc::c_int) -> libc::sembuf {
+    pub(super) fn step(self, change: i16, flags: libc::c_int) -> libc::sembuf {
         libc::sembuf { sem_num: self.number, sem_op: change, sem_flg: flags as i16 }
     }
 }
 
 /// `semtimedop(2)`, which the C library has, and the crate `libc` has not.
 #[expect(unsafe_code, reason = "semtimedop")]
-fn operate(id: i32, steps: &mut [libc::sembuf], limit: Option<Duration>) -> io::Result<()> {
+pub(super) fn operate(
+    id: i32,
+    steps: &mut [libc::sembuf],
+    limit: Option<Duration>,
+) -> io::Result<()> {
     let limit = limit.map(|limit| libc::timespec {
         tv_sec: limit.as_secs() as libc::time_t,
         tv_nsec: limit.subsec_nanos().into(),
@@ -245,6 +287,20 @@ mod tests {
         set.remove().expect("it is ours");
         let gone = semaphore.take(Duration::ZERO).expect_err("it is gone").raw_os_error();
         assert!(matches!(gone, Some(libc::EINVAL | libc::EIDRM)));
+    }
+
+    #[test]
+    fn a_line_of_the_kernel_is_understood() {
+        let line = "-2147483648 32769 640 42 5 6 7 8 0 1795000000";
+        let ownership = Ownership { uid: 5, gid: 6, permissions: 0o640 };
+        let expected = ListedSet {
+            key: 0x8000_0000,
+            id: 32_769,
+            count: 42,
+            ownership,
+            changed_unix_s: 1_795_000_000,
+        };
+        assert_eq!(listed(line), Some(expected));
     }
 
     #[test]
