@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use once_cell::race::OnceBox;
 use store_core::{
-    Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Outcome, PinError,
-    PutOptions, Reaped, Sealing, Session, Store, Version, WriteError,
+    Access, AttachError, Condition, CreateError, CreateOptions, Deletion, KeepError, Outcome,
+    PinError, PutOptions, Reaped, Sealing, Session, Store, Version, WriteError,
 };
 
 use crate::reader::Reader;
@@ -165,6 +165,17 @@ impl Writer {
     fn over(store: Store) -> Result<Self, AttachError> {
         let sessions = Link { session: store.open_session()?, forked: OnceBox::new() };
         Ok(Self { reader: Reader { store: Arc::new(store) }, sessions })
+    }
+
+    /// Makes this client the server of the store, until the handle is dropped or the process ends: of
+    /// those that ask, one is told so. It changes nothing for other clients. A server that is
+    /// stopped still is it; a forked child is not.
+    ///
+    /// # Errors
+    /// `Kept` with the process of the server that there is.
+    pub fn keep(&self) -> Result<(), KeepError> {
+        let session = self.session().map_err(|error| KeepError::Reattach(Box::new(error)))?;
+        self.reader.store.keep(session)
     }
 
     /// A handle on the same mapping that can only read.

@@ -219,6 +219,27 @@ pub enum PinError {
     Reattach(Box<WriteError>),
 }
 
+/// Why a client can't be the server of a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// Another one is.
+    #[error(
+        "process {pid} keeps this store already, and a store has one server; end that one first, \
+         or leave the store to it"
+    )]
+    Kept {
+        /// Its process id, as the store knows it.
+        pid: u32,
+    },
+    /// See [`Corruption`].
+    #[error(transparent)]
+    Corruption(#[from] Corruption),
+    /// The process forked, and the child could not become a client of its own.
+    #[error(transparent)]
+    Reattach(Box<WriteError>),
+}
+
 /// Why `get_or_insert_with` gave no value. `E` is the error of the closure that computes it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -53,7 +53,7 @@ mod sys;
 
 pub use config::{CreateOptions, GuardKind, HashKind, Mode};
 pub use error::{
-    AttachError, Corruption, CreateError, Fullness, LoadError, PinError, ReadError,
+    AttachError, Corruption, CreateError, Fullness, KeepError, LoadError, PinError, ReadError,
     WriteError,
 };
 pub use recovery::Reaped;

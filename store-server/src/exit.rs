@@ -3,10 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use store_client::{AttachError, Corruption, CreateError};
+use store_client::{AttachError, Corruption, CreateError, KeepError};
 
 use crate::config::Refused;
-use crate::lock::Kept;
 
 const USAGE: u8 = 2;
 const NO_STORE: u8 = 3;
@@ -46,8 +45,8 @@ fn number_of(error: &anyhow::Error) -> u8 {
         of_create(error)
     } else if error.is::<Refused>() {
         USAGE
-    } else if error.is::<Kept>() {
-        KEPT
+    } else if let Some(error) = error.downcast_ref() {
+        of_keep(error)
     } else if error.is::<Corruption>() {
         CORRUPT
     } else if error.downcast_ref().is_some_and(is_denied) {
@@ -91,6 +90,14 @@ fn of_create(error: &CreateError) -> u8 {
     }
 }
 
+fn of_keep(error: &KeepError) -> u8 {
+    match error {
+        KeepError::Kept { .. } => KEPT,
+        KeepError::Corruption(_) => CORRUPT,
+        _ => SYSTEM,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +131,7 @@ mod tests {
         assert_eq!(number(AttachError::Stale { name: name(), why: "" }.into()), 3);
         assert_eq!(number(AttachError::NotOwner { name: name() }.into()), 4);
         assert_eq!(number(Refused(name()).into()), 2);
-        assert_eq!(number(Kept { pid: 1 }.into()), 7);
+        assert_eq!(number(KeepError::Kept { pid: 1 }.into()), 7);
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         assert_eq!(number(anyhow::Error::new(denied).context("a lock")), 4);
         assert_eq!(number(anyhow::anyhow!("anything else")), 9);

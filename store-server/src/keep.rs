@@ -8,7 +8,6 @@ use serde_json::json;
 use store_client::{AttachError, CreateError, Info, Writer, create, destroy, set_owner};
 
 use crate::config::Config;
-use crate::lock::ServerLock;
 use crate::log::Log;
 use crate::notify;
 use crate::signals::Signals;
@@ -26,7 +25,7 @@ pub(crate) fn run(config: Config, load: Option<&dyn Fn() -> Result<Config>>) -> 
         Signals::install().map_err(|error| anyhow!("installing signal handlers: {error}"))?;
     let mut log = Log::new(config.settings.format());
     let (writer, made) = open(&config)?;
-    let lock = ServerLock::take(&writer)?;
+    writer.keep()?;
     announce(&config, &writer.info()?, made, writer.len(), &log);
     if let Err(error) = notify::tell("READY=1") {
         log.complain(&format!("telling NOTIFY_SOCKET: {error}"));
@@ -46,9 +45,7 @@ pub(crate) fn run(config: Config, load: Option<&dyn Fn() -> Result<Config>>) -> 
     }
     let _ = notify::tell("STOPPING=1");
     upkeep.tell(&log);
-    end(&config, writer, &log)?;
-    drop(lock);
-    Ok(())
+    end(&config, writer, &log)
 }
 
 /// Attaches the store, or makes it if that was asked for; whether it did.

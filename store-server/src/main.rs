@@ -6,7 +6,6 @@
 mod config;
 mod exit;
 mod keep;
-mod lock;
 mod log;
 mod notify;
 mod settings;

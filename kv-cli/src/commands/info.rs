@@ -46,6 +46,7 @@ struct JsonInfo<'a> {
     huge_page_bytes: u64,
     writable: bool,
     clients: Vec<JsonClient>,
+    server: Option<u32>,
     held: Vec<JsonGuard>,
     leases_max: u32,
     leases: Vec<JsonLease>,
@@ -133,6 +134,7 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
             "writing clients",
             format!("{} of {}", info.clients.len(), human::count(info.clients_max.into())),
         ),
+        ("server", info.server.map_or("none".to_owned(), |pid| format!("process {pid}"))),
         ("guards held", info.held.len().to_string()),
         (
             "values being computed",
@@ -268,6 +270,7 @@ fn json<'a>(info: &'a Info, store: &'a str) -> JsonInfo<'a> {
         huge_page_bytes: info.huge_page_bytes,
         writable: info.writable,
         clients: info.clients.iter().map(json_client).collect(),
+        server: info.server,
         held: info.held.iter().map(json_guard).collect(),
         leases_max: info.leases_max,
         leases: info.leases.iter().map(json_lease).collect(),

@@ -22,7 +22,7 @@ use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
     CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH,
     FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, IndexSize, STATE_LIVE,
-    STATE_RETIRED, SUPERBLOCK_BYTES, Superblock,
+    STATE_RETIRED, SUPERBLOCK_BYTES, ServerWord, Superblock,
 };
 use crate::config::{CreateOptions, HashKind};
 use crate::hash::{HASH_RAPIDHASH_V3, HASH_SIPHASH_13, Hasher};
@@ -172,6 +172,7 @@ fn the_superblock_is_as_documented() {
         pad_clock,
         state,
         clean,
+        server,
         pad_state,
         lease_hint,
         orphan_hint,
@@ -382,6 +383,18 @@ fn the_guard_set_word_is_as_documented() {
         assert_eq!(GuardSetWord::of(word.word()), Some(word));
     }
     assert_eq!(GuardSetWord::of(0), None);
+}
+
+#[test]
+fn the_server_word_is_as_documented() {
+    let word = |client, generation| ServerWord { client, generation }.word();
+    let client = word(u32::MAX - 1, 0);
+    let generation = word(0, u32::MAX) ^ word(0, 0);
+    compare_word("Server word", 64, &[("client", client), ("generation", generation)]);
+    for word in [ServerWord { client: 0, generation: 0 }, ServerWord { client: 7, generation: 9 }] {
+        assert_eq!(ServerWord::of(word.word()), Some(word));
+    }
+    assert_eq!(ServerWord::of(0), None);
 }
 
 #[test]

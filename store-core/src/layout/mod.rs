@@ -31,7 +31,7 @@ pub(crate) use superblock::{
     CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH,
     FEATURES_KNOWN, FEATURES_TO_WRITE_KNOWN, FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX,
     GUARD_SYSTEM_V, GuardSetWord, IndexSize, STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES,
-    Superblock, format_version_of,
+    ServerWord, Superblock, format_version_of,
 };
 
 /// Asserts at compile time where a field of a shared record stands.

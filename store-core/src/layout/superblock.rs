@@ -106,7 +106,9 @@ pub(crate) struct Superblock {
     // Line 11: state of the whole.
     pub(crate) state: Cell64,
     pub(crate) clean: Cell64,
-    pub(crate) pad_state: [Cell64; 6],
+    /// See [`ServerWord`].
+    pub(crate) server: Cell64,
+    pub(crate) pad_state: [Cell64; 5],
     // Line 12: where to look first; hints, any value will do.
     pub(crate) lease_hint: Cell64,
     pub(crate) orphan_hint: Cell64,
@@ -164,6 +166,7 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     guard_set: 664,
     state: 704,
     clean: 712,
+    server: 720,
     lease_hint: 768,
     orphan_hint: 776,
     pinners: 784,
@@ -194,6 +197,30 @@ impl GuardSetWord {
 
     pub(crate) fn word(self) -> u64 {
         u64::from(self.ipc_namespace) << 32 | (u64::from(self.id.cast_unsigned()) + 1)
+    }
+}
+
+/// Which client is the store's server.
+///
+/// ```text
+/// 63       32 31           0
+/// generation | client + 1   |      0 = none ever was
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerWord {
+    pub(crate) client: u32,
+    /// That of the client's entry, whole.
+    pub(crate) generation: u32,
+}
+
+impl ServerWord {
+    pub(crate) fn of(word: u64) -> Option<Self> {
+        let client = (word as u32).checked_sub(1)?;
+        Some(Self { client, generation: (word >> 32) as u32 })
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        u64::from(self.generation) << 32 | (u64::from(self.client) + 1)
     }
 }
 

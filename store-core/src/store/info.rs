@@ -85,6 +85,8 @@ pub struct Info {
     pub writable: bool,
     /// Who has it attached for writing.
     pub clients: Vec<ClientInfo>,
+    /// The process of its server, if it has one that lives.
+    pub server: Option<u32>,
     /// Guards that were held at the moment.
     pub held: Vec<HeldGuard>,
     /// Loader leases that the store has.
@@ -309,6 +311,7 @@ impl<S: Shim> Store<S> {
             huge_page_bytes: crate::sys::map::huge_page_bytes(self.segment.region.address()),
             writable: self.is_writable(),
             clients,
+            server: self.server(),
             held: self.held_guards()?,
             leases_max: geometry.loaders,
             leases: self.held_leases()?,

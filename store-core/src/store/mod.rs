@@ -21,6 +21,7 @@ mod pinned;
 mod read;
 mod rewrite;
 mod scan;
+mod server;
 mod session;
 mod sweep;
 mod unnamed;

@@ -1,19 +1,15 @@
 //! A store has one server at a time, however that one ended or was started.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use store_client::{CreateOptions, Sealing, Spec, Writer, create, destroy};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Uid, fork};
+use store_client::{CreateOptions, KeepError, Reader, Sealing, Writer, create, destroy};
 
 use crate::harness::{Name, Server, program, refused, until};
-
-/// The lock files of System V stores.
-fn lock_files() -> Vec<String> {
-    let names = std::fs::read_dir("/dev/shm").expect("a list").flatten();
-    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| name.starts_with("cistern-server.")).collect()
-}
 
 #[test]
 fn a_second_server_is_refused_on_every_backing() {
@@ -49,48 +45,74 @@ fn a_second_server_is_refused_on_every_backing() {
 }
 
 #[test]
-fn the_lock_file_of_a_system_v_store_goes_with_its_server() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let [_, registered, keyed, _] = Name::each(directory.path());
-    let mut server = Server::keeping(&registered, &[]);
-    let reader = store_client::Reader::attach(&registered.0).expect("the store");
-    let file = format!("cistern-server.{}", reader.info().expect("info").uuid);
-    assert!(lock_files().contains(&file));
-    assert_eq!(server.end(Signal::SIGTERM), Some(0));
-    assert!(!lock_files().contains(&file));
-
-    // One that was killed leaves it to the next server, of whatever System V store.
-    Server::keeping(&registered, &[]).end(Signal::SIGKILL);
-    let mut other = Server::keeping(&keyed, &["--remove"]);
-    assert!(!lock_files().contains(&file));
-    assert_eq!(other.end(Signal::SIGTERM), Some(0));
-}
-
-#[test]
-fn the_kernel_shows_the_lock_of_a_server_and_no_other() {
+fn the_server_of_a_store_is_told_as_long_as_it_lives() {
     let directory = tempfile::tempdir().expect("a directory");
     for name in Name::each(directory.path()) {
         let mut server = Server::keeping(&name, &[]);
-        let reader = store_client::Reader::attach(&name.0).expect("the store");
-        let path = match &name.0 {
-            Spec::Posix(name) => format!("/dev/shm/cistern.{name}"),
-            Spec::File(path) => path.display().to_string(),
-            _ => format!("/dev/shm/cistern-server.{}", reader.info().expect("info").uuid),
-        };
-        let inode = std::fs::metadata(path).expect("a file").ino();
-        let held = || {
-            let locks = std::fs::read_to_string("/proc/locks").expect("the list of locks");
-            // A client has a lock of its own, of another byte.
-            let mine = locks.lines().filter(|line| {
-                line.contains(&format!(":{inode} "))
-                    && line.ends_with("4611686018427387904 4611686018427387904")
-            });
-            mine.map(str::to_owned).collect::<Vec<_>>()
-        };
-        let [lock] = &held()[..] else { panic!("{:?}", held()) };
-        assert!(lock.contains("OFDLCK") && lock.contains("WRITE"), "{lock}");
+        let reader = Reader::attach(&name.0).expect("the store");
+        let told = || reader.info().expect("info").server;
+        assert_eq!(told(), Some(server.pid()));
         server.end(Signal::SIGKILL);
-        assert_eq!(held(), Vec::<String>::new());
+        assert_eq!(told(), None);
+        let mut server = Server::keeping(&name, &[]);
+        assert_eq!(told(), Some(server.pid()));
+        assert_eq!(server.end(Signal::SIGTERM), Some(0));
+        assert_eq!(told(), None);
+    }
+}
+
+#[test]
+fn a_forked_child_is_not_the_server() {
+    let writer = Writer::anonymous(&CreateOptions::new(4 << 20)).expect("a store");
+    writer.keep().expect("nobody is");
+    writer.keep().expect("it is still");
+    let own = std::process::id();
+    #[expect(unsafe_code, reason = "fork is what is tested")]
+    // SAFETY: the child uses the store only, and never returns.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Child => {
+            let kept = writer.keep();
+            let refused = matches!(kept, Err(KeepError::Kept { pid }) if pid == own);
+            drop(writer.put(b"refused", if refused { b"1" } else { b"0" }));
+            std::process::abort()
+        }
+        ForkResult::Parent { child } => drop(waitpid(child, None).expect("it is ours")),
+    }
+    assert_eq!(writer.get(b"refused").expect("a get").as_deref(), Some(&b"1"[..]));
+    assert_eq!(writer.info().expect("info").server, Some(own));
+}
+
+#[test]
+fn the_server_of_another_user_follows_one_that_was_killed() {
+    if !Uid::current().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = directory.path().join("store-server");
+    // By another process: a descriptor that writes, inherited by another test's child, would keep
+    // it from being started.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_store-server")).arg(&program).status();
+    assert!(copied.expect("cp").success());
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).expect("opens it");
+    for name in Name::each(directory.path()) {
+        let options = CreateOptions::new(4 << 20).permissions(0o666);
+        drop(create(&name.0, &options).expect("a store"));
+        let of_user = |user| {
+            let mut command = Command::new(&program);
+            let store = name.0.to_string();
+            command.args(["--store", &store, "--interval-ms", "20"]).uid(user).gid(user);
+            command
+        };
+        let mut first = Server::start(&mut of_user(20_001));
+        first.says("ready");
+        let output = of_user(20_002).output().expect("a second one");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(7), "{said}");
+        assert!(said.contains(&format!("process {} ", first.pid())), "{said}");
+        first.end(Signal::SIGKILL);
+        Server::start(&mut of_user(20_002)).says("ready");
     }
 }
 
@@ -112,7 +134,7 @@ fn a_memfd_that_was_passed_has_one_server_whoever_else_has_its_descriptor() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(7), "{said}");
     assert!(said.contains(&format!("process {} ", first.pid())), "{said}");
-    // The maker has the descriptor still, and not the lock.
+    // The maker has the descriptor still, and is not the server.
     first.end(Signal::SIGKILL);
     Server::start(&mut with_descriptor()).says("ready");
 }
