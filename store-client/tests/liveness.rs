@@ -218,23 +218,32 @@ fn a_leader_that_ended_before_its_threads_lives() {
     writer.put(b"k", b"mine").expect("its holder is dead");
 }
 
+/// Runs a helper as the first process of a PID namespace, with a `/proc` of its own or that of this
+/// one; `false` if there can be none.
+fn in_pid_namespace(helper: &str, store: &str, own_proc: bool) -> bool {
+    let may = Command::new("unshare").args(["--pid", "--fork", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no new PID namespaces here");
+        return false;
+    }
+    let output = Command::new("unshare")
+        .args(["--pid", "--fork"])
+        .args(own_proc.then_some("--mount-proc"))
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--ignored", "--exact", helper])
+        .env(STORE, store)
+        .output()
+        .expect("it starts");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    true
+}
+
 #[test]
 fn a_writer_of_another_pid_namespace_is_refused_and_a_reader_is_not() {
     let named = Named::new("namespace");
     let _writer = named.create(GuardKind::Futex);
-    let may = Command::new("unshare").args(["--pid", "--fork", "true"]).status();
-    if !may.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no new PID namespaces here");
-        return;
-    }
-    let helper = Command::new("unshare")
-        .args(["--pid", "--fork", "--mount-proc"])
-        .arg(std::env::current_exe().expect("this program"))
-        .args(["--ignored", "--exact", "helper_in_another_namespace"])
-        .env(STORE, named.0.to_string())
-        .output()
-        .expect("it starts");
-    assert!(helper.status.success(), "{}", String::from_utf8_lossy(&helper.stdout));
+    in_pid_namespace("helper_in_another_namespace", &named.0.to_string(), true);
 }
 
 #[test]
@@ -248,4 +257,96 @@ fn helper_in_another_namespace() {
     assert_eq!(reader.get(b"k").expect("a get").as_deref(), Some(&b"v"[..]));
     let states: Vec<_> = reader.info().expect("info").clients.iter().map(|c| c.state).collect();
     assert_eq!(states, [ClientState::ForeignNamespace]);
+}
+
+#[test]
+fn a_process_that_got_the_pid_of_a_dead_client_is_not_that_client() {
+    if !std::fs::exists("/proc/sys/kernel/ns_last_pid").is_ok_and(|there| there) {
+        eprintln!("skipped: this kernel does not let pids be chosen");
+        return;
+    }
+    let pid = std::process::id();
+    for spec in [format!("posix:test-pid-{pid}"), format!("sysv:test-pid-{pid}")] {
+        in_pid_namespace("helper_that_reuses_a_pid", &spec, true);
+    }
+}
+
+/// Forks until the child has this process id.
+fn forked_as(wanted: Pid) -> Forked {
+    let start = Instant::now();
+    loop {
+        let last = (wanted.as_raw() - 1).to_string();
+        std::fs::write("/proc/sys/kernel/ns_last_pid", last).expect("it is root's");
+        let child = Forked::new(|| std::thread::sleep(2 * LIMIT));
+        if child.0 == wanted {
+            return child;
+        }
+        assert!(start.elapsed() < LIMIT, "the kernel gives that number to nobody");
+    }
+}
+
+#[test]
+#[ignore = "a program for another test"]
+fn helper_that_reuses_a_pid() {
+    let Ok(store) = std::env::var(STORE) else { return };
+    for guard in [GuardKind::Futex, GuardKind::SystemV] {
+        let named = Named::at(store.clone());
+        let writer = named.create(guard);
+        let start = Instant::now();
+        let pid = loop {
+            assert!(start.elapsed() < LIMIT, "it was never caught in a put");
+            let spec = named.0.clone();
+            let child = Forked::new(|| {
+                put_in_a_thread(Arc::new(Writer::attach(&spec).expect("attaches")));
+                std::thread::sleep(2 * LIMIT);
+            });
+            until("it writes", || child.state(&writer) == Some(ClientState::Alive));
+            std::thread::sleep(Duration::from_millis(5));
+            child.kill();
+            until("it ends", || child.state(&writer) == Some(ClientState::Zombie));
+            if child.holds(&writer) {
+                break child.0;
+            }
+            assert_eq!(writer.reap().expect("reaps").clients, 1);
+        };
+        // Start times are told in hundredths of a second.
+        std::thread::sleep(Duration::from_millis(50));
+        // It maps the store, as its parent does, so that only its start time tells.
+        let other = forked_as(pid);
+        assert_eq!(other.state(&writer), Some(ClientState::Dead));
+        let start = Instant::now();
+        writer.put(b"k", b"mine").expect("its holder is dead");
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(writer.reap().expect("reaps").clients, 1);
+        assert_eq!(other.state(&writer), None);
+        assert!(std::fs::exists(format!("/proc/{pid}")).is_ok_and(|there| there));
+        assert_eq!(writer.check(|_, _| {}).violations, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_processes_of_another_namespace_are_not_taken_for_clients() {
+    let store = format!("posix:test-proc-{}", std::process::id());
+    in_pid_namespace("helper_under_another_proc", &store, false);
+}
+
+#[test]
+#[ignore = "a program for another test"]
+fn helper_under_another_proc() {
+    let Ok(store) = std::env::var(STORE) else { return };
+    let named = Named::at(store);
+    let writer = named.create(GuardKind::Futex);
+    let spec = named.0.clone();
+    let child = Forked::new(|| {
+        let writer = Writer::attach(&spec).expect("attaches");
+        writer.put(b"mine", b"v").expect("a put");
+        std::thread::sleep(2 * LIMIT);
+    });
+    // In this /proc that number is a process of the first namespace, or nobody.
+    until("it writes", || writer.get(b"mine").expect("a get").is_some());
+    assert_eq!(child.state(&writer), Some(ClientState::Alive));
+    assert_eq!(writer.reap().expect("reaps").clients, 0);
+    child.kill();
+    until("it ends", || child.state(&writer) == Some(ClientState::Zombie));
+    assert_eq!(writer.reap().expect("reaps").clients, 1);
 }

@@ -1,13 +1,17 @@
 //! Files after a reboot, which is played by another boot id in the superblock.
 
+use std::process::Command;
+
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use store_client::{Spec, Writer};
 
 use crate::harness::Store;
+use crate::semaphores;
 
 /// Offsets in the superblock, as `docs/FORMAT.md` has them.
 const CLOCK_OFFSET: usize = 640;
 const BOOT_ID: usize = 648;
+const GUARD_SET: usize = 664;
 const CLEAN: usize = 712;
 
 /// A store in a file, unless files are in memory here: those have no reboot.
@@ -80,6 +84,70 @@ fn a_file_that_was_in_use_is_refused_after_a_reboot() {
     }
     store.kv(["rm", "--yes"]).exits(0);
     assert!(!store.path().exists());
+}
+
+/// A set of semaphores of another program, of as many as the set with this id has; removed at the
+/// end.
+struct Foreign(i32);
+
+impl Foreign {
+    fn like(id: i32) -> Foreign {
+        let list = std::fs::read_to_string("/proc/sysvipc/sem").expect("System V semaphores");
+        let rows = list.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        let row = rows.into_iter().find(|row| row[1] == id.to_string()).expect("the set");
+        let made = Command::new("ipcmk").args(["-S", row[3]]).output().expect("ipcmk");
+        let said = String::from_utf8_lossy(&made.stdout);
+        Foreign(said.trim().rsplit(' ').next().expect("an id").parse().expect("a number"))
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = Command::new("ipcrm").args(["-s", &self.0.to_string()]).status();
+    }
+}
+
+#[test]
+fn a_file_with_semaphores_gets_others_after_a_reboot() {
+    let Some(store) = file() else { return };
+    store.kv(["rm", "--yes"]).exits(0);
+    store.kv(["create", "--size", "4MiB", "--guard", "sysv", "--format", "json"]).exits(0);
+    let spec: Spec = store.spec.parse().expect("a spec");
+    let writer = Writer::attach(&spec).expect("the store");
+    writer.put(b"k", b"v").expect("a put");
+    let in_use = std::fs::read(store.path()).expect("reads");
+    let id = |bytes: &[u8]| i32::try_from(word(bytes, GUARD_SET) & 0xffff_ffff).expect("an id") - 1;
+    let foreign = Foreign::like(id(&in_use));
+    drop(writer);
+    let mut closed = rebooted(std::fs::read(store.path()).expect("reads"));
+
+    // As the kernel starts anew with its numbers, another program has got that of the set.
+    let named = word(&closed, GUARD_SET) & !0xffff_ffff | (foreign.0 as u64 + 1);
+    closed[GUARD_SET..GUARD_SET + 8].copy_from_slice(&named.to_le_bytes());
+    std::fs::write(store.path(), &closed).expect("writes");
+    assert_eq!(store.kv(["get", "k"]).exits(0).stdout, b"v");
+    let writer = Writer::attach(&spec).expect("the store");
+    writer.put(b"k", b"w").expect("a put");
+    let own = id(&std::fs::read(store.path()).expect("reads"));
+    assert_ne!(own, foreign.0);
+    assert!(semaphores::stands(own));
+    // A guard is waited for and taken by others, too.
+    store.kv(["put", "k", "x"]).exits(0);
+    drop(writer);
+    assert!(!semaphores::stands(own) && semaphores::stands(foreign.0));
+    store.is_clean();
+
+    // Removing a store of an earlier boot leaves such a set alone too.
+    std::fs::write(store.path(), &closed).expect("writes");
+    store.kv(["rm", "--yes"]).exits(0);
+    assert!(semaphores::stands(foreign.0));
+
+    std::fs::write(store.path(), rebooted(in_use)).expect("writes");
+    for args in [&["get", "k"][..], &["put", "k", "w"]] {
+        store.kv(args).fails(6, "load it anew");
+    }
+    store.kv(["rm", "--yes"]).exits(0);
+    assert!(semaphores::stands(foreign.0));
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn set_of(actor: &mut Actor) -> i32 {
 }
 
 /// Whether the kernel has a set with this id.
-fn stands(id: i32) -> bool {
+pub(crate) fn stands(id: i32) -> bool {
     let list = std::fs::read_to_string("/proc/sysvipc/sem").expect("System V semaphores");
     list.lines().any(|line| line.split_ascii_whitespace().nth(1) == Some(&id.to_string()))
 }
