@@ -73,7 +73,7 @@ impl<S: Shim> Store<S> {
         users.leave();
         let backing = self.segment.region.holder().backing();
         if matches!(backing, Backing::Memfd | Backing::Anonymous | Backing::File) {
-            // Whoever may not is not the last one of its owner.
+            // Who neither owns it nor made it can't: it stays for the next client.
             let _ = users.remove_unused();
         }
     }
@@ -152,9 +152,10 @@ fn is_of_store(set: SemaphoreSet, values: &[u16]) -> io::Result<bool> {
         if set.count()? != values.len() {
             return Ok(false);
         }
-        for (at, expected) in values.iter().enumerate().skip(values.len() - USERS - IDENTITY) {
+        let identity = values.len() - USERS - IDENTITY;
+        for (at, expected) in values.iter().enumerate().skip(identity).take(IDENTITY) {
             // There are a few thousand at most.
-            if at < values.len() - USERS && set.semaphore(at as u16).value()? != *expected {
+            if set.semaphore(at as u16).value()? != *expected {
                 return Ok(false);
             }
         }
