@@ -91,15 +91,20 @@ impl UseCount {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
     use super::*;
     use crate::sys::semaphore::Ownership;
+
+    fn own() -> Ownership {
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        Ownership { uid, gid, permissions: 0o600 }
+    }
 
     #[test]
     #[cfg_attr(miri, ignore = "system calls")]
     fn a_set_goes_when_nobody_uses_it() {
-        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        let ownership = Ownership { uid, gid, permissions: 0o600 };
-        let set = SemaphoreSet::create(&[7, 0], ownership).expect("a set");
+        let set = SemaphoreSet::create(&[7, 0], own()).expect("a set");
         let users = UseCount::of(set, 1);
         assert!(users.is_unused().expect("it is there"));
         assert!(users.enter().expect("it is open") && users.enter().expect("it is open"));
@@ -116,5 +121,39 @@ mod tests {
         assert!(users.remove_unused().expect("it is ours"));
         assert!(!users.enter().expect("it is gone"));
         assert!(users.remove_unused().is_err());
+    }
+    #[test]
+    #[cfg_attr(miri, ignore = "system calls")]
+    fn nobody_who_was_counted_in_loses_the_set() {
+        let make = || SemaphoreSet::create(&[0], own()).expect("a set").id();
+        let (id, done) = (AtomicI32::new(make()), AtomicBool::new(false));
+        let users = || UseCount::of(SemaphoreSet::of_id(id.load(Ordering::SeqCst)), 0);
+        std::thread::scope(|scope| {
+            let remover = scope.spawn(|| {
+                let mut removed = 0;
+                while !done.load(Ordering::SeqCst) {
+                    if users().remove_unused().expect("it is there and ours") {
+                        id.store(make(), Ordering::SeqCst);
+                        removed += 1;
+                    }
+                }
+                removed
+            });
+            let come = || {
+                for _ in 0..100_000 {
+                    let users = users();
+                    if users.enter().expect("it may") {
+                        assert!(!users.is_unused().expect("it is there"));
+                        users.leave();
+                    }
+                }
+            };
+            let clients = [scope.spawn(come), scope.spawn(come)];
+            let ended = clients.map(|client| client.join());
+            done.store(true, Ordering::SeqCst);
+            assert!(remover.join().expect("no error") > 100);
+            assert!(ended.iter().all(Result::is_ok), "a set went while it was used");
+        });
+        assert!(users().remove_unused().expect("it is ours"));
     }
 }
