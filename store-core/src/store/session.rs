@@ -270,7 +270,8 @@ impl<S: Shim> Store<S> {
     }
 
     /// Reaps the dead: repairs and gives back the guards that they held, hands their extents on,
-    /// frees their entries. A few system calls for each client entry that is taken.
+    /// frees their entries. A few system calls for each client entry that is taken; of System V and
+    /// anonymous memory the list of its process's mappings is read, about 0.1 ms.
     ///
     /// # Errors
     /// `Corruption` where the segment's bytes make no sense.
