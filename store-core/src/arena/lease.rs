@@ -17,7 +17,7 @@ use crate::region::{Mutation, Shim, mutated};
 use crate::sync::Owner;
 
 /// An extent with at least this part of it left is handed on rather than sealed.
-const HAND_ON_PART: u32 = 8;
+pub(super) const HAND_ON_PART: u32 = 8;
 /// How many entries of the table are searched for one that was handed on before a free one is
 /// taken.
 const ORPHAN_SEARCH_MAX: u32 = 64;
@@ -319,6 +319,10 @@ pub(crate) fn claim<S: Shim>(
     let cell = &segment.extent(extent)?.word;
     if cell.compare_exchange::<S>(ExtentWord::FREE.word(), claimed.word()).is_err() {
         return Ok(false);
+    }
+    let start = &segment.extent(extent)?.run_tail;
+    if start.load() != 0 {
+        start.store::<S>(0);
     }
     bump_generation(segment, extent)?;
     Ok(!pin::leave_if_pinned(segment, extent)?)

@@ -119,7 +119,7 @@ pub(super) fn leave_if_pinned<S: Shim>(
 
 /// Whether a client has `extent` pinned: one load where nobody ever pinned, else a line for each
 /// entry up to the last that did.
-pub(super) fn is_pinned<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<bool, Corruption> {
+pub(crate) fn is_pinned<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<bool, Corruption> {
     if mutated::<S>(Mutation::SkipPins) {
         return Ok(false);
     }

@@ -49,7 +49,7 @@ pub(crate) fn reserve<'a, S: Shim>(
     let in_flight = InFlight::begin(segment, lease.owner())?;
     if bytes > segment.geometry.extent_bytes() {
         // Its extents name their owner until it is published.
-        let place = run::reserve(segment, lease, bytes)?;
+        let place = run::reserve(segment, lease, &in_flight, bytes)?;
         return Ok(Reserved::new(place, in_flight));
     }
     let units = (bytes / 8) as u32;

@@ -37,7 +37,11 @@ pub(crate) fn abandon<S: Shim>(
 /// Subtracts live units; a sealed extent without any is free by the same compare-and-swap.
 ///
 /// Dies before it: the extent counts too much, never too little.
-fn subtract<S: Shim>(segment: &Segment<S>, extent: u32, units: u32) -> Result<(), Corruption> {
+pub(super) fn subtract<S: Shim>(
+    segment: &Segment<S>,
+    extent: u32,
+    units: u32,
+) -> Result<(), Corruption> {
     let cell = &segment.extent(extent)?.word;
     let mut found = cell.load_acquire();
     loop {

@@ -4,12 +4,17 @@
 //! first and from the head last, so a run whose head has an owner may be published or not, and one
 //! without an owner is. A run ends as a whole: its head's generation is bumped (its readers look
 //! at no other), the bodies are freed, the head last. Each step can be redone.
+//!
+//! If much of the last extent is left, that one is open to other items behind the end of the run,
+//! which counts as live in it. It says whose end it has; the head says whether that is so. When the
+//! run is gone, the room at its start takes the end of another run.
 
-use super::NoRoom;
-use super::lease::{Lease, bump_generation, claim, reserve_stands};
+use super::lease::{HAND_ON_PART, Lease, bump_generation, claim, reserve_stands};
 use super::place::Place;
+use super::retire::{mark_suspect, subtract};
+use super::{InFlight, NoRoom};
 use crate::error::Corruption;
-use crate::layout::{ExtentState, ExtentWord, Segment, Slot};
+use crate::layout::{ExtentState, ExtentWord, RunTail, Segment, Slot};
 use crate::region::Shim;
 use crate::sync::Owner;
 
@@ -19,21 +24,38 @@ pub(crate) fn extents_for<S: Shim>(segment: &Segment<S>, bytes: u64) -> Option<u
     u32::try_from(bytes.div_ceil(segment.geometry.extent_bytes())).ok()
 }
 
-/// Reserves `bytes`, which are more than an extent has, in free extents.
+/// Units that an item of `bytes` takes of the last of `count` extents.
+fn last_units<S: Shim>(segment: &Segment<S>, bytes: u64, count: u32) -> u32 {
+    ((bytes - u64::from(count - 1) * segment.geometry.extent_bytes()) / 8) as u32
+}
+
+/// Reserves `bytes`, which are more than an extent has, in free extents, the end perhaps in the
+/// room that another run left.
 pub(crate) fn reserve<S: Shim>(
     segment: &Segment<S>,
     lease: &Lease,
+    in_flight: &InFlight<'_, S>,
     bytes: u64,
 ) -> Result<Place, NoRoom> {
     let Some(count) = extents_for(segment, bytes) else { return Err(NoRoom::Full) };
+    let last = last_units(segment, bytes, count);
     let mut first = 0;
-    while let Some(head) = find_window(segment, first, count)? {
-        let claimed = claim_window(segment, head, count, lease.owner())?;
-        if claimed == count && reserve_stands(segment)? {
-            return Ok(occupy(segment, lease.owner(), head, bytes)?);
+    while let Some(Window { head, free }) = find_window(segment, first, count, last)? {
+        let claimed = claim_window(segment, head, free, lease.owner())?;
+        if claimed == free && reserve_stands(segment)? {
+            if free == count {
+                return Ok(occupy(segment, lease.owner(), head, bytes)?);
+            }
+            in_flight.name(head + free);
+            if take_room(segment, head, head + free, last)? {
+                return Ok(occupy(segment, lease.owner(), head, bytes)?);
+            }
+            give_back(segment, head, claimed)?;
+            first = head + claimed;
+            continue;
         }
         give_back(segment, head, claimed)?;
-        if claimed == count {
+        if claimed == free {
             // What is left is kept for cleaners.
             return Err(NoRoom::Full);
         }
@@ -62,15 +84,25 @@ pub(crate) fn occupy<S: Shim>(
     head: u32,
     bytes: u64,
 ) -> Result<Place, Corruption> {
-    let capacity = segment.geometry.extent_bytes();
-    let count = bytes.div_ceil(capacity) as u32;
+    let count = bytes.div_ceil(segment.geometry.extent_bytes()) as u32;
     let owner = Some(ExtentWord::kept(owner));
+    let units = segment.geometry.extent_units();
+    let last_units = last_units(segment, bytes, count);
     for distance in 1..count {
-        let body =
-            ExtentWord { state: ExtentState::RunBody, owner, used: distance, ..ExtentWord::FREE };
-        segment.extent(head + distance)?.word.store::<S>(body.word());
+        let entry = segment.extent(head + distance)?;
+        let live = if distance + 1 < count { units } else { last_units };
+        let word = if RunTail::of(entry.run_tail.load()).head == Some(head) {
+            // The room that another run left, taken before.
+            continue;
+        } else if units - live >= units / HAND_ON_PART {
+            entry.run_tail.store::<S>(RunTail { head: Some(head), room: live }.word());
+            ExtentWord { state: ExtentState::Open, owner, suspect: false, live, used: live }
+        } else {
+            let state = ExtentState::RunBody;
+            ExtentWord { state, owner, suspect: false, live, used: distance }
+        };
+        entry.word.store::<S>(word.word());
     }
-    let last_units = ((bytes - u64::from(count - 1) * capacity) / 8) as u32;
     let word = ExtentWord {
         state: ExtentState::RunHead,
         owner,
@@ -83,25 +115,81 @@ pub(crate) fn occupy<S: Shim>(
     Ok(Place { offset: segment.geometry.extent_offset(head), bytes, generation })
 }
 
-/// The first window of `count` free extents from `first` on, commissioned on the way.
+/// Neighbouring extents for a run.
+struct Window {
+    head: u32,
+    /// How many are free: all, or all but the last, which has room for the end.
+    free: u32,
+}
+
+/// The first window for a run of `count` extents from `first` on, commissioned on the way.
 fn find_window<S: Shim>(
     segment: &Segment<S>,
     first: u32,
     count: u32,
-) -> Result<Option<u32>, NoRoom> {
+    last_units: u32,
+) -> Result<Option<Window>, NoRoom> {
     let mut start = first;
-    let mut extent = first;
-    while extent < segment.geometry.extents {
+    for extent in first..segment.geometry.extents {
+        let before = extent - start;
         if segment.extent_word(extent)?.state != ExtentState::Free {
             start = extent + 1;
-        }
-        extent += 1;
-        if extent - start == count {
+            if before + 1 >= count && room_at_start(segment, extent)? >= last_units {
+                let window = Window { head: extent + 1 - count, free: count - 1 };
+                super::lease::commission_range(segment, window.head, window.free)?;
+                return Ok(Some(window));
+            }
+        } else if before + 1 == count {
             super::lease::commission_range(segment, start, count)?;
-            return Ok(Some(start));
+            return Ok(Some(Window { head: start, free: count }));
         }
     }
     Ok(None)
+}
+
+/// Units at the start of an extent that the end of a run can take; 0 if there are none.
+fn room_at_start<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<u32, Corruption> {
+    let takes =
+        matches!(segment.extent_word(extent)?.state, ExtentState::Open | ExtentState::Sealed);
+    let tail = RunTail::of(segment.extent(extent)?.run_tail.load());
+    Ok(if takes && tail.head.is_none() { tail.room } else { 0 })
+}
+
+/// Takes the room at the start of `extent` for the end of the run at `head`; `false` if somebody
+/// else did.
+///
+/// Dies before the name: the extent counts too much, and the in-flight word names it.
+fn take_room<S: Shim>(
+    segment: &Segment<S>,
+    head: u32,
+    extent: u32,
+    units: u32,
+) -> Result<bool, Corruption> {
+    let entry = segment.extent(extent)?;
+    let before = entry.run_tail.load();
+    if room_at_start(segment, extent)? < units {
+        return Ok(false);
+    }
+    // Counted first: so the extent does not become free meanwhile.
+    let mut found = entry.word.load_acquire();
+    loop {
+        let word = ExtentWord::of(found);
+        let live = word.live + units;
+        let takes = matches!(word.state, ExtentState::Open | ExtentState::Sealed);
+        if !takes || live > word.used {
+            return Ok(false);
+        }
+        match entry.word.compare_exchange::<S>(found, ExtentWord { live, ..word }.word()) {
+            Ok(()) => break,
+            Err(now) => found = now,
+        }
+    }
+    let taken = RunTail { head: Some(head), ..RunTail::of(before) };
+    if entry.run_tail.compare_exchange::<S>(before, taken.word()).is_ok() {
+        return Ok(true);
+    }
+    subtract(segment, extent, units)?;
+    Ok(false)
 }
 
 /// Claims extents in order until one is taken; gives how many were had.
@@ -133,6 +221,9 @@ pub(crate) fn settle<S: Shim>(
     head: u32,
     owner: Option<Owner>,
 ) -> Result<(), Corruption> {
+    if let Some(extent) = tail_of(segment, head, owner)? {
+        disown_tail(segment, extent, owner.map(ExtentWord::kept))?;
+    }
     change_all(segment, head, owner, |word| ExtentWord { owner: None, ..word })
 }
 
@@ -143,7 +234,94 @@ pub(crate) fn free<S: Shim>(
     head: u32,
     owner: Option<Owner>,
 ) -> Result<(), Corruption> {
+    if tail_of(segment, head, owner)?.is_some() {
+        end_tail(segment, head, segment.extent_word(head)?, owner.map(ExtentWord::kept))?;
+    }
     change_all(segment, head, owner, |_| ExtentWord::FREE)
+}
+
+/// The last extent of a run that is `owner`'s; `None` if the run is another's by now.
+fn tail_of<S: Shim>(
+    segment: &Segment<S>,
+    head: u32,
+    owner: Option<Owner>,
+) -> Result<Option<u32>, Corruption> {
+    let Some(count) = length(segment, head)?.filter(|count| *count > 1) else { return Ok(None) };
+    let is_owners = segment.extent_word(head)?.owner == owner.map(ExtentWord::kept);
+    Ok(is_owners.then_some(head + count - 1))
+}
+
+/// Units at the start of `extent` that are the end of a run that stands; 0 if there is none.
+pub(crate) fn tail_units<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<u32, Corruption> {
+    let Some((_, word)) = run_that_ends_in(segment, extent)? else { return Ok(0) };
+    Ok(word.live.min(segment.geometry.extent_units()))
+}
+
+/// Units at the start of `extent` that no item begins in.
+pub(crate) fn start_units<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<u32, Corruption> {
+    Ok(RunTail::of(segment.extent(extent)?.run_tail.load()).room)
+}
+
+/// The first extent, and its word, of the run whose end is at the start of `extent`.
+pub(crate) fn run_that_ends_in<S: Shim>(
+    segment: &Segment<S>,
+    extent: u32,
+) -> Result<Option<(u32, ExtentWord)>, Corruption> {
+    let named = RunTail::of(segment.extent(extent)?.run_tail.load()).head;
+    let Some(head) = named.filter(|head| *head < extent) else { return Ok(None) };
+    let word = segment.extent_word(head)?;
+    let stands = word.state == ExtentState::RunHead && word.used == extent - head + 1;
+    Ok(stands.then_some((head, word)))
+}
+
+/// Gives the end of a run back where others share its extent; `owner` of one that was never
+/// published. Does nothing to an extent that is the run's alone.
+///
+/// Dies after the name is gone: the extent counts too much. Who does it again makes it suspect.
+fn end_tail<S: Shim>(
+    segment: &Segment<S>,
+    head: u32,
+    word: ExtentWord,
+    owner: Option<Owner>,
+) -> Result<(), Corruption> {
+    let extent = head + word.used - 1;
+    let entry = segment.extent(extent)?;
+    if !matches!(ExtentWord::of(entry.word.load()).state, ExtentState::Open | ExtentState::Sealed) {
+        return Ok(());
+    }
+    disown_tail(segment, extent, owner)?;
+    let found = entry.run_tail.load_acquire();
+    let tail = RunTail::of(found);
+    let left = RunTail { head: None, ..tail };
+    if tail.head == Some(head) && entry.run_tail.compare_exchange::<S>(found, left.word()).is_ok() {
+        subtract(segment, extent, word.live)
+    } else {
+        mark_suspect(segment, segment.geometry.extent_offset(extent))
+    }
+}
+
+/// Takes the owner of a run off the extent with its end, which others may use from then on.
+fn disown_tail<S: Shim>(
+    segment: &Segment<S>,
+    extent: u32,
+    owner: Option<Owner>,
+) -> Result<(), Corruption> {
+    let cell = &segment.extent(extent)?.word;
+    let mut found = cell.load_acquire();
+    while owner.is_some() {
+        let word = ExtentWord::of(found);
+        if word.state != ExtentState::Open || word.owner != owner {
+            break;
+        }
+        match cell.compare_exchange::<S>(found, ExtentWord { owner: None, ..word }.word()) {
+            Ok(()) => {
+                segment.superblock().orphan_hint.store::<S>(extent.into());
+                break;
+            }
+            Err(now) => found = now,
+        }
+    }
+    Ok(())
 }
 
 /// Changes the words of a run that is `owner`'s, the head last, each by a compare-and-swap of what

@@ -69,16 +69,17 @@ impl Usage {
                 }
                 ExtentState::RunHead => {
                     usage.run += 1;
-                    let bodies = u64::from(word.used).saturating_sub(1) * extent_bytes;
-                    usage.live_bytes += live + bodies;
+                    usage.live_bytes += extent_bytes;
+                }
+                ExtentState::RunBody => {
+                    usage.run += 1;
+                    usage.live_bytes += live;
                     usage.dead_bytes += extent_bytes.saturating_sub(live);
                 }
                 ExtentState::Buckets | ExtentState::Overflow => {
                     usage.index += 1;
                     usage.capacity_bytes -= extent_bytes;
                 }
-                // Its bytes are counted at its head.
-                ExtentState::RunBody => usage.run += 1,
             }
         }
         let kept = u64::from(segment.geometry.cleaners().min(usage.free)) * extent_bytes;

@@ -9,7 +9,7 @@
 //! one compare-and-swap that adds its size to both, so an extent whose item is not published yet
 //! never looks empty, and sealing needs to wait for nobody. Head of a run: `used` is the number of
 //! extents in the run, `live` the units used in the last one. Body of a run: `used` is the distance
-//! from the head. Of the index: `live` and `used` together are one number, the extent's place in
+//! from the head, `live` the units used in it. Of the index: `live` and `used` together are one number, the extent's place in
 //! its part of the directory.
 
 use super::assert_offsets;
@@ -24,14 +24,40 @@ pub(crate) struct ExtentEntry {
     pub(crate) sequence: Cell64,
     pub(crate) queue: Cell64,
     pub(crate) expiry_group: Cell64,
-    pub(crate) reserved: [Cell64; 4],
+    /// See [`RunTail`].
+    pub(crate) run_tail: Cell64,
+    pub(crate) reserved: [Cell64; 3],
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
 // SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
 unsafe impl Shared for ExtentEntry {}
 
-assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, queue: 16, expiry_group: 24 });
+assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, queue: 16, expiry_group: 24, run_tail: 32 });
+
+/// The start of an extent that takes the end of a run: other items begin behind it.
+///
+/// ```text
+/// 63       50 49         32 31            0
+/// 0          | room (units) | run's first extent + 1; 0: the room is free for the end of a run
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunTail {
+    /// First extent of the run whose end is here. Whether it stands is told by that extent.
+    pub(crate) head: Option<u32>,
+    pub(crate) room: u32,
+}
+
+impl RunTail {
+    pub(crate) fn of(word: u64) -> Self {
+        Self { head: (word as u32).checked_sub(1), room: (word >> 32 & UNIT_MASK) as u32 }
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        let head = self.head.map_or(0, |head| head + 1);
+        u64::from(self.room) << 32 | u64::from(head)
+    }
+}
 
 /// What may be done with an extent, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ pub(crate) use cleaner::{CLEANERS_MAX, Cleaner, Victim};
 pub(crate) use client::{
     ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, PINS_MAX, PinWord,
 };
-pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord};
+pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, RunTail};
 pub(crate) use geometry::{Geometry, Plan};
 pub(crate) use item::{Header, KEY_BYTES_MAX, flags};
 pub(crate) use line::{LANES, LINK_LANE, Line, TagWord};

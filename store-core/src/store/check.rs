@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Store;
+use crate::arena::run;
 use crate::error::Corruption;
 use crate::index::overflow;
 use crate::index::search::chain;
@@ -316,8 +317,21 @@ impl<S: Shim> Store<S> {
             }
         }
         walk.items += 1;
-        walk.units.push((extent, bytes / 8));
+        walk.units.push(self.units_of(extent, bytes));
         Ok(key)
+    }
+
+    /// The units that an item takes of an extent where they are counted: of one larger than an
+    /// extent those of the last one, if others share that.
+    fn units_of(&self, extent: u32, bytes: u64) -> (u32, u64) {
+        let last = extent + (bytes.div_ceil(self.segment.geometry.extent_bytes()) as u32 - 1);
+        if last == extent || last >= self.segment.geometry.extents {
+            return (extent, bytes / 8);
+        }
+        match run::tail_units(&self.segment, last) {
+            Ok(units) if units > 0 => (last, units.into()),
+            _ => (extent, 0),
+        }
     }
 
     /// Whether the item lies within what its extent says is used.
@@ -339,11 +353,16 @@ impl<S: Shim> Store<S> {
                 if within != 0 || last != u64::from(word.live) * 8 {
                     return Err("the item does not fit its run of extents");
                 }
-                for distance in 1..word.used.min(geometry.extents - extent) {
+                let count = word.used.min(geometry.extents - extent);
+                for distance in 1..count {
                     let body = self.segment.extent_word(extent + distance);
-                    let fits = body.is_ok_and(|body| {
-                        body.state == ExtentState::RunBody && body.used == distance
-                    });
+                    let shared = distance + 1 == count
+                        && run::run_that_ends_in(&self.segment, extent + distance)
+                            .is_ok_and(|run| run.is_some_and(|(head, _)| head == extent));
+                    let fits = shared
+                        || body.is_ok_and(|body| {
+                            body.state == ExtentState::RunBody && body.used == distance
+                        });
                     if !fits {
                         return Err("the run of extents has a gap");
                     }

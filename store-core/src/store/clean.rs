@@ -10,11 +10,11 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::{Session, Store};
-use crate::arena::{in_flight, lease, relocation, retire};
+use crate::arena::{in_flight, lease, pin, relocation, retire, run};
 use crate::error::{Corruption, WriteError};
 use crate::index::change;
 use crate::index::search::{Standing, find_slot};
-use crate::layout::{Cleaner, ExtentState, ExtentWord, Header, Slot, Victim, flags};
+use crate::layout::{Cleaner, ExtentState, ExtentWord, Header, RunTail, Slot, Victim, flags};
 use crate::recovery::is_dead;
 use crate::region::Shim;
 use crate::sync::{Guard, WaitLimit};
@@ -329,7 +329,7 @@ impl<S: Shim> Store<S> {
         let stamps = segment.superblock().next_stamp.load();
         let mut key = Vec::new();
         let mut hashed = 0;
-        let mut at = u64::from(from) * 8;
+        let mut at = u64::from(from.max(run::start_units(segment, victim.extent)?)) * 8;
         loop {
             if !self.stands(victim)? {
                 return Ok(Walked::Freed);
@@ -368,7 +368,77 @@ impl<S: Shim> Store<S> {
                 Moved::NoRoom => return Ok(Walked::NoRoom),
             };
         }
-        self.finish_victim(victim)
+        match run::run_that_ends_in(segment, victim.extent)? {
+            Some((head, _)) => self.reopen(session, victim, head, limit),
+            None => self.finish_victim(victim),
+        }
+    }
+
+    /// Opens an extent anew that holds the end of a run and nothing else: from there on.
+    ///
+    /// Dies after the generation was counted up: it is sealed as before.
+    fn reopen(
+        &self,
+        session: &Session,
+        victim: Victim,
+        head: u32,
+        limit: WaitLimit,
+    ) -> Result<Walked, WriteError> {
+        let segment = &self.segment;
+        let item = segment.geometry.extent_offset(head);
+        let mut key = Vec::new();
+        // One that is not settled may have no key yet.
+        if segment.extent_word(head)?.owner.is_some()
+            || segment
+                .header(item)
+                .and_then(|header| segment.copy_key(item, header, &mut key))
+                .is_err()
+        {
+            return Ok(Walked::Held);
+        }
+        // Under its guard the run stays.
+        let _held = self.hold_within(session, segment.hasher.hash(&key), limit)?;
+        let cell = &segment.extent(victim.extent)?.word;
+        let found = cell.load_acquire();
+        let word = ExtentWord::of(found);
+        let units = match run::run_that_ends_in(segment, victim.extent)? {
+            Some((now, run)) if now == head && run.owner.is_none() => run.live,
+            _ => return Ok(Walked::Held),
+        };
+        if !self.stands(victim)? {
+            return Ok(Walked::Freed);
+        }
+        if !victim.recount && word.live != units {
+            return self.held_back(victim, found);
+        }
+        lease::bump_generation(segment, victim.extent)?;
+        let start = RunTail { head: Some(head), room: units }.word();
+        segment.extent(victim.extent)?.run_tail.store::<S>(start);
+        let open = ExtentWord {
+            state: ExtentState::Open,
+            owner: None,
+            suspect: false,
+            live: units,
+            used: units,
+        };
+        if pin::is_pinned(segment, victim.extent)?
+            || cell.compare_exchange::<S>(found, open.word()).is_err()
+        {
+            return Ok(Walked::Held);
+        }
+        segment.superblock().orphan_hint.store::<S>(victim.extent.into());
+        Ok(Walked::Freed)
+    }
+
+    /// Units that no item takes: somebody is about to publish, or nobody ever will.
+    fn held_back(&self, victim: Victim, found: u64) -> Result<Walked, WriteError> {
+        let segment = &self.segment;
+        if !in_flight::may_publish(segment, victim.extent, |o| is_dead(segment, o))? {
+            let suspect = ExtentWord { suspect: true, ..ExtentWord::of(found) };
+            let _ =
+                segment.extent(victim.extent)?.word.compare_exchange::<S>(found, suspect.word());
+        }
+        Ok(Walked::Held)
     }
 
     /// At the end of a walk that moved everything that it found.
@@ -377,21 +447,14 @@ impl<S: Shim> Store<S> {
         let cell = &segment.extent(victim.extent)?.word;
         loop {
             let found = cell.load_acquire();
-            let word = ExtentWord::of(found);
             if !self.stands(victim)? {
                 return Ok(Walked::Freed);
             }
-            if victim.recount {
-                if cell.compare_exchange::<S>(found, ExtentWord::FREE.word()).is_ok() {
-                    return Ok(Walked::Freed);
-                }
-            } else {
-                // Units that no item takes: somebody is about to publish, or nobody ever will.
-                if !in_flight::may_publish(segment, victim.extent, |o| is_dead(segment, o))? {
-                    let suspect = ExtentWord { suspect: true, ..word };
-                    let _ = cell.compare_exchange::<S>(found, suspect.word());
-                }
-                return Ok(Walked::Held);
+            if !victim.recount {
+                return self.held_back(victim, found);
+            }
+            if cell.compare_exchange::<S>(found, ExtentWord::FREE.word()).is_ok() {
+                return Ok(Walked::Freed);
             }
         }
     }

@@ -96,7 +96,9 @@ impl<S: Shim> Store<S> {
         let mut units = Vec::new();
         for extent in 0..self.segment.geometry.extents {
             let word = self.segment.extent_word(extent)?;
+            // The end of another large value stays where it is.
             let emptied = matches!(word.state, ExtentState::Open | ExtentState::Sealed)
+                && run::tail_units(&self.segment, extent)? == 0
                 || self.is_free(extent)?;
             units.push(u64::from(word.live));
             if !emptied || failed.contains(&extent) {

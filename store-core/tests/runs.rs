@@ -1,0 +1,71 @@
+//! Values larger than an extent: what their last extents have left is used, again and again.
+
+use store_core::{
+    Condition, CreateOptions, Plain, PutOptions, Session, Store, WriteError, private_on_heap,
+};
+
+fn put(store: &Store<Plain>, session: &Session, key: &str, len: usize) -> Result<(), WriteError> {
+    let value: Vec<u8> = (0..len).map(|at| (at ^ len) as u8).collect();
+    let options = PutOptions::new();
+    store.put(session, key.as_bytes(), &value, &options, Condition::Always).map(drop)
+}
+
+fn live_percent(store: &Store<Plain>) -> u64 {
+    let stats = store.stats().expect("stats");
+    stats.live_bytes * 100 / stats.arena_bytes
+}
+
+/// A third of the arena in values of an extent and a fifth.
+fn with_large_values() -> (Store<Plain>, Session) {
+    let options = CreateOptions::new(1 << 20).extent_size(4 << 10).items(4000);
+    let store: Store<Plain> = private_on_heap(&options, 3).expect("a store");
+    let session = store.open_session().expect("an entry");
+    for number in 0..70 {
+        put(&store, &session, &format!("large {number}"), 4900).expect("room");
+    }
+    (store, session)
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too long")]
+fn small_values_fill_the_rest_of_a_large_one() {
+    let (store, session) = with_large_values();
+    let mut small = 0;
+    while put(&store, &session, &format!("small {small}"), 300).is_ok() {
+        small += 1;
+    }
+    assert!(live_percent(&store) >= 85, "{:?}", store.stats());
+    assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
+    // What is freed by a large value takes another one.
+    for number in 0..70 {
+        let key = format!("large {number}");
+        store.delete(&session, key.as_bytes()).expect("a delete");
+        put(&store, &session, &key, 4900).expect("its own room");
+    }
+    assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too long")]
+fn rests_that_are_emptied_are_filled_anew() {
+    let (store, session) = with_large_values();
+    let small = (store.stats().expect("stats").arena_bytes / 2 / 340) as usize;
+    // Twenty times over, while the large ones stay.
+    for turn in 0..20 * small {
+        let key = format!("small {}", turn * 7919 % small);
+        put(&store, &session, &key, 280 + turn % 40)
+            .unwrap_or_else(|error| panic!("{turn}: {error}"));
+    }
+    assert!(live_percent(&store) >= 78, "{:?}", store.stats());
+    assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
+    let all: Vec<u8> = (0..4900).map(|at| (at ^ 4900) as u8).collect();
+    for number in 0..70 {
+        assert_eq!(
+            store.get(format!("large {number}").as_bytes()).as_ref(),
+            Ok(&Some(all.clone()))
+        );
+    }
+    store.clear(&session).expect("a clear");
+    store.clean(&session, 1000).expect("cleaning");
+    assert_eq!(store.stats().expect("stats").live_bytes, 0);
+}
