@@ -12,7 +12,7 @@ use memoffset::span_of;
 use super::Plan;
 use super::cleaner::Cleaner;
 use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord, PinWord};
-use super::extent::{ExtentEntry, ExtentState, ExtentWord};
+use super::extent::{ExtentEntry, ExtentState, ExtentWord, RunTail};
 use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use super::item::{Header, KEY_BYTES_MAX, flags};
 use super::line::{LANES, LINK_LANE, Line, TagWord};
@@ -577,6 +577,16 @@ fn the_intent_word_is_as_documented() {
     for (row, (name, kind)) in rows.iter().zip(kinds) {
         assert_eq!((number(row[0]), row[1]), (intent(kind, 0), name));
     }
+}
+
+#[test]
+fn the_run_tail_word_is_as_documented() {
+    let word = |head, room| RunTail { head, room }.word();
+    compare_word(
+        "Run tail word",
+        64,
+        &[("head", word(Some(u32::MAX - 1), 0)), ("room", word(None, (1 << 18) - 1))],
+    );
 }
 
 // ---- Numbers ------------------------------------------------------------------------------------
