@@ -12,7 +12,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     bench, cas, check, chmod, chown, completions, counter, create, demo, dump, expire, extend, gc,
-    get, get_or_run, getset, info, keys, load, ls, man, mget, mput, put, rm, scan, stats, take,
+    get, get_or_run, getset, info, keys, load, ls, man, map, mget, mput, put, rm, scan, stats,
+    take,
 };
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -125,6 +126,7 @@ pub(crate) enum Command {
     Load(load::LoadArgs),
     Dump(dump::DumpArgs),
     Stats(stats::StatsArgs),
+    Map(map::MapArgs),
     Check(check::CheckArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),

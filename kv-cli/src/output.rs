@@ -93,6 +93,11 @@ impl Output {
         self.terminal
     }
 
+    /// Whether colors are wanted.
+    pub(crate) fn has_color(&self) -> bool {
+        self.color
+    }
+
     /// Writes bytes as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.out.write_all(bytes).map_err(|error| Failure::output(&error))

@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use store_core::{
-    Access, AttachError, CheckReport, Corruption, Cursor, Entry, HeldGuard, Info, ReadError,
-    ScanPage, Stats, Store, Ttl, attach,
+    Access, AttachError, CheckReport, Corruption, Cursor, Entry, ExtentInfo, HeldGuard, Info,
+    ReadError, ScanPage, Stats, Store, Ttl, attach,
 };
 
 use crate::spec::Spec;
@@ -170,6 +170,15 @@ impl Reader {
     /// `Corruption` where its bytes make no sense.
     pub fn stats(&self) -> Result<Stats, Corruption> {
         self.store.stats()
+    }
+
+    /// The extents of the arena, in the order of their numbers: what each is used for, and how much
+    /// of it lives. Reads one line of memory for each.
+    ///
+    /// # Errors
+    /// `Corruption` where its bytes make no sense.
+    pub fn extents(&self) -> Result<Vec<ExtentInfo>, Corruption> {
+        self.store.extents()
     }
 
     /// Verifies every invariant, without stopping anybody; `progress` is told (done, all).

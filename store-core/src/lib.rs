@@ -59,10 +59,10 @@ pub use error::{
 pub use recovery::Reaped;
 pub use region::{Mutation, Plain, SharedBytes, Shim};
 pub use store::{
-    Access, CheckReport, ClientInfo, ClientState, Condition, Cursor, Deletion, Entry, HeldGuard,
-    HeldLease, Info, LoadOptions, ObjectName, Outcome, Pinned, PutOptions, Registered, ScanPage,
-    Session, Stats, Store, Ttl, UnusedSemaphores, Version, anonymous, attach, create, destroy,
-    from_image, memfd, private, private_on_heap, registrations, remove_orphan,
+    Access, CheckReport, ClientInfo, ClientState, Condition, Cursor, Deletion, Entry, ExtentInfo,
+    ExtentUse, HeldGuard, HeldLease, Info, LoadOptions, ObjectName, Outcome, Pinned, PutOptions,
+    Registered, ScanPage, Session, Stats, Store, Ttl, UnusedSemaphores, Version, anonymous, attach,
+    create, destroy, from_image, memfd, private, private_on_heap, registrations, remove_orphan,
     remove_unused_semaphores, set_owner, set_permissions, unused_semaphores,
 };
 pub use sys::holder::Backing;

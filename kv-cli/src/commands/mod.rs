@@ -21,6 +21,7 @@ pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod map;
 pub(crate) mod mget;
 pub(crate) mod mput;
 pub(crate) mod put;
@@ -135,6 +136,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Load(args) => load::run(args, context),
         Command::Dump(args) => dump::run(args, context),
         Command::Stats(args) => stats::run(args, context),
+        Command::Map(args) => map::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Demo(args) => demo::run(args, context),

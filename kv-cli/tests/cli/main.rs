@@ -2,6 +2,7 @@
 //!
 //! Every test makes stores with unique names and removes them, also when it fails.
 
+mod accounting;
 mod actor;
 mod backings;
 mod bench;

@@ -5,6 +5,8 @@ use std::io::Read;
 use std::process::Stdio;
 
 use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::Store;
 
@@ -60,4 +62,35 @@ fn tables_and_texts_fit_the_terminal_and_no_pipe() {
         widest(&store.kv(["--format", "table", "scan", "--values"]).exits(0).lines()) > Some(150)
     );
     assert!(widest(&store.kv(["stats"]).exits(0).lines()) > Some(60));
+}
+
+#[test]
+fn a_map_that_is_watched_is_drawn_anew_and_leaves_the_terminal_as_it_was() {
+    let store = Store::posix();
+    store.kv(["put", "k", "v"]).exits(0);
+    let size = Winsize { ws_row: 24, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(&size, None).expect("a terminal");
+    let mut command = store.command(["map", "--watch", "0.1"]);
+    command.env_remove("NO_COLOR").env("TERM", "xterm-256color").env("COLORTERM", "truecolor");
+    command.stdin(Stdio::null()).stdout(terminal.slave).stderr(Stdio::null());
+    let mut child = command.spawn().expect("starts");
+    drop(command);
+    let (mut shown, mut piece) = (String::new(), [0; 4096]);
+    let mut screen = File::from(terminal.master);
+    let mut asked = false;
+    while let Ok(count @ 1..) = screen.read(&mut piece) {
+        shown += &String::from_utf8_lossy(&piece[..count]);
+        if !asked && shown.matches("\x1b[H").count() >= 3 {
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("a signal");
+            asked = true;
+        }
+    }
+    assert!(child.wait().expect("ends").success(), "{shown:?}");
+    // The other screen and the cursor.
+    assert!(shown.starts_with("\x1b[?1049h\x1b[?25l"), "{shown:?}");
+    assert!(shown.ends_with("\x1b[?25h\x1b[?1049l"), "{shown:?}");
+    // An open extent is green, a bucket's is full.
+    assert!(shown.contains("\x1b[32m") && shown.contains('█'), "{shown:?}");
+    let frame = shown.split("\x1b[H").nth(1).expect("a frame");
+    assert!(frame.lines().count() <= 24, "{frame:?}");
 }
