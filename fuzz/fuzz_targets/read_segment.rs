@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
         let _ = store.ttl(key);
     }
     let _ = store.get_many(&keys);
-    let _ = (store.len(), store.stats());
+    let _ = (store.len(), store.stats(), store.extents(), store.histograms(|_, _| {}));
     let _ = store.check(|_, _| {});
     let mut cursor = Some(Cursor::START);
     for _ in 0..100 {

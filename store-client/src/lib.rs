@@ -73,6 +73,7 @@ pub use writer::{Pinned, Stored, Swapped, Writer, create, destroy};
 pub use store_core::{
     AttachError, Backing, CheckReport, ClientInfo, ClientState, Corruption, CreateError,
     CreateOptions, Cursor, Entry, ExtentInfo, ExtentUse, Fullness, GuardKind, HashKind, HeldGuard,
-    HeldLease, Info, KeepError, LoadError, LoadOptions, Mode, PinError, PutOptions, ReadError,
-    Reaped, ScanPage, Sealing, SharedBytes, Stats, Ttl, Version, WriteError, removed_when_detached,
+    HeldLease, Histograms, Info, KeepError, LoadError, LoadOptions, Mode, PinError, PutOptions,
+    ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass, Stats, Ttl, Version, WriteError,
+    removed_when_detached,
 };

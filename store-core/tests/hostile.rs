@@ -62,6 +62,8 @@ fn read_everything(store: &Store) -> Option<()> {
     let _ = store.len();
     let _ = store.info();
     let _ = store.stats();
+    let _ = store.extents();
+    let _ = store.histograms(|_, _| {});
     let _ = store.check(|_, _| {});
     let mut cursor = Some(Cursor::START);
     for _ in 0..10_000 {

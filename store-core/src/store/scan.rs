@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::sync::atomic::{Ordering, fence};
 
 use super::Store;
-use crate::error::ReadError;
+use crate::error::{Corruption, ReadError};
 use crate::index::{CHAIN_LINES_MAX, cursor};
-use crate::layout::{LANES, LINK_LANE, Slot};
+use crate::layout::{Header, LANES, LINK_LANE, Slot};
 use crate::region::Shim;
 
 /// How often a bucket that changes is walked anew.
@@ -77,42 +77,64 @@ impl<S: Shim> Store<S> {
         keys: &mut Vec<Vec<u8>>,
     ) -> Result<Option<u64>, ReadError> {
         let before = keys.len();
+        let walked = self.quiet_walk(at, |bucket| {
+            keys.truncate(before);
+            self.walk_chain(bucket, |slot, reload| {
+                match self.key_of(slot, reload)? {
+                    None => return Ok(false),
+                    Some(Some(key)) if key.starts_with(prefix) => keys.push(key),
+                    Some(_) => {}
+                }
+                Ok(true)
+            })
+        });
+        if walked.is_err() {
+            keys.truncate(before);
+        }
+        walked.map(|(_, next)| next)
+    }
+
+    /// Has `walk` walk the bucket at a cursor until nothing changed under it, which it tells by
+    /// `None`; gives what it answered and the cursor of the next bucket.
+    pub(super) fn quiet_walk<R>(
+        &self,
+        at: u64,
+        mut walk: impl FnMut(u64) -> Result<Option<R>, ReadError>,
+    ) -> Result<(R, Option<u64>), ReadError> {
         let mut failure = None;
         for attempt in 1..=ATTEMPTS_MAX {
-            keys.truncate(before);
             let size = self.segment.index_size();
             // Pairs with the Release store that publishes a new size.
             fence(Ordering::Acquire);
             let bucket = size.bucket_of(at);
-            match self.bucket_keys(bucket, prefix, keys) {
-                Ok(true) => {
+            match walk(bucket) {
+                Ok(Some(answer)) => {
                     fence(Ordering::Acquire);
                     if self.segment.index_size() == size {
-                        return Ok(cursor::following(size, bucket));
+                        return Ok((answer, cursor::following(size, bucket)));
                     }
                     failure = None;
                 }
-                Ok(false) => failure = None,
+                Ok(None) => failure = None,
                 Err(error) => failure = Some(error),
             }
             for _ in 0..attempt {
                 std::hint::spin_loop();
             }
         }
-        keys.truncate(before);
         Err(failure.unwrap_or(ReadError::Contended { attempts: ATTEMPTS_MAX }))
     }
 
-    /// Adds the keys of one chain; `false` if a slot changed under the walk.
-    fn bucket_keys(
+    /// Shows `visit` each item's slot of a chain, with what reads that slot again; how many lines
+    /// it has. `None` once `visit` says `false`: a slot changed under it.
+    pub(super) fn walk_chain(
         &self,
         bucket: u64,
-        prefix: &[u8],
-        keys: &mut Vec<Vec<u8>>,
-    ) -> Result<bool, ReadError> {
+        mut visit: impl FnMut(Slot, &dyn Fn() -> Slot) -> Result<bool, ReadError>,
+    ) -> Result<Option<usize>, ReadError> {
         let mut next = Some(self.segment.bucket_line(bucket)?);
-        for _ in 0..CHAIN_LINES_MAX {
-            let Some(number) = next.take() else { return Ok(true) };
+        for lines in 0..CHAIN_LINES_MAX {
+            let Some(number) = next.take() else { return Ok(Some(lines)) };
             let line = self.segment.line(number)?;
             for lane in 0..LANES {
                 // Read once: lane 6 may turn from an item into a link, behind which that item is.
@@ -122,21 +144,16 @@ impl<S: Shim> Store<S> {
                     // Pairs with the Release store of the link.
                     fence(Ordering::Acquire);
                 }
-                if !slot.is_item() {
-                    continue;
-                }
-                match self.key_of(slot, || line.slot(lane))? {
-                    None => return Ok(false),
-                    Some(Some(key)) if key.starts_with(prefix) => keys.push(key),
-                    Some(_) => {}
+                if slot.is_item() && !visit(slot, &|| line.slot(lane))? {
+                    return Ok(None);
                 }
             }
         }
         match next {
-            None => Ok(true),
+            None => Ok(Some(CHAIN_LINES_MAX)),
             Some(_) => {
                 let what = "a chain of overflow lines without end";
-                Err(crate::error::Corruption { what, offset: bucket }.into())
+                Err(Corruption { what, offset: bucket }.into())
             }
         }
     }
@@ -149,11 +166,28 @@ impl<S: Shim> Store<S> {
         slot: Slot,
         reload: impl Fn() -> Slot,
     ) -> Result<Option<Option<Vec<u8>>>, ReadError> {
+        let read = self.read_item(slot, reload, |item, header| {
+            let mut key = Vec::new();
+            self.segment.copy_key(item, header, &mut key)?;
+            Ok((!self.is_expired(item, header)?).then_some(key))
+        })?;
+        Ok(read.map(Option::flatten))
+    }
+
+    /// What `read` says of the item at `slot`, `Some(None)` if the lane is empty after all; `None`
+    /// if the bytes were recycled meanwhile.
+    #[expect(clippy::option_option, reason = "changed, absent and present are three answers")]
+    pub(super) fn read_item<R>(
+        &self,
+        slot: Slot,
+        reload: impl Fn() -> Slot,
+        read: impl FnOnce(u64, Header) -> Result<R, Corruption>,
+    ) -> Result<Option<Option<R>>, ReadError> {
         let segment = &self.segment;
         let item = slot.offset();
         let Some(extent) = segment.geometry.extent_of(item) else {
             let what = "a slot that leads out of the arena";
-            return Err(crate::error::Corruption { what, offset: item }.into());
+            return Err(Corruption { what, offset: item }.into());
         };
         // The same steps as in `index::lookup`.
         fence(Ordering::Acquire);
@@ -166,15 +200,11 @@ impl<S: Shim> Store<S> {
         if before == 0 || !slot.is_of_generation(before) {
             return Ok(Some(None));
         }
-        let header = segment.header(item)?;
-        let mut key = Vec::new();
-        let copied = segment.copy_key(item, header, &mut key);
-        let expired = self.is_expired(item, header);
+        let answer = read(item, segment.header(item)?);
         fence(Ordering::Acquire);
         if generation.load() != before {
             return Ok(None);
         }
-        copied?;
-        Ok(Some(if expired? { None } else { Some(key) }))
+        Ok(Some(Some(answer?)))
     }
 }
