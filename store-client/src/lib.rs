@@ -71,9 +71,9 @@ pub use typed::TypedWriteError;
 pub use writer::{Pinned, Stored, Swapped, Writer, create, destroy};
 
 pub use store_core::{
-    AttachError, Backing, CheckReport, ClientInfo, ClientState, Corruption, CreateError,
-    CreateOptions, Cursor, Entry, ExtentInfo, ExtentUse, Fullness, GuardKind, HashKind, HeldGuard,
-    HeldLease, Histograms, Info, KeepError, LoadError, LoadOptions, Mode, PinError, PutOptions,
-    ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass, Stats, Ttl, Version, WriteError,
-    removed_when_detached,
+    AttachError, Backing, CheckReport, ClientCounts, ClientInfo, ClientState, Corruption,
+    CreateError, CreateOptions, Cursor, Entry, ExtentInfo, ExtentUse, Fullness, GuardKind,
+    HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError, LoadOptions, Mode,
+    PinError, PutOptions, ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass, Stats, Ttl,
+    Version, WriteError, removed_when_detached,
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use store_core::{
     Access, AttachError, CheckReport, Corruption, Cursor, Entry, ExtentInfo, HeldGuard, Histograms,
-    Info, ReadError, ScanPage, Stats, Store, Ttl, attach,
+    Info, ReadError, ScanPage, Stats, Store, Tally, Ttl, attach,
 };
 
 use crate::spec::Spec;
@@ -13,18 +13,45 @@ use crate::spec::Spec;
 /// Reads a store. Its mapping is `PROT_READ` (unless it was got from a [`Writer`](crate::Writer)),
 /// and it needs no more than read permission. Any number of threads may share one, by reference or
 /// by clone; a forked child goes on using its parent's. Detached when the last clone is dropped.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Reader {
     pub(crate) store: Arc<Store>,
+    /// Where a writer's handle counts its lookups. Others have nowhere to tell what they count.
+    pub(crate) tally: Option<Arc<Tally>>,
+}
+
+impl Clone for Reader {
+    /// A handle that only reads, and counts nothing.
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), tally: None }
+    }
 }
 
 impl Reader {
+    /// Counts lookups, if this is a writer's handle.
+    #[inline]
+    fn count(&self, hits: u64, misses: u64) {
+        if let Some(tally) = &self.tally {
+            self.store.count_lookups(tally, hits, misses);
+        }
+    }
+
+    /// [`Reader::count`] of one lookup.
+    #[inline]
+    fn counted<T, E>(&self, found: Result<Option<T>, E>) -> Result<Option<T>, E> {
+        if let Ok(found) = &found {
+            self.count(found.is_some().into(), found.is_none().into());
+        }
+        found
+    }
+
     /// Attaches a store. A handful of system calls; waits up to 2 s for a creator at work.
     ///
     /// # Errors
     /// See [`AttachError`].
     pub fn attach(spec: &Spec) -> Result<Self, AttachError> {
-        Ok(Self { store: Arc::new(attach(&spec.object(), Access::ReadOnly)?) })
+        let store = Arc::new(attach(&spec.object(), Access::ReadOnly)?);
+        Ok(Self { store, tally: None })
     }
 
     /// The value of `key`, copied into new memory.
@@ -32,7 +59,7 @@ impl Reader {
     /// # Errors
     /// `Contended` or `Corruption`; a miss is `None`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        self.store.get(key)
+        self.counted(self.store.get(key))
     }
 
     /// Copies the value of `key` into `buffer` and gives its length in bytes. Allocates nothing.
@@ -41,7 +68,7 @@ impl Reader {
     /// `BufferTooSmall` with the length that is needed; `Contended`; `Corruption`.
     #[inline]
     pub fn get_into(&self, key: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, ReadError> {
-        self.store.get_into(key, buffer)
+        self.counted(self.store.get_into(key, buffer))
     }
 
     /// Calls `f` with a private copy of the value; no allocation once a thread has seen its
@@ -54,7 +81,7 @@ impl Reader {
         key: &[u8],
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>, ReadError> {
-        self.store.get_with(key, f)
+        self.counted(self.store.get_with(key, f))
     }
 
     /// The value with its version (for [`compare_and_swap`](crate::Writer::compare_and_swap)) and
@@ -63,7 +90,7 @@ impl Reader {
     /// # Errors
     /// `Contended` or `Corruption`.
     pub fn get_entry(&self, key: &[u8]) -> Result<Option<Entry>, ReadError> {
-        self.store.get_entry(key)
+        self.counted(self.store.get_entry(key))
     }
 
     /// The values of many keys, in the order of the keys. Their cache misses overlap, which makes
@@ -72,7 +99,10 @@ impl Reader {
     /// # Errors
     /// `Contended` or `Corruption`.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>, ReadError> {
-        self.store.get_many(keys)
+        let values = self.store.get_many(keys)?;
+        let hits = values.iter().flatten().count();
+        self.count(hits as u64, (values.len() - hits) as u64);
+        Ok(values)
     }
 
     /// [`Reader::get_many`] without allocation: `f` gets the number of each key, in order, and a
@@ -83,9 +113,15 @@ impl Reader {
     pub fn get_many_with<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
-        f: impl FnMut(usize, Option<&[u8]>),
+        mut f: impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), ReadError> {
-        self.store.get_many_with(keys, f)
+        let mut hits = 0;
+        self.store.get_many_with(keys, |number, value| {
+            hits += u64::from(value.is_some());
+            f(number, value);
+        })?;
+        self.count(hits, keys.len() as u64 - hits);
+        Ok(())
     }
 
     /// Whether `key` is there.
@@ -93,7 +129,9 @@ impl Reader {
     /// # Errors
     /// `Contended` or `Corruption`.
     pub fn contains(&self, key: &[u8]) -> Result<bool, ReadError> {
-        self.store.contains(key)
+        let found = self.store.contains(key)?;
+        self.count(found.into(), (!found).into());
+        Ok(found)
     }
 
     /// How long `key` still lives; `None` if it is absent.
@@ -101,7 +139,7 @@ impl Reader {
     /// # Errors
     /// `Contended` or `Corruption`.
     pub fn ttl(&self, key: &[u8]) -> Result<Option<Ttl>, ReadError> {
-        self.store.ttl(key)
+        self.counted(self.store.ttl(key))
     }
 
     /// About `limit` keys with `prefix`, from `cursor` on: whole buckets are visited, so a page may

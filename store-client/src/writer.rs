@@ -40,6 +40,8 @@ pub enum Swapped {
 ///
 /// Any number of threads may share one by reference. After `fork` the child may go on with its
 /// parent's handle: it notices, and registers as a client of its own. Dropping it detaches.
+///
+/// It counts what it puts and deletes, and its lookups if it is [asked to](Writer::count_lookups).
 #[derive(Debug)]
 pub struct Writer {
     reader: Reader,
@@ -164,7 +166,7 @@ impl Writer {
 
     fn over(store: Store) -> Result<Self, AttachError> {
         let sessions = Link { session: store.open_session()?, forked: OnceBox::new() };
-        Ok(Self { reader: Reader { store: Arc::new(store) }, sessions })
+        Ok(Self { reader: Reader { store: Arc::new(store), tally: None }, sessions })
     }
 
     /// Makes this client the server of the store, until the handle is dropped or the process ends: of
@@ -178,7 +180,31 @@ impl Writer {
         self.reader.store.keep(session)
     }
 
-    /// A handle on the same mapping that can only read.
+    /// Counts the lookups of this handle too, hits and misses, from now on; a clone of its reader
+    /// counts nothing. They are told in the store ([`Stats::counts`](crate::Stats::counts)) every
+    /// 1024 of a kind and when the handle is dropped. A lookup in cache takes about 1 ns longer,
+    /// independent lookups in a loop up to a tenth. A forked child's lookups are not counted.
+    ///
+    /// ```
+    /// # use store_client::{CreateOptions, Writer};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = Writer::private(&CreateOptions::new(4 << 20))?.count_lookups()?;
+    /// cache.get(b"absent")?;
+    /// assert_eq!(cache.stats()?.clients_counting_lookups, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Reattach` in a forked child that can't become a client; `Corruption`.
+    pub fn count_lookups(mut self) -> Result<Self, WriteError> {
+        let session = self.session()?;
+        self.reader.store.begin_counting_lookups(session)?;
+        self.reader.tally = Some(Arc::clone(session.tally()));
+        Ok(self)
+    }
+
+    /// A handle on the same mapping that can only read. Its lookups are not counted.
     pub fn reader(&self) -> Reader {
         self.reader.clone()
     }

@@ -52,7 +52,7 @@ pub(crate) struct GetOrRunArgs {
 pub(crate) fn run(args: GetOrRunArgs, context: &mut Context) -> Result<Exit, Failure> {
     let others = [Format::Table, Format::Json, Format::Jsonl];
     let format = context.output.format(Format::Raw, &others)?;
-    let writer = context.writer()?;
+    let writer = context.writer()?.count_lookups()?;
     let limit = writer.info()?.value_bytes_max;
     let key = args.key.into_vec();
     let mut options = LoadOptions::new().wait(args.wait);

@@ -64,6 +64,10 @@ struct JsonClient {
     attached_unix_ms: u64,
     open_extents: u32,
     guards: u32,
+    hits: u64,
+    misses: u64,
+    puts: u64,
+    deletes: u64,
 }
 
 #[derive(Serialize)]
@@ -289,6 +293,10 @@ fn json_client(client: &ClientInfo) -> JsonClient {
         attached_unix_ms: client.attached_unix_ms,
         open_extents: client.open_extents,
         guards: client.guards,
+        hits: client.counts.hits,
+        misses: client.counts.misses,
+        puts: client.counts.puts,
+        deletes: client.counts.deletes,
     }
 }
 

@@ -1,12 +1,13 @@
 //! `stats`: how full a store is, of what, and how much more it takes.
 
 use serde::Serialize;
-use store_client::Stats;
+use store_client::{Histograms, Reader, SizeClass, Stats};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
 use crate::human;
 use crate::output::Format;
+use crate::progress;
 
 /// From this many items for each hundred lanes on, buckets overflow and lookups take longer.
 const INDEX_CROWDED_PERCENT: f64 = 90.0;
@@ -20,9 +21,16 @@ const BAR_CELLS: u32 = 24;
 /// deleted ones, and unused ends, in extents that still hold live items; `free` takes new items that
 /// are small enough for its pieces; `reserve` is kept free for cleaning, which makes dead bytes free
 /// when room is short. Items that have expired count until they are swept, as
-/// store-server does, though no scan shows them.
+/// store-server does, though no scan shows them. `fragmentation` is the dead share of the arena, so
+/// what cleaning could make free. Hits, misses, puts and deletes are counted by clients that write,
+/// those that are gone included; readers count nothing, so the hit ratio is that of the clients
+/// that were asked to count their lookups.
 #[derive(Debug, clap::Args)]
-pub(crate) struct StatsArgs {}
+pub(crate) struct StatsArgs {
+    /// Count chains of the index by length and items by size; reads the whole index
+    #[arg(long)]
+    histogram: bool,
+}
 
 #[derive(Serialize)]
 struct JsonStats {
@@ -50,16 +58,79 @@ struct JsonStats {
     overflow_lines: u64,
     overflow_lines_used: u64,
     index_load_percent: f64,
+    fragmentation_percent: f64,
+    moved_per_put_byte: Option<f64>,
+    hits: u64,
+    misses: u64,
+    hit_ratio: Option<f64>,
+    puts: u64,
+    put_bytes: u64,
+    deletes: u64,
+    clients: u32,
+    clients_counting_lookups: u32,
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    histograms: Option<JsonHistograms>,
 }
 
-pub(crate) fn run(_: StatsArgs, context: &mut Context) -> Result<Exit, Failure> {
+#[derive(Serialize)]
+struct JsonHistograms {
+    /// Buckets with one line, two lines, and so on.
+    chain_lines: Vec<u64>,
+    item_sizes: Vec<JsonSizeClass>,
+}
+
+#[derive(Serialize)]
+struct JsonSizeClass {
+    bytes_max: u64,
+    items: u64,
+    bytes: u64,
+}
+
+pub(crate) fn run(args: StatsArgs, context: &mut Context) -> Result<Exit, Failure> {
     let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
-    let stats = context.reader()?.stats()?;
-    match format.is_json() {
-        true => context.output.json(&json(&stats))?,
-        false => show(&stats, context)?,
+    let reader = context.reader()?;
+    let stats = reader.stats()?;
+    let histograms = match args.histogram {
+        true => Some(histograms(&reader)?),
+        false => None,
+    };
+    if format.is_json() {
+        context.output.json(&json(&stats, histograms))?;
+        return Ok(Exit::Done);
+    }
+    show(&stats, context)?;
+    if let Some(histograms) = histograms {
+        show_histograms(&histograms, context)?;
     }
     Ok(Exit::Done)
+}
+
+fn histograms(reader: &Reader) -> Result<Histograms, Failure> {
+    let bar = progress::things(0, "buckets");
+    let found = reader.histograms(|done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    Ok(found?)
+}
+
+fn show_histograms(found: &Histograms, context: &mut Context) -> Result<(), Failure> {
+    let output = &mut context.output;
+    let all = found.chain_lines.iter().sum();
+    let rows = found.chain_lines.iter().zip(1_u64..).map(|(buckets, lines)| {
+        vec![human::count(lines), human::count(*buckets), bar(*buckets, all)]
+    });
+    output.line("")?;
+    output.table(&["lines in a chain", "buckets", "share"], &rows.collect::<Vec<_>>(), &[0, 1])?;
+    let all = found.item_sizes.iter().map(|class| class.items).sum();
+    let rows = found.item_sizes.iter().map(|class| {
+        let (items, bytes) = (human::count(class.items), human::size(class.bytes));
+        vec![human::size(class.bytes_max), items, bytes, bar(class.items, all)]
+    });
+    output.line("")?;
+    let header = ["item size up to", "items", "bytes", "share"];
+    output.table(&header, &rows.collect::<Vec<_>>(), &[0, 1, 2])
 }
 
 fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
@@ -79,10 +150,13 @@ fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
         ("  dead", share(stats.dead_bytes)),
         ("  free", share(stats.free_bytes)),
         ("  reserve", share(stats.reserve_bytes)),
+        ("fragmentation", format!("{:.1}%", stats.fragmentation_percent())),
         ("extents", extents(stats)),
         ("cleaning", cleaning(stats)),
         ("index", index),
         ("tables and index", human::size(stats.structure_bytes)),
+        ("lookups", lookups(stats)),
+        ("writes", writes(stats)),
     ])?;
     for remark in remarks(stats) {
         context.output.text(&format!("note: {remark}"))?;
@@ -105,9 +179,14 @@ fn items(stats: &Stats) -> String {
 
 /// Bytes, their share of the arena in percent, and the same as a bar.
 fn share(bytes: u64, whole: u64) -> String {
-    let percent = 100.0 * bytes as f64 / whole.max(1) as f64;
+    format!("{:>10} {}", human::size(bytes), bar(bytes, whole))
+}
+
+/// A share in percent, and the same as a bar.
+fn bar(part: u64, whole: u64) -> String {
+    let percent = 100.0 * part as f64 / whole.max(1) as f64;
     let cells = (percent.min(100.0) / 100.0 * f64::from(BAR_CELLS)).round() as usize;
-    let text = format!("{:>10} {percent:>6.1}%  {}", human::size(bytes), "■".repeat(cells));
+    let text = format!("{percent:>6.1}%  {}", "■".repeat(cells));
     text.trim_end().to_owned()
 }
 
@@ -132,7 +211,43 @@ fn extents(stats: &Stats) -> String {
 /// What cleaning has done so far.
 fn cleaning(stats: &Stats) -> String {
     let extents = human::plural(stats.emptied, "extent emptied", "extents emptied");
-    format!("{extents}, {} moved", human::size(stats.moved_bytes))
+    let moved = format!("{extents}, {} moved", human::size(stats.moved_bytes));
+    match stats.moved_per_put_byte() {
+        Some(bytes) => format!("{moved}, {bytes:.2} bytes for each byte put"),
+        None => moved,
+    }
+}
+
+/// Hits and misses, and who reported them.
+fn lookups(stats: &Stats) -> String {
+    let counts = &stats.counts;
+    let coverage = format!(
+        "{} now; readers report nothing",
+        human::plural(
+            stats.clients_counting_lookups.into(),
+            "client that writes reports them",
+            "clients that write report them"
+        )
+    );
+    match counts.hit_ratio() {
+        None => format!("none reported; {coverage}"),
+        Some(ratio) => format!(
+            "{}, {} ({:.1}% hits); {coverage}",
+            human::plural(counts.hits, "hit", "hits"),
+            human::plural(counts.misses, "miss", "misses"),
+            100.0 * ratio
+        ),
+    }
+}
+
+/// Puts and deletes, and who reported them.
+fn writes(stats: &Stats) -> String {
+    format!(
+        "{}, {}; reported by {} and those that closed",
+        human::plural(stats.counts.puts, "put", "puts"),
+        human::plural(stats.counts.deletes, "delete", "deletes"),
+        human::plural(stats.clients.into(), "client that writes", "clients that write")
+    )
 }
 
 /// What its owner should know.
@@ -155,7 +270,7 @@ fn remarks(stats: &Stats) -> Vec<String> {
     remarks
 }
 
-fn json(stats: &Stats) -> JsonStats {
+fn json(stats: &Stats, histograms: Option<Histograms>) -> JsonStats {
     JsonStats {
         items: stats.items,
         room_items: stats.room_items,
@@ -181,7 +296,25 @@ fn json(stats: &Stats) -> JsonStats {
         overflow_lines: stats.overflow_lines,
         overflow_lines_used: stats.overflow_lines_used,
         index_load_percent: stats.index_load_percent,
+        fragmentation_percent: stats.fragmentation_percent(),
+        moved_per_put_byte: stats.moved_per_put_byte(),
+        hits: stats.counts.hits,
+        misses: stats.counts.misses,
+        hit_ratio: stats.counts.hit_ratio(),
+        puts: stats.counts.puts,
+        put_bytes: stats.counts.put_bytes,
+        deletes: stats.counts.deletes,
+        clients: stats.clients,
+        clients_counting_lookups: stats.clients_counting_lookups,
+        histograms: histograms.map(|found| JsonHistograms {
+            chain_lines: found.chain_lines,
+            item_sizes: found.item_sizes.iter().map(size_class).collect(),
+        }),
     }
+}
+
+fn size_class(class: &SizeClass) -> JsonSizeClass {
+    JsonSizeClass { bytes_max: class.bytes_max, items: class.items, bytes: class.bytes }
 }
 
 #[cfg(test)]

@@ -72,3 +72,67 @@ fn watching_needs_a_terminal() {
     store.kv(["map", "--watch"]).fails(2, "terminal");
     store.kv(["map", "--watch", "0"]).fails(2, "seconds");
 }
+
+#[test]
+fn stats_count_chains_and_sizes_when_they_are_asked_to() {
+    let store = used();
+    let plain = store.kv(["stats", "--format", "json"]).exits(0).json();
+    assert!(plain["chain_lines"].is_null() && plain["item_sizes"].is_null(), "{plain}");
+    let dead = plain["dead_bytes"].as_f64().expect("bytes");
+    let arena = plain["arena_bytes"].as_f64().expect("bytes");
+    let percent = plain["fragmentation_percent"].as_f64().expect("a share");
+    assert!(percent > 0.0 && (percent - 100.0 * dead / arena).abs() < 1e-9, "{plain}");
+
+    let stats = store.kv(["stats", "--histogram", "--format", "json"]).exits(0).json();
+    let chains = stats["chain_lines"].as_array().expect("an array");
+    let sum: u64 = chains.iter().filter_map(serde_json::Value::as_u64).sum();
+    assert_eq!(Some(sum), stats["buckets"].as_u64(), "{stats}");
+    let sizes = stats["item_sizes"].as_array().expect("an array");
+    let of = |field: &str| sizes.iter().filter_map(|class| class[field].as_u64()).sum::<u64>();
+    assert_eq!(Some(of("items")), stats["items"].as_u64(), "{stats}");
+    assert_eq!(Some(of("bytes")), stats["live_bytes"].as_u64(), "{stats}");
+    // 300 bytes and a little; 1 MiB and a little.
+    assert_eq!(
+        (sizes[0]["bytes_max"].as_u64(), sizes[0]["items"].as_u64()),
+        (Some(512), Some(2000))
+    );
+    let last = sizes.last().expect("a class");
+    assert_eq!((last["bytes_max"].as_u64(), last["items"].as_u64()), (Some(2 << 20), Some(1)));
+
+    let text = store.kv(["stats", "--histogram"]).exits(0);
+    assert!(text.text().contains("lines in a chain") && text.text().contains("512 B"));
+    assert!(text.text().contains("fragmentation"), "{}", text.text());
+}
+
+#[test]
+fn stats_say_what_clients_counted_and_which_did() {
+    let store = Store::posix();
+    let counts = || store.kv(["stats", "--format", "json"]).exits(0).json();
+    assert!(counts()["hit_ratio"].is_null());
+    store.kv(["put", "a", "1"]).exits(0);
+    store.kv(["mput", "b", "2", "c", "3"]).exits(0);
+    store.kv(["del", "a"]).exits(0);
+    store.kv(["del", "absent"]).exits(1);
+    // A miss that computes, then two hits.
+    for _ in 0..3 {
+        store.kv(["get-or-run", "d", "--", "echo", "4"]).exits(0);
+    }
+    // A reader counts nothing.
+    store.kv(["get", "b"]).exits(0);
+    let stats = counts();
+    let number = |field: &str| stats[field].as_u64().expect("a number");
+    assert_eq!((number("puts"), number("deletes")), (4, 1), "{stats}");
+    assert_eq!((number("hits"), number("misses")), (2, 1), "{stats}");
+    assert_eq!((number("clients"), number("clients_counting_lookups")), (0, 0));
+    let text = store.kv(["stats"]).exits(0);
+    assert!(text.text().contains("2 hits, 1 miss (66.7% hits)"), "{}", text.text());
+    assert!(text.text().contains("readers report nothing") && text.text().contains("4 puts"));
+
+    let bench =
+        ["bench", "--work", "mixed", "--keys", "100", "--seconds", "0.3", "--format", "json"];
+    let ran = store.kv(bench).ends(0).json();
+    let stats = counts();
+    let more = |field: &str| stats[field].as_u64().expect("a number");
+    assert_eq!(Some(more("hits") - 2), ran["hits"].as_u64(), "{stats} {ran}");
+    assert!(more("puts") - 4 >= ran["puts"].as_u64().expect("puts"), "{stats} {ran}");
+}

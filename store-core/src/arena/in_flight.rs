@@ -6,24 +6,18 @@
 //! any more: the reservation and the sealing are compare-and-swaps of one word, so of the two
 //! either the writer comes first and its name is seen, or it finds the extent sealed.
 
-use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Corruption;
 use crate::layout::{ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, Segment};
 use crate::region::{Cell64, Mutation, Shim, mutated};
 use crate::sync::Owner;
+use crate::sys::thread;
 
 /// Words for one thread each; the last one counts the others.
 const THREAD_WORDS: usize = IN_FLIGHT_WORDS - 1;
 /// Rounds over the words before a thread is counted instead.
 const ROUNDS: u32 = 16;
-
-thread_local! {
-    /// The word that this thread tries first.
-    static PREFERRED: Cell<usize> = const { Cell::new(usize::MAX) };
-}
 
 /// One thread's reservation in flight, until it is dropped.
 #[derive(Debug)]
@@ -40,9 +34,9 @@ impl<'a, S: Shim> InFlight<'a, S> {
         let entry = segment.client(me.client)?;
         let generation = me.generation;
         let taken = InFlightWord { generation, number: 0 }.word();
-        let first = preferred();
+        let first = thread::number();
         for turn in 0..ROUNDS as usize * THREAD_WORDS {
-            let cell = &entry.in_flight[(first + turn) % THREAD_WORDS];
+            let cell = &entry.in_flight[first.wrapping_add(turn) % THREAD_WORDS];
             if cell.load() == 0 && cell.compare_exchange::<S>(0, taken).is_ok() {
                 return Ok(Self { cell, generation, counted: false, shim: PhantomData });
             }
@@ -92,16 +86,6 @@ impl<S: Shim> Drop for InFlight<'_, S> {
             self.cell.store::<S>(0);
         }
     }
-}
-
-fn preferred() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    PREFERRED.with(|preferred| {
-        if preferred.get() == usize::MAX {
-            preferred.set(THREADS.fetch_add(1, Ordering::Relaxed) % THREAD_WORDS);
-        }
-        preferred.get()
-    })
 }
 
 /// Whether some client that is not dead may publish into `extent`, which takes no more

@@ -8,6 +8,7 @@
 //! frees its entry, and neither can meet half of the other.
 
 use super::assert_offsets;
+use super::counts::Counts;
 use crate::region::{Cell64, Shared};
 use crate::sync::Owner;
 
@@ -28,11 +29,11 @@ pub(crate) struct ClientEntry {
     pub(crate) pins: [Cell64; PINS_MAX],
     /// What its threads have reserved and not published yet: see [`InFlightWord`].
     pub(crate) in_flight: [Cell64; IN_FLIGHT_WORDS],
-    pub(crate) counters: [Cell64; 8],
+    pub(crate) counters: Counts,
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
-// SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
+// SAFETY: repr(C), every field is a Cell64, an array of them or Counts, so no padding (asserted).
 unsafe impl Shared for ClientEntry {}
 
 assert_offsets!(ClientEntry, 256, {

@@ -12,6 +12,7 @@ use memoffset::span_of;
 use super::Plan;
 use super::cleaner::Cleaner;
 use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord, PinWord};
+use super::counts::Counts;
 use super::extent::{ExtentEntry, ExtentState, ExtentWord, RunTail};
 use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use super::item::{Header, KEY_BYTES_MAX, flags};
@@ -182,6 +183,7 @@ fn the_superblock_is_as_documented() {
         overflow_extents,
         pad_growth,
         cleaners,
+        counts,
         reserved,
     });
     compare_record("Superblock", size_of::<Superblock>(), &fields);
@@ -219,6 +221,13 @@ fn the_cleaner_is_as_documented() {
         reserved_end,
     });
     compare_record("Cleaner", size_of::<Cleaner>(), &fields);
+}
+
+#[test]
+fn the_counts_are_as_documented() {
+    let fields =
+        fields!(Counts { hits, misses, puts, deletes, put_bytes, lookups_generation, reserved });
+    compare_record("Counts", size_of::<Counts>(), &fields);
 }
 
 #[test]

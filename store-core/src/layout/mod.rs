@@ -3,6 +3,7 @@
 
 mod cleaner;
 mod client;
+mod counts;
 mod extent;
 #[cfg(test)]
 mod format_doc;
@@ -19,6 +20,7 @@ pub(crate) use cleaner::{CLEANERS_MAX, Cleaner, Victim};
 pub(crate) use client::{
     ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, PINS_MAX, PinWord,
 };
+pub(crate) use counts::{COUNTS, Counts};
 pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, RunTail};
 pub(crate) use geometry::{Geometry, Plan};
 pub(crate) use item::{Header, KEY_BYTES_MAX, flags};

@@ -5,6 +5,7 @@
 
 use super::assert_offsets;
 use super::cleaner::{CLEANERS_MAX, Cleaner};
+use super::counts::Counts;
 use crate::region::{Cell64, Shared};
 
 /// Bytes of the superblock.
@@ -123,11 +124,13 @@ pub(crate) struct Superblock {
     pub(crate) pad_growth: [Cell64; 6],
     // Lines 14 to 17: the places of cleaners.
     pub(crate) cleaners: [Cleaner; CLEANERS_MAX],
-    pub(crate) reserved: [Cell64; 368],
+    /// Line 18: counts of the clients that are gone.
+    pub(crate) counts: Counts,
+    pub(crate) reserved: [Cell64; 360],
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
-// SAFETY: repr(C), every field is a Cell64, an array of them or of Cleaner, so no padding (asserted).
+// SAFETY: repr(C), every field is a Cell64, an array of them or of Cleaner, or Counts, so no padding (asserted).
 unsafe impl Shared for Superblock {}
 
 assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
@@ -173,7 +176,8 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     items_near: 832,
     overflow_extents: 840,
     cleaners: 896,
-    reserved: 1152,
+    counts: 1152,
+    reserved: 1216,
 });
 
 /// Where the semaphores of the guards are, if the guards are of that kind.

@@ -4,11 +4,13 @@
 //! The slot word is the only truth. Each step of a repair can be redone, so a repairer that dies
 //! is followed like any other dead holder.
 
+mod counts;
 mod liveness;
 mod loaders;
 mod reap;
 mod repair;
 
+pub(crate) use counts::bequeath;
 pub(crate) use liveness::{is_dead, state_of};
 pub(crate) use loaders::free_if_dead;
 pub use reap::Reaped;

@@ -3,6 +3,7 @@
 //! The entry is freed last: a later client with the same number would inherit its words. Every
 //! step is a compare-and-swap of exactly the dead client's word, so several may reap at once.
 
+use super::counts::bequeath;
 use super::liveness::state_of;
 use super::loaders;
 use super::repair::repair_stripe;
@@ -50,6 +51,7 @@ pub(crate) fn reap<S: Shim>(
         if !release(segment, me, dead, limit, &mut reaped)? {
             continue;
         }
+        bequeath(segment, client)?;
         let free = ClientWord { state: ClientState::Free, pid: 0, ..word };
         if segment.client(client)?.word.compare_exchange::<S>(found, free.word()).is_ok() {
             reaped.clients += 1;

@@ -12,7 +12,7 @@ use super::attach::CREATION_DEADLINE;
 use super::{Session, Store};
 use crate::error::{AttachError, Corruption};
 use crate::layout::{CLEAN, CLEAN_WRITER, ClientState, ClientWord};
-use crate::recovery::reap;
+use crate::recovery::{bequeath, reap};
 use crate::region::Shim;
 use crate::sync::WaitLimit;
 use crate::sys::clock;
@@ -58,6 +58,7 @@ impl<S: Shim> Store<S> {
             let entry = self.segment.client(client)?;
             let word = ClientWord::of(entry.word.load());
             if word.state != ClientState::Free {
+                bequeath(&self.segment, client)?;
                 let free = ClientWord { state: ClientState::Free, pid: 0, ..word };
                 entry.word.store::<S>(free.word());
             }

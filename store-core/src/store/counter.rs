@@ -23,6 +23,7 @@ impl<S: Shim> Store<S> {
         let hash = self.segment.hasher.hash(key);
         for _ in 0..ATTEMPTS_MAX {
             if let Some(sum) = self.add_in_place(session, key, hash, by)? {
+                self.count_put(session, 0);
                 return Ok(sum);
             }
             // Absent, expired, or a text: a counter takes its place, with the expiry it has.
@@ -36,6 +37,7 @@ impl<S: Shim> Store<S> {
             });
             self.abandon_unless_published(session, *place, &result)?;
             if let Some(sum) = result? {
+                self.count_put(session, place.bytes);
                 return Ok(sum);
             }
         }

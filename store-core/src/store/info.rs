@@ -2,6 +2,7 @@
 
 use super::Store;
 use super::grow::LOAD_TENTHS;
+use super::tally::ClientCounts;
 use crate::arena::usage::Usage;
 use crate::config::{GuardKind, HashKind, Mode};
 use crate::error::Corruption;
@@ -117,6 +118,8 @@ pub struct ClientInfo {
     pub open_extents: u32,
     /// Guards of stripes that it held at the moment.
     pub guards: u32,
+    /// What it has counted and told.
+    pub counts: ClientCounts,
 }
 
 /// Whether a client lives.
@@ -229,6 +232,25 @@ pub struct Stats {
     pub overflow_lines: u64,
     /// Items for each hundred lanes of the buckets.
     pub index_load_percent: f64,
+    /// What clients that write have counted of their operations since the store was made, and
+    /// told: those that live, and those that are gone. Readers count nothing.
+    pub counts: ClientCounts,
+    /// Clients that write now: they count what they put and delete.
+    pub clients: u32,
+    /// Those of them that count their lookups too.
+    pub clients_counting_lookups: u32,
+}
+
+impl Stats {
+    /// The share of the arena's bytes that is dead, in percent: what cleaning could make free.
+    pub fn fragmentation_percent(&self) -> f64 {
+        self.dead_bytes as f64 / self.arena_bytes.max(1) as f64 * 100.0
+    }
+
+    /// Bytes that cleaning moved for each byte that was put, near; `None` if no put was told.
+    pub fn moved_per_put_byte(&self) -> Option<f64> {
+        (self.counts.put_bytes > 0).then(|| self.moved_bytes as f64 / self.counts.put_bytes as f64)
+    }
 }
 
 impl<S: Shim> Store<S> {
@@ -349,11 +371,28 @@ impl<S: Shim> Store<S> {
                 attached_unix_ms: entry.attached_unix_ms.load(),
                 open_extents: 0,
                 guards: 0,
+                counts: ClientCounts::of(&entry.counters),
             });
         }
         self.count_open_extents(&mut clients)?;
         self.count_guards(&mut clients)?;
         Ok(clients)
+    }
+
+    /// Clients that have an entry, and those of them that count their lookups.
+    fn clients_counting(&self) -> Result<(u32, u32), Corruption> {
+        let (mut clients, mut counting) = (0, 0);
+        for index in 0..self.segment.geometry.clients {
+            let entry = self.segment.client(index)?;
+            let word = ClientWord::of(entry.word.load());
+            if word.state != EntryState::Free {
+                let owner = Owner::new(index, word.generation);
+                let said = entry.counters.lookups_generation.load();
+                clients += 1;
+                counting += u32::from(said == u64::from(owner.generation));
+            }
+        }
+        Ok((clients, counting))
     }
 
     fn count_open_extents(&self, clients: &mut [ClientInfo]) -> Result<(), Corruption> {
@@ -482,6 +521,7 @@ impl<S: Shim> Store<S> {
             let (_, owner) = line?;
             overflow_lines_used += u64::from(owner != 0);
         }
+        let (clients, clients_counting_lookups) = self.clients_counting()?;
         let buckets = self.segment.index_size().buckets();
         let items = self.len();
         let lanes = buckets as f64 * crate::layout::LANES as f64;
@@ -516,6 +556,9 @@ impl<S: Shim> Store<S> {
             overflow_lines_used,
             overflow_lines: self.overflow_lines(),
             index_load_percent: items as f64 / lanes * 100.0,
+            counts: self.client_counts()?,
+            clients,
+            clients_counting_lookups,
         })
     }
 }

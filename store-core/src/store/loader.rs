@@ -162,7 +162,9 @@ impl<S: Shim> Store<S> {
         options: &LoadOptions,
         load: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Vec<u8>, LoadError<E>> {
-        match self.found(key, options)? {
+        let found = self.found(key, options)?;
+        self.count_lookup(session, !matches!(found, Found::Nothing));
+        match found {
             Found::Fresh(value) => Ok(value),
             Found::Stale(value) => self.load_or_wait(session, key, options, Some(value), load),
             Found::Nothing => self.load_or_wait(session, key, options, None, load),

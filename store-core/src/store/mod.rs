@@ -26,6 +26,7 @@ mod scan;
 mod server;
 mod session;
 mod sweep;
+mod tally;
 mod unnamed;
 mod window;
 mod write;
@@ -52,6 +53,7 @@ pub use pinned::Pinned;
 pub use read::{Entry, Version};
 pub use scan::{Cursor, ScanPage};
 pub use session::Session;
+pub use tally::{ClientCounts, Tally};
 pub use unnamed::{anonymous, memfd};
 pub use write::{Condition, Deletion, Outcome, PutOptions};
 

@@ -59,7 +59,10 @@ impl<S: Shim> Store<S> {
                 let extent = geometry.extent_of(item.item)?;
                 Some((item.header, item.value_at, item.item, extent, item.generation()))
             })?;
-            let Some((header, value_at, item, first, generation)) = found else { return Ok(None) };
+            let Some((header, value_at, item, first, generation)) = found else {
+                self.count_lookup(session, false);
+                return Ok(None);
+            };
             if header.has(flags::COUNTER) {
                 return Err(PinError::Counter);
             }
@@ -72,6 +75,7 @@ impl<S: Shim> Store<S> {
                     let len = header.value_bytes as usize;
                     let words = self.segment.region.words(value_at, len.div_ceil(8) as u64)?;
                     let bytes = SharedBytes::new(words, len);
+                    self.count_lookup(session, true);
                     return Ok(Some(Pinned { store: self, session, pin, bytes }));
                 }
                 Ok(None) => {}

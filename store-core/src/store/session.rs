@@ -1,5 +1,6 @@
 //! A writer's registration: its client entry, its open extent, its stamps.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use parking_lot::Mutex;
 
 use super::Store;
 use super::grow::Growth;
+use super::tally::Tally;
 use crate::arena::{Lease, pin};
 use crate::error::{AttachError, Corruption};
 use crate::layout::{ClientState, ClientWord};
-use crate::recovery::{Reaped, reap, release, state_of};
+use crate::recovery::{Reaped, bequeath, reap, release, state_of};
 use crate::region::Shim;
 use crate::sync::{Owner, WaitLimit};
 use crate::sys::presence::PresenceLock;
@@ -49,6 +51,7 @@ pub struct Session {
     /// The next extent that it compares with others to choose what to clean.
     clean_position: AtomicU32,
     pub(super) growth: Growth,
+    pub(super) tally: Arc<Tally>,
 }
 
 impl Session {
@@ -75,6 +78,11 @@ impl Session {
     /// Where to look for something to clean, in steps of `looked` extents.
     pub(super) fn next_candidates(&self, looked: u32) -> u32 {
         self.clean_position.fetch_add(looked, Ordering::Relaxed)
+    }
+
+    /// What its client has counted, for those who count lookups ([`Store::count_lookups`]).
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// The number of its client entry, as `info` shows it.
@@ -115,6 +123,7 @@ impl<S: Shim> Store<S> {
             sweep_position: AtomicU64::new(0),
             clean_position: AtomicU32::new(0),
             growth: Growth::new(),
+            tally: Arc::new(Tally::new(owner.client)),
         };
         self.clear_clean_mark()?;
         Ok(session)
@@ -183,6 +192,7 @@ impl<S: Shim> Store<S> {
                 continue;
             }
             if let Some(registered) = self.register_at(client, found, me)? {
+                bequeath(&self.segment, client)?;
                 let dead = Owner::new(client, word.generation);
                 let mut reaped = Reaped::default();
                 release(&self.segment, registered.0, dead, WaitLimit::Try, &mut reaped)?;
@@ -253,6 +263,8 @@ impl<S: Shim> Store<S> {
         self.reap_before_mark(session)?;
         session.lease.close(&self.segment)?;
         pin::release(&self.segment, session.owner())?;
+        self.tell(&session.tally)?;
+        bequeath(&self.segment, session.owner().client)?;
         let entry = self.segment.client(session.owner().client)?;
         let found = entry.word.load_acquire();
         let word = ClientWord::of(found);

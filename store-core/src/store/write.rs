@@ -137,6 +137,9 @@ impl<S: Shim> Store<S> {
         self.abandon_unless_published(session, *place, &result)?;
         let bytes = place.bytes;
         drop(place);
+        if result.as_ref().is_ok_and(Published::published) {
+            self.count_put(session, bytes);
+        }
         if session.lease.is_short() {
             self.clean_after(session, bytes);
         }
@@ -163,6 +166,8 @@ impl<S: Shim> Store<S> {
         let Some(standing) = search(&self.segment, key, hash)?.found else { return Ok(false) };
         let expired = self.is_expired(standing.slot.offset(), standing.header)?;
         self.remove(&held, &standing)?;
+        drop(held);
+        self.count_deletes(session, u64::from(!expired));
         Ok(!expired)
     }
 
@@ -191,6 +196,7 @@ impl<S: Shim> Store<S> {
         match self.present(&search(&self.segment, key, hash)?)? {
             Some(present) if present.version == expected => {
                 self.remove(&held, &present.standing)?;
+                self.count_deletes(session, 1);
                 Ok(Deletion::Done)
             }
             other => Ok(Deletion::Refused(other.map(|present| present.version))),
@@ -220,6 +226,7 @@ impl<S: Shim> Store<S> {
             // A crash may have left an empty line at the end of the chain.
             overflow::shorten(&self.segment, held.record, bucket)?;
         }
+        self.count_deletes(session, deleted);
         Ok(deleted)
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod semaphore;
 pub(crate) mod sysv;
+pub(crate) mod thread;
 pub(crate) mod use_count;
 
 /// Asks the processor for a cache line; no fault, whatever the address.

@@ -91,7 +91,7 @@ pub(super) fn run(task: &Task, spec: &Spec) -> Result<(), Failure> {
             .map_err(|error| Failure::system("catching signals", &error))?;
     }
     let handle = match task.work.writes() {
-        true => Handle::Writer(Writer::attach(spec)?),
+        true => Handle::Writer(Writer::attach(spec)?.count_lookups()?),
         false => Handle::Reader(Reader::attach(spec)?),
     };
     if let (Handle::Writer(writer), Some(millis)) = (&handle, task.timeout_ms) {
