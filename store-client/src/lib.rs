@@ -74,6 +74,6 @@ pub use store_core::{
     AttachError, Backing, CheckReport, ClientCounts, ClientInfo, ClientState, Corruption,
     CreateError, CreateOptions, Cursor, Entry, ExtentInfo, ExtentUse, Fullness, GuardKind,
     HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError, LoadOptions, Mode,
-    PinError, PutOptions, ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass, Stats, Ttl,
-    Version, WriteError, removed_when_detached,
+    PinError, PutOptions, ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass, Stats,
+    Trimmed, Ttl, Version, WriteError, removed_when_detached,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use once_cell::race::OnceBox;
 use store_core::{
     Access, AttachError, Condition, CreateError, CreateOptions, Deletion, KeepError, Outcome,
-    PinError, PutOptions, Reaped, Sealing, Session, Store, Version, WriteError,
+    PinError, PutOptions, Reaped, Sealing, Session, Store, Trimmed, Version, WriteError,
 };
 
 use crate::reader::Reader;
@@ -413,6 +413,30 @@ impl Writer {
     /// `Stuck` if processes that are stopped hold every place for cleaning; `Corruption`.
     pub fn clean(&self, extents: u32) -> Result<u32, WriteError> {
         self.reader.store.clean(self.session()?, extents)
+    }
+
+    /// Gives the memory of free extents back to the kernel, but for `keep` bytes of them and what
+    /// cleaning needs; [clean](Writer::clean) before, so that more is free. The store takes it again
+    /// as it grows. A system call for each extent; `progress` is told (done, all).
+    ///
+    /// Only for moments at which somebody wants it: a reader that is stopped from before an extent
+    /// became free until after it was given back touches what has no memory. It answers right all
+    /// the same, but takes a page again, and on a file system that is full that is a SIGBUS.
+    ///
+    /// ```
+    /// # use store_client::{CreateOptions, Writer};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Writer::private(&CreateOptions::new(4 << 20))?;
+    /// let trimmed = store.trim(1 << 20, |_, _| {})?;
+    /// assert!(trimmed.bytes > 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Trim` where the kernel refuses, and for a sealed memfd.
+    pub fn trim(&self, keep: u64, progress: impl FnMut(u64, u64)) -> Result<Trimmed, WriteError> {
+        self.reader.store.trim(self.session()?, keep, progress)
     }
 
     /// Deletes the expired items of the next `buckets` buckets; how many. Expired items are misses

@@ -182,6 +182,15 @@ pub enum WriteError {
     /// The process forked, and the child could not become a client of its own.
     #[error("this process is a fork and could not register as a client of its own: {0}")]
     Reattach(#[source] Box<AttachError>),
+    /// Memory could not be given back.
+    #[error(
+        "memory of free extents could not be given back: {source}; sealed memfds, locked memory and \
+         some file systems keep theirs"
+    )]
+    Trim {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The arena could not grow.
     #[error(
         "the store could not grow within its maximum size: {source}; free memory, or room on the \

@@ -62,8 +62,8 @@ pub use store::{
     Access, CheckReport, ClientCounts, ClientInfo, ClientState, Condition, Cursor, Deletion, Entry,
     ExtentInfo, ExtentUse, HeldGuard, HeldLease, Histograms, Info, LoadOptions, ObjectName,
     Outcome, Pinned, PutOptions, Registered, ScanPage, Session, SizeClass, Stats, Store, Tally,
-    Ttl, UnusedSemaphores, Version, anonymous, attach, create, destroy, from_image, memfd, private,
-    private_on_heap, registrations, remove_orphan, remove_unused_semaphores, set_owner,
+    Trimmed, Ttl, UnusedSemaphores, Version, anonymous, attach, create, destroy, from_image, memfd,
+    private, private_on_heap, registrations, remove_orphan, remove_unused_semaphores, set_owner,
     set_permissions, unused_semaphores,
 };
 pub use sys::holder::Backing;

@@ -223,7 +223,8 @@ fn sequence(seed: u64, len: usize) -> Vec<Op> {
                 12..14 => Op::Incr(key, next(50) as i64),
                 14..18 => Op::Delete(key),
                 18 if key < 24 => Op::Reopen,
-                18 => Op::Clean,
+                18 if key < 36 => Op::Clean,
+                18 => Op::Trim,
                 19..21 => Op::Take(key),
                 21..23 => Op::Append(key, size),
                 23 => Op::Prepend(key, size),
@@ -238,9 +239,15 @@ fn sequence(seed: u64, len: usize) -> Vec<Op> {
         })
         .collect::<Vec<_>>();
     // Each of the ways to rewrite a value, at an item that expires, a counter and a run.
-    let rewritten = [Op::Expire(1), Op::Append(1, 30), Op::Incr(2, 5), Op::Expire(2)]
-        .into_iter()
-        .chain([Op::Put(3, 9000), Op::Persist(2), Op::Expire(3), Op::Take(3), Op::Take(2)]);
+    let rewritten =
+        [Op::Expire(1), Op::Append(1, 30), Op::Incr(2, 5), Op::Expire(2)].into_iter().chain([
+            Op::Trim,
+            Op::Put(3, 9000),
+            Op::Persist(2),
+            Op::Expire(3),
+            Op::Take(3),
+            Op::Take(2),
+        ]);
     // And all gone in the end, so that they are unlinked.
     fill.chain(rewritten).chain(mixed).chain((0..48).map(Op::Delete)).chain([Op::Clear]).collect()
 }

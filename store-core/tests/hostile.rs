@@ -41,6 +41,7 @@ fn exercise(image: &[u8]) {
     }
     let _ = store.reap(&session);
     let _ = store.clean(&session, 3);
+    let _ = store.trim(&session, 0, |_, _| {});
     if let Ok(Some(pinned)) = store.get_pinned(&session, &key(1)) {
         let _ = pinned.to_vec();
     }

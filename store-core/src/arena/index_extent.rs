@@ -45,7 +45,7 @@ fn claim_any<S: Shim>(segment: &Segment<S>, owner: Owner) -> Result<Option<u32>,
             && segment.generation(extent)?.load() == 0
         {
             // The others behind it have no memory either.
-            commission(segment, extent)?;
+            commission(segment, owner, extent)?;
         }
         if can_be_claimed(segment, extent)? && claim(segment, extent, owner)? {
             if reserve_stands(segment)? {

@@ -128,7 +128,7 @@ impl Lease {
                     return Ok(Wanted::Renewed);
                 }
             } else if let Some(extent) = found.uncommissioned {
-                if let Err(error) = commission(segment, extent) {
+                if let Err(error) = commission(segment, self.owner, extent) {
                     let borrowed = borrow_anywhere(segment, in_flight, units, reach)?;
                     return borrowed.map(Wanted::Borrowed).ok_or(error);
                 }
@@ -303,7 +303,7 @@ pub(crate) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corr
 
 /// Takes a free extent for `owner` and bumps its generation: from then on no reader believes what
 /// it read there before. The caller gives it its next state. `false` if somebody else has it, or
-/// has it pinned.
+/// has it pinned, or it has no memory.
 ///
 /// Dies after the claim: the entry names the dead owner; whoever reaps it frees the extent.
 pub(crate) fn claim<S: Shim>(
@@ -318,6 +318,11 @@ pub(crate) fn claim<S: Shim>(
     };
     let cell = &segment.extent(extent)?.word;
     if cell.compare_exchange::<S>(ExtentWord::FREE.word(), claimed.word()).is_err() {
+        return Ok(false);
+    }
+    if segment.generation(extent)?.load() == 0 {
+        // It was trimmed since the caller looked at it.
+        cell.store::<S>(ExtentWord::FREE.word());
         return Ok(false);
     }
     let start = &segment.extent(extent)?.run_tail;
@@ -345,36 +350,62 @@ pub(crate) fn bump_generation<S: Shim>(
 }
 
 /// Gives extents from `first` on their memory: a step's worth, or the one if room is scarce.
-pub(super) fn commission<S: Shim>(segment: &Segment<S>, first: u32) -> Result<(), NoRoom> {
+pub(super) fn commission<S: Shim>(
+    segment: &Segment<S>,
+    owner: Owner,
+    first: u32,
+) -> Result<(), NoRoom> {
     let geometry = &segment.geometry;
     let step = (GROWTH_STEP_BYTES / geometry.extent_bytes()).max(1) as u32;
-    commission_range(segment, first, step.min(geometry.extents - first))
-        .or_else(|_| commission_range(segment, first, 1))
+    commission_range(segment, owner, first, step.min(geometry.extents - first))
+        .or_else(|_| commission_range(segment, owner, first, 1))
 }
 
 /// Gives a range of extents their memory. Two clients may do it at once: it changes nothing that
-/// is there already.
+/// is there already. An extent that somebody has, or trims meanwhile, is left as it is.
 pub(crate) fn commission_range<S: Shim>(
     segment: &Segment<S>,
+    owner: Owner,
     first: u32,
     count: u32,
 ) -> Result<(), NoRoom> {
-    let mut bare = None;
+    let mut bare = Vec::new();
     for extent in first..first + count {
-        if segment.generation(extent)?.load() == 0 {
-            bare = bare.or(Some(extent));
+        let entry = segment.extent(extent)?;
+        // In this order: one that is being trimmed is claimed, and any later trim changes the
+        // number. Pairs with the Release stores in `trim`.
+        let trimmed = entry.trimmed_generation.load_acquire();
+        if segment.generation(extent)?.load_acquire() == 0
+            && entry.word.load_acquire() == ExtentWord::FREE.word()
+        {
+            bare.push((extent, trimmed));
         }
     }
-    let Some(first_bare) = bare else { return Ok(()) };
-    let count = first + count - first_bare;
-    let bytes = u64::from(count) << segment.geometry.extent_shift;
+    let (Some((first_bare, _)), Some((last_bare, _))) = (bare.first(), bare.last()) else {
+        return Ok(());
+    };
+    let bytes = u64::from(last_bare + 1 - first_bare) << segment.geometry.extent_shift;
     segment
         .region
-        .commission(segment.geometry.extent_offset(first_bare), bytes)
+        .commission(segment.geometry.extent_offset(*first_bare), bytes)
         .map_err(NoRoom::Grow)?;
-    for extent in first_bare..first_bare + count {
-        // Dies before: the extent is not commissioned, and may be once more. After: it is free.
-        let _ = segment.generation(extent)?.compare_exchange::<S>(0, 1);
+    let claimed = ExtentWord {
+        state: ExtentState::Claimed,
+        owner: Some(ExtentWord::kept(owner)),
+        ..ExtentWord::FREE
+    };
+    for (extent, trimmed) in bare {
+        let entry = segment.extent(extent)?;
+        let generation = segment.generation(extent)?;
+        // While it is claimed nobody trims it. Dies then: it is claimed by a dead client, whose
+        // reaper frees it, with its generation or without.
+        if entry.word.compare_exchange::<S>(ExtentWord::FREE.word(), claimed.word()).is_err() {
+            continue;
+        }
+        if generation.load() == 0 && entry.trimmed_generation.load() == trimmed {
+            generation.store::<S>(trimmed.wrapping_add(1).max(1));
+        }
+        entry.word.store::<S>(ExtentWord::FREE.word());
     }
     Ok(())
 }

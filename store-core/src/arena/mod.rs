@@ -15,6 +15,7 @@ pub(crate) mod relocation;
 pub(crate) mod reserve;
 pub(crate) mod retire;
 pub(crate) mod run;
+pub(crate) mod trim;
 pub(crate) mod usage;
 
 pub(crate) use in_flight::InFlight;

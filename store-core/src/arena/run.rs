@@ -40,7 +40,8 @@ pub(crate) fn reserve<S: Shim>(
     let Some(count) = extents_for(segment, bytes) else { return Err(NoRoom::Full) };
     let last = last_units(segment, bytes, count);
     let mut first = 0;
-    while let Some(Window { head, free }) = find_window(segment, first, count, last)? {
+    while let Some(Window { head, free }) = find_window(segment, lease.owner(), first, count, last)?
+    {
         let claimed = claim_window(segment, head, free, lease.owner())?;
         if claimed == free && reserve_stands(segment)? {
             if free == count {
@@ -125,6 +126,7 @@ struct Window {
 /// The first window for a run of `count` extents from `first` on, commissioned on the way.
 fn find_window<S: Shim>(
     segment: &Segment<S>,
+    owner: Owner,
     first: u32,
     count: u32,
     last_units: u32,
@@ -136,11 +138,11 @@ fn find_window<S: Shim>(
             start = extent + 1;
             if before + 1 >= count && room_at_start(segment, extent)? >= last_units {
                 let window = Window { head: extent + 1 - count, free: count - 1 };
-                super::lease::commission_range(segment, window.head, window.free)?;
+                super::lease::commission_range(segment, owner, window.head, window.free)?;
                 return Ok(Some(window));
             }
         } else if before + 1 == count {
-            super::lease::commission_range(segment, start, count)?;
+            super::lease::commission_range(segment, owner, start, count)?;
             return Ok(Some(Window { head: start, free: count }));
         }
     }

@@ -26,14 +26,16 @@ pub(crate) struct ExtentEntry {
     pub(crate) expiry_group: Cell64,
     /// See [`RunTail`].
     pub(crate) run_tail: Cell64,
-    pub(crate) reserved: [Cell64; 3],
+    pub(crate) reserved: [Cell64; 2],
+    /// The generation that it had when its memory was last given back; 0: never was.
+    pub(crate) trimmed_generation: Cell64,
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
 // SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
 unsafe impl Shared for ExtentEntry {}
 
-assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, queue: 16, expiry_group: 24, run_tail: 32 });
+assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, queue: 16, expiry_group: 24, run_tail: 32, trimmed_generation: 56 });
 
 /// The start of an extent that takes the end of a run: other items begin behind it.
 ///

@@ -238,7 +238,15 @@ fn the_loader_lease_is_as_documented() {
 
 #[test]
 fn the_extent_entry_is_as_documented() {
-    let fields = fields!(ExtentEntry { word, sequence, queue, expiry_group, run_tail, reserved });
+    let fields = fields!(ExtentEntry {
+        word,
+        sequence,
+        queue,
+        expiry_group,
+        run_tail,
+        reserved,
+        trimmed_generation
+    });
     compare_record("Extent entry", size_of::<ExtentEntry>(), &fields);
 }
 

@@ -125,6 +125,15 @@ impl Region {
         self.holder.commission(&self.mapping, offset, bytes)
     }
 
+    /// Gives the memory of a range back: it reads as 0 then. Where the range is no whole number of
+    /// pages, only those within it.
+    ///
+    /// # Errors
+    /// Those of `fallocate(2)` and `madvise(2)`.
+    pub(crate) fn discard(&self, offset: u64, bytes: u64) -> std::io::Result<()> {
+        self.holder.discard(&self.mapping, offset, bytes)
+    }
+
     /// Bytes of memory or disk that it takes now; 0 for private memory.
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.holder.resident_bytes(&self.mapping)

@@ -27,6 +27,7 @@ mod server;
 mod session;
 mod sweep;
 mod tally;
+mod trim;
 mod unnamed;
 mod window;
 mod write;
@@ -54,6 +55,7 @@ pub use read::{Entry, Version};
 pub use scan::{Cursor, ScanPage};
 pub use session::Session;
 pub use tally::{ClientCounts, Tally};
+pub use trim::Trimmed;
 pub use unnamed::{anonymous, memfd};
 pub use write::{Condition, Deletion, Outcome, PutOptions};
 

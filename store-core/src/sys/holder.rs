@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::{Gid, Uid};
 
-use super::map::{Mapping, resident_bytes};
+use super::map::{Mapping, Sharing, resident_bytes};
 use super::object::Object;
 use super::semaphore::Ownership;
 use super::sysv::SharedSegment;
@@ -71,6 +71,19 @@ impl Holder {
                 Err(io::Error::from_raw_os_error(libc::ENOMEM))
             }
             Self::Anonymous | Self::SystemV(_) => mapping.populate(offset, bytes),
+        }
+    }
+
+    /// Gives the memory of a range back; it reads as 0 then.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` of a file system that can't, `EPERM` of a sealed memfd, `EINVAL` of locked
+    /// memory.
+    pub(crate) fn discard(&self, mapping: &Mapping, offset: u64, bytes: u64) -> io::Result<()> {
+        match self {
+            Self::Object(object) => object.discard(offset, bytes),
+            Self::Private => mapping.discard(offset, bytes, Sharing::Private),
+            Self::Anonymous | Self::SystemV(_) => mapping.discard(offset, bytes, Sharing::Shared),
         }
     }
 

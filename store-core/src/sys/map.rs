@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
@@ -22,6 +22,13 @@ pub(crate) struct Mapping {
     /// Cleared once and for all by `protect`.
     writable: AtomicBool,
     origin: Origin,
+}
+
+/// Whether other processes have the same memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Private,
+    Shared,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,6 +200,40 @@ impl Mapping {
                 other => return Ok(other?),
             }
         }
+    }
+
+    /// Gives the pages that lie within a range back: they read as 0 then.
+    ///
+    /// # Errors
+    /// `InvalidInput` out of bounds; those of `madvise(2)`.
+    #[expect(unsafe_code, reason = "madvise, and zeros to memory from the allocator")]
+    pub(crate) fn discard(&self, offset: u64, bytes: u64, sharing: Sharing) -> io::Result<()> {
+        let end = offset.saturating_add(bytes);
+        if end > self.bytes as u64 || !offset.is_multiple_of(8) || !bytes.is_multiple_of(8) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if self.origin == Origin::Heap {
+            for at in (offset..end).step_by(8) {
+                let word = self.base.as_ptr().wrapping_add(at as usize).cast::<u64>();
+                // SAFETY: within the mapping and aligned (just checked; its base is a page); such
+                // memory is reached through atomic words only.
+                unsafe { AtomicU64::from_ptr(word) }.store(0, Ordering::Relaxed);
+            }
+            return Ok(());
+        }
+        let page = rustix::param::page_size() as u64;
+        let (start, end) = (offset.next_multiple_of(page), end / page * page);
+        if start >= end {
+            return Ok(());
+        }
+        let first = self.base.as_ptr().wrapping_add(start as usize);
+        let advice = match sharing {
+            Sharing::Private => Advice::LinuxDontNeed,
+            Sharing::Shared => Advice::LinuxRemove,
+        };
+        // SAFETY: the range lies within this mapping (just checked), whose bytes are atomic words,
+        // valid for every bit pattern; zeros are one.
+        Ok(unsafe { rustix::mm::madvise(first.cast(), (end - start) as usize, advice) }?)
     }
 
     /// Makes the mapping read-only in this process. A later store to it is a SIGSEGV.

@@ -332,6 +332,20 @@ impl Object {
         }
     }
 
+    /// Gives the memory of a range back. Its length stays.
+    ///
+    /// # Errors
+    /// Those of `fallocate(2)`.
+    pub(crate) fn discard(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        loop {
+            match rustix::fs::fallocate(&self.file, flags, offset, bytes) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
     /// Waits until every byte that was stored is on the disk.
     ///
     /// # Errors

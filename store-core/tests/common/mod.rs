@@ -56,6 +56,8 @@ pub enum Op {
     Reopen,
     /// Empties some extents.
     Clean,
+    /// Gives memory back.
+    Trim,
 }
 
 impl Op {
@@ -78,7 +80,7 @@ impl Op {
             | Self::Expire(key)
             | Self::Persist(key)
             | Self::PutMany(key, 1, _) => Some(key),
-            Self::PutMany(..) | Self::Clear | Self::Reopen | Self::Clean => None,
+            Self::PutMany(..) | Self::Clear | Self::Reopen | Self::Clean | Self::Trim => None,
         }
     }
 }
@@ -110,6 +112,7 @@ pub fn ops() -> impl Strategy<Value = Op> {
         1 => Just(Op::Clear),
         1 => Just(Op::Reopen),
         2 => Just(Op::Clean),
+        2 => Just(Op::Trim),
     ]
 }
 
@@ -193,6 +196,9 @@ impl<S: Shim> Pair<S> {
             }
             Op::Clean => {
                 self.store.clean(&self.session, 3).expect("cleaning");
+            }
+            Op::Trim => {
+                self.store.trim(&self.session, 0, |_, _| {}).expect("trimming");
             }
             Op::Reopen => {
                 self.store.close_session(&self.session).expect("a close");
