@@ -13,7 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::{
     bench, cas, check, chmod, chown, completions, counter, create, demo, dump, expire, extend, gc,
     get, get_or_run, getset, info, keys, load, ls, man, map, mget, mput, put, rm, scan, stats,
-    take,
+    take, trim,
 };
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -127,6 +127,7 @@ pub(crate) enum Command {
     Dump(dump::DumpArgs),
     Stats(stats::StatsArgs),
     Map(map::MapArgs),
+    Trim(trim::TrimArgs),
     Check(check::CheckArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),

@@ -198,6 +198,10 @@ impl From<WriteError> for Failure {
             WriteError::Read(read) => exit_of_read(read),
             WriteError::Corruption(_) => Exit::Corrupt,
             WriteError::Reattach(attach) => exit_of_attach(attach),
+            WriteError::Trim { source } => match source.kind() {
+                io::ErrorKind::Unsupported => Exit::Usage,
+                _ => Exit::System,
+            },
             WriteError::Grow { source } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => Exit::Full,
                 _ => Exit::System,
@@ -354,6 +358,8 @@ mod tests {
         assert_eq!(exit(BROKEN), 6);
         let no_room = io::Error::from(io::ErrorKind::StorageFull);
         assert_eq!(exit(WriteError::Grow { source: no_room }), 5);
+        let sealed = io::ErrorKind::Unsupported.into();
+        assert_eq!(exit(WriteError::Trim { source: sealed }), 2);
         let attach = AttachError::TooManyClients { name: name(), limit: 1 };
         assert_eq!(exit(WriteError::Reattach(Box::new(attach))), 5);
     }

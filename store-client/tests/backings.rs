@@ -1,6 +1,8 @@
 //! What handles on each kind of memory promise: growth, forked workers, descriptors, permissions.
 
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -94,6 +96,108 @@ fn every_backing_grows() {
         fill(&Writer::memfd(&growing(), sealing).expect("a store"));
     }
     fill(&Writer::anonymous(&growing()).expect("a store"));
+}
+
+/// Gives the memory of a store back that has been emptied; what is put then stays readable.
+#[track_caller]
+fn trim_all_but_a_key(writer: &Writer) {
+    writer.put(b"stays", b"here").expect("a put");
+    let before = writer.info().expect("info");
+    let trimmed = writer.trim(1 << 20, |_, _| {}).expect("trims");
+    let info = writer.info().expect("info");
+    assert!(trimmed.bytes > 18 << 20, "{trimmed:?}");
+    assert_eq!(info.segment_bytes, before.segment_bytes - trimmed.bytes);
+    // A private store's memory is not told.
+    if before.resident_bytes > 0 {
+        let less = before.resident_bytes - info.resident_bytes;
+        assert!(less + (64 << 10) >= trimmed.bytes, "{less}: {trimmed:?}");
+    }
+    assert_eq!(writer.reader().get(b"stays").expect("a get").as_deref(), Some(&b"here"[..]));
+    assert_eq!(writer.check(|_, _| {}).violations, Vec::<String>::new());
+}
+
+#[test]
+fn every_backing_gives_memory_back_and_grows_again() {
+    let options = growing();
+    let named = Named::each("trim");
+    let mut writers: Vec<Writer> =
+        named.iter().map(|named| create(&named.0, &options).expect("a store")).collect();
+    writers.push(Writer::memfd(&options, Sealing::SharedWriters).expect("a memfd"));
+    writers.push(Writer::anonymous(&options).expect("anonymous memory"));
+    for writer in &writers {
+        fill(writer);
+        for _ in 0..2 {
+            writer.clear().expect("a clear");
+            trim_all_but_a_key(writer);
+            writer.delete(b"stays").expect("a delete");
+            fill(writer);
+        }
+    }
+    let private = Writer::private(&options).expect("a private store");
+    for key in 0..1500_u32 {
+        private.put(&key.to_le_bytes(), &[7; 10_000]).expect("a put");
+    }
+    private.clear().expect("a clear");
+    assert!(private.trim(0, |_, _| {}).expect("trims").bytes > 10 << 20);
+    private.put(b"k", &[8; 10_000]).expect("a put");
+    assert_eq!(private.get(b"k").expect("a get"), Some(vec![8; 10_000]));
+}
+
+/// Several clients take memory and give it back, while one trims all the time. An extent that counts
+/// as having memory and has none would be missing from what the kernel counts.
+#[test]
+fn memory_goes_back_and_forth_under_many_hands() {
+    let maker = Writer::memfd(&growing(), Sealing::SharedWriters).expect("a memfd");
+    let spec = Spec::Fd(maker.descriptor().expect("a descriptor").as_raw_fd());
+    let (done, refused) = (AtomicBool::new(false), AtomicU32::new(0));
+    let trimmed = std::thread::scope(|scope| {
+        for client in 0..3_u8 {
+            let (spec, done, refused) = (&spec, &done, &refused);
+            scope.spawn(move || {
+                let writer = Writer::attach(spec).expect("a client");
+                for round in 0_u8.. {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // Some in an extent, some in several.
+                    let value = |key: u8| {
+                        let bytes = if key.is_multiple_of(10) { 300_000 } else { 3000 };
+                        vec![round ^ key; bytes]
+                    };
+                    let stored: Vec<u8> = (0..60)
+                        .filter(|key| writer.put(&[client, *key], &value(*key)).is_ok())
+                        .collect();
+                    refused.fetch_add(60 - stored.len() as u32, Ordering::Relaxed);
+                    for key in stored {
+                        let found = writer.get(&[client, key]).expect("a get");
+                        assert!(found == Some(value(key)), "client {client}, key {key}");
+                        assert!(writer.delete(&[client, key]).expect("a delete"));
+                    }
+                }
+            });
+        }
+        let start = Instant::now();
+        let mut trimmed = 0;
+        while start.elapsed() < Duration::from_secs(2) {
+            trimmed += maker.trim(0, |_, _| {}).expect("trims").bytes;
+        }
+        done.store(true, Ordering::Relaxed);
+        trimmed
+    });
+    assert!(trimmed > 100 << 20, "{trimmed}");
+    let info = maker.info().expect("info");
+    assert!(info.resident_bytes >= info.segment_bytes, "{info:?}");
+    assert_eq!(maker.check(|_, _| {}).violations, Vec::<String>::new());
+    eprintln!("{trimmed} bytes given back, {refused:?} puts refused");
+}
+
+#[test]
+fn a_sealed_memfd_keeps_its_memory() {
+    let writer = Writer::memfd(&growing(), Sealing::ReadOnlyForOthers).expect("a memfd");
+    let before = writer.info().expect("info").extents;
+    let refused = writer.trim(0, |_, _| {}).expect_err("refused");
+    assert!(refused.to_string().contains("sealed"), "{refused}");
+    assert_eq!(writer.info().expect("info").extents, before);
 }
 
 #[test]

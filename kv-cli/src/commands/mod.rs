@@ -29,6 +29,7 @@ pub(crate) mod rm;
 pub(crate) mod scan;
 pub(crate) mod stats;
 pub(crate) mod take;
+pub(crate) mod trim;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
@@ -100,6 +101,7 @@ fn effect(command: &Command) -> Option<&'static str> {
         Command::Del(_) => Some("the keys were deleted"),
         Command::Incr(_) | Command::Decr(_) => Some("the number was changed"),
         Command::Load(_) => Some("the entries were loaded"),
+        Command::Trim(_) => Some("the memory was given back"),
         _ => None,
     }
 }
@@ -137,6 +139,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Dump(args) => dump::run(args, context),
         Command::Stats(args) => stats::run(args, context),
         Command::Map(args) => map::run(args, context),
+        Command::Trim(args) => trim::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Demo(args) => demo::run(args, context),

@@ -136,3 +136,47 @@ fn stats_say_what_clients_counted_and_which_did() {
     assert_eq!(Some(more("hits") - 2), ran["hits"].as_u64(), "{stats} {ran}");
     assert!(more("puts") - 4 >= ran["puts"].as_u64().expect("puts"), "{stats} {ran}");
 }
+
+#[test]
+fn trim_gives_memory_back_on_every_backing_and_the_store_takes_it_again() {
+    for store in Store::each() {
+        let spec = &store.spec;
+        let lines = |round: &str| -> Vec<u8> {
+            let value = round.repeat(1000);
+            let line = |key| format!("{{\"key\":\"k{key}\",\"value\":\"{value}\"}}\n");
+            (0..10_000_u32).map(line).collect::<String>().into_bytes()
+        };
+        let resident = || {
+            let info = store.kv(["info", "--format", "json"]).exits(0).json();
+            info["resident_bytes"].as_u64().expect("bytes")
+        };
+        store.kv_with(["load", "-", "--format", "json"], &lines("a")).exits(0);
+        let filled = resident();
+        // Every tenth key stays, so little is free before it is cleaned.
+        let keys = (0..10_000_u32).filter(|key| !key.is_multiple_of(10));
+        let gone: Vec<String> = keys.map(|key| format!("k{key}")).collect();
+        for some in gone.chunks(1000) {
+            store.kv(["del"].into_iter().chain(some.iter().map(String::as_str))).exits(0);
+        }
+        let trimmed = store.kv(["trim", "--keep", "1MiB", "--format", "json"]).exits(0).json();
+        let number = |field: &str| trimmed[field].as_u64().expect("a number");
+        assert!(number("cleaned_extents") > 0, "{spec}: {trimmed}");
+        assert!(number("trimmed_bytes") > 8 << 20, "{spec}: {trimmed}");
+        // As the kernel counts it, for another process.
+        let less = filled.saturating_sub(resident());
+        assert!(less + (64 << 10) >= number("trimmed_bytes"), "{spec}: {less}, {trimmed}");
+        let stats = store.kv(["stats", "--format", "json"]).exits(0).json();
+        let extents = |field: &str| stats[field].as_u64().expect("a number");
+        assert!(extents("extents_free") > 0 && extents("extents_uncommissioned") > 0, "{stats}");
+        assert_eq!(stats["items"].as_u64(), Some(1000));
+        assert_eq!(store.kv(["get", "k10"]).exits(0).stdout, "a".repeat(1000).as_bytes());
+        store.is_clean();
+        // And it grows to what it was.
+        store.kv_with(["load", "-", "--format", "json"], &lines("b")).exits(0);
+        assert!(resident() > filled - (2 << 20), "{spec}: {}, {filled}", resident());
+        assert_eq!(store.kv(["get", "k9"]).exits(0).stdout, "b".repeat(1000).as_bytes());
+        store.is_clean();
+        let text = store.kv(["trim"]).exits(0);
+        assert!(text.text().contains("given back"), "{}", text.text());
+    }
+}
