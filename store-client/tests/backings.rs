@@ -155,7 +155,7 @@ fn memory_goes_back_and_forth_under_many_hands() {
             let (spec, done, refused) = (&spec, &done, &refused);
             scope.spawn(move || {
                 let writer = Writer::attach(spec).expect("a client");
-                for round in 0_u8.. {
+                for round in (0..=u8::MAX).cycle() {
                     if done.load(Ordering::Relaxed) {
                         break;
                     }

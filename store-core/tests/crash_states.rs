@@ -224,7 +224,7 @@ fn sequence(seed: u64, len: usize) -> Vec<Op> {
                 14..18 => Op::Delete(key),
                 18 if key < 24 => Op::Reopen,
                 18 if key < 36 => Op::Clean,
-                18 => Op::Trim,
+                18 => Op::Trim(4),
                 19..21 => Op::Take(key),
                 21..23 => Op::Append(key, size),
                 23 => Op::Prepend(key, size),

@@ -56,8 +56,8 @@ pub enum Op {
     Reopen,
     /// Empties some extents.
     Clean,
-    /// Gives memory back.
-    Trim,
+    /// Gives the memory of so many free extents back, but for what is kept for cleaners.
+    Trim(u32),
 }
 
 impl Op {
@@ -80,7 +80,7 @@ impl Op {
             | Self::Expire(key)
             | Self::Persist(key)
             | Self::PutMany(key, 1, _) => Some(key),
-            Self::PutMany(..) | Self::Clear | Self::Reopen | Self::Clean | Self::Trim => None,
+            Self::PutMany(..) | Self::Clear | Self::Reopen | Self::Clean | Self::Trim(_) => None,
         }
     }
 }
@@ -112,7 +112,7 @@ pub fn ops() -> impl Strategy<Value = Op> {
         1 => Just(Op::Clear),
         1 => Just(Op::Reopen),
         2 => Just(Op::Clean),
-        2 => Just(Op::Trim),
+        2 => (1..60_u32).prop_map(Op::Trim),
     ]
 }
 
@@ -197,8 +197,11 @@ impl<S: Shim> Pair<S> {
             Op::Clean => {
                 self.store.clean(&self.session, 3).expect("cleaning");
             }
-            Op::Trim => {
-                self.store.trim(&self.session, 0, |_, _| {}).expect("trimming");
+            Op::Trim(extents) => {
+                let free = self.store.stats().expect("stats").extents_free;
+                let extent_bytes = self.store.info().expect("info").extent_bytes;
+                let keep = u64::from(free.saturating_sub(extents)) * extent_bytes;
+                self.store.trim(&self.session, keep, |_, _| {}).expect("trimming");
             }
             Op::Reopen => {
                 self.store.close_session(&self.session).expect("a close");
