@@ -241,7 +241,7 @@ fn sequence(seed: u64, len: usize) -> Vec<Op> {
     // Each of the ways to rewrite a value, at an item that expires, a counter and a run.
     let rewritten =
         [Op::Expire(1), Op::Append(1, 30), Op::Incr(2, 5), Op::Expire(2)].into_iter().chain([
-            Op::Trim,
+            Op::Trim(4),
             Op::Put(3, 9000),
             Op::Persist(2),
             Op::Expire(3),
