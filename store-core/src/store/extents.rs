@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(count(ExtentUse::Open), stats.extents_open);
         assert_eq!(count(ExtentUse::Sealed), stats.extents_sealed);
         assert_eq!(count(ExtentUse::LargeValue), stats.extents_run);
-        assert!(count(ExtentUse::NoMemory) > 0 && count(ExtentUse::LargeValue) == 3);
+        assert!(count(ExtentUse::NoMemory) > 0 && count(ExtentUse::LargeValue) >= 2);
         let index = count(ExtentUse::Buckets) + count(ExtentUse::OverflowLines);
         assert_eq!(index, stats.extents_index);
         let of_items = extents.iter().filter(|extent| {
