@@ -3,9 +3,11 @@
 //! Each program (`src/bin/NAME`) makes a store of its own, shows one property of it over real
 //! processes, and ends with one line of JSON whose `pass` says whether the property held:
 //! [`scratch`] makes and removes the store, [`worker`] runs the other processes, [`records`] makes
-//! values that say of themselves whether they are whole, [`tally`] counts what was seen,
-//! [`stats`] condenses timings, [`report`] writes the last line.
+//! keys, and values that say of themselves whether they are whole, [`tally`] counts what was seen,
+//! [`stats`] condenses timings, [`progress`] shows how far a long run is, [`report`] writes the
+//! last line.
 
+pub mod progress;
 pub mod records;
 pub mod report;
 pub mod scratch;

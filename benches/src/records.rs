@@ -68,6 +68,20 @@ pub fn mix(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
+/// The bytes of a [`key_of`].
+pub type Key = [u8; 16];
+
+/// The key of item `index`, as text: all different, in no order.
+pub fn key_of(index: u32) -> Key {
+    let mut key = Key::default();
+    let mut rest = mix(u64::from(index) + 1);
+    for digit in &mut key {
+        *digit = b"0123456789abcdef"[(rest % 16) as usize];
+        rest /= 16;
+    }
+    key
+}
+
 /// A length from `min` to below `max` that `seed` decides, each doubling equally likely.
 pub fn varied_len(seed: u64, min: usize, max: usize) -> usize {
     assert!(LEN_MIN <= min && min < max, "{min}..{max} is no range of lengths");
@@ -130,12 +144,21 @@ fn hash(bytes: &[u8], purpose: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{LEN_MIN, SEQ_MAX, Stamp, fill, varied_len, verify};
+    use std::collections::HashSet;
+
+    use super::{LEN_MIN, SEQ_MAX, Stamp, fill, key_of, varied_len, verify};
 
     fn value(key: &[u8], seq: u32, len: usize) -> Vec<u8> {
         let mut value = Vec::new();
         fill(&mut value, key, Stamp { writer: 3, seq }, len);
         value
+    }
+
+    #[test]
+    fn keys_differ() {
+        let keys: HashSet<_> = (0..200_000).map(key_of).collect();
+        assert_eq!(keys.len(), 200_000);
+        assert!(key_of(7).iter().all(u8::is_ascii_hexdigit));
     }
 
     #[test]

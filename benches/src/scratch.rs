@@ -1,12 +1,13 @@
-//! A store of this run's own, removed when the run ends, whichever way it ends.
+//! Stores of this run's own, removed when the run ends, whichever way it ends.
 //!
-//! Dropped on return, error and panic; on SIGINT, SIGTERM and SIGHUP a thread removes it before the
-//! process exits. Only SIGKILL leaves it behind, under a name with the process id in it.
+//! Dropped on return, error and panic; on SIGINT, SIGTERM and SIGHUP a thread removes them before the
+//! process exits. Only SIGKILL leaves them behind, under names with the process id in them.
 
 use std::env;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -52,6 +53,16 @@ impl StoreArgs {
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default()
     }
+
+    /// Refuses a store that nobody can attach.
+    pub fn ensure_attachable(self, program: &str) -> Result<()> {
+        ensure!(
+            self.backing != Backing::Anon,
+            "{program} needs a store that others attach; anonymous memory is there for as long as \
+             its writer, so choose another --backing"
+        );
+        Ok(())
+    }
 }
 
 /// The store of this run. Make it before any thread is started, so that all inherit its signals.
@@ -82,8 +93,9 @@ impl Scratch {
         let name = name_of(program, args.backing)?;
         let spec = Spec::from_str(&name)?;
         let writer = create(&spec, &options).with_context(|| format!("creating {name}"))?;
-        remove_on_signal(&spec)?;
-        Ok((Self { spec: Some(spec), _descriptor: None }, writer))
+        let scratch = Self { spec: Some(spec.clone()), _descriptor: None };
+        remove_on_signal(spec)?;
+        Ok((scratch, writer))
     }
 
     /// Goes with its last mapping and descriptor, whichever way the run ends.
@@ -98,11 +110,7 @@ impl Scratch {
 
     /// The same without a writer, so that every client of the store is somebody else.
     pub fn create_empty(program: &str, args: StoreArgs, options: CreateOptions) -> Result<Self> {
-        ensure!(
-            args.backing != Backing::Anon,
-            "{program} needs a store that others attach; anonymous memory is there for as long as \
-             its writer, so choose another --backing"
-        );
+        args.ensure_attachable(program)?;
         Self::create(program, args, options).map(|(scratch, _writer)| scratch)
     }
 
@@ -112,13 +120,22 @@ impl Scratch {
     }
 }
 
-fn remove_on_signal(spec: &Spec) -> Result<()> {
+/// What a signal removes; the thread that waits for one is started with the first.
+static MADE: Mutex<Vec<Spec>> = Mutex::new(Vec::new());
+
+fn remove_on_signal(spec: Spec) -> Result<()> {
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.push(spec);
+    if made.len() > 1 {
+        return Ok(());
+    }
     let ends = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     ends.thread_block().context("blocking the signals that end a run")?;
-    let spec = spec.clone();
     thread::Builder::new().name("signals".into()).spawn(move || {
         if let Ok(signal) = ends.wait() {
-            let _ = destroy(&spec);
+            for spec in MADE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let _ = destroy(spec);
+            }
             process::exit(128 + signal as i32);
         }
     })?;

@@ -10,7 +10,9 @@ use anyhow::{Result, ensure};
 
 use store_benches::stats::nanos_per;
 
-use crate::fixture::{Fixture, Key, Probes, VALUE_BYTES};
+use store_benches::records::Key;
+
+use crate::fixture::{Fixture, Probes, VALUE_BYTES};
 
 /// Keys in one `get_many`.
 pub(crate) const BATCH: usize = 32;

@@ -8,25 +8,13 @@ use hashbrown::HashMap;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use store_benches::records::{Stamp, fill, mix};
+use store_benches::records::{Key, Stamp, fill, key_of};
 use store_benches::scratch::{Backing, Scratch, StoreArgs};
 use store_client::{CreateOptions, GuardKind, Reader, Writer};
 
 pub(crate) const VALUE_BYTES: usize = 100;
 
-pub(crate) type Key = [u8; 16];
 pub(crate) type Peer = HashMap<Box<[u8]>, Box<[u8]>, RandomState>;
-
-/// The key of item `index`: all different, in no order.
-fn key_of(index: u32) -> Key {
-    let mut key = Key::default();
-    let mut rest = mix(u64::from(index) + 1);
-    for digit in &mut key {
-        *digit = b"0123456789abcdef"[(rest % 16) as usize];
-        rest /= 16;
-    }
-    key
-}
 
 fn value_of(key: &Key, index: u32, value: &mut Vec<u8>) {
     fill(value, key, Stamp { writer: 0, seq: index }, VALUE_BYTES);
@@ -119,14 +107,6 @@ fn load_peer(items: u32) -> Peer {
 #[cfg(test)]
 mod tests {
     use super::{VALUE_BYTES, key_of, load_peer};
-    use std::collections::HashSet;
-
-    #[test]
-    fn keys_differ_present_or_absent() {
-        let keys: HashSet<_> = (0..200_000).map(key_of).collect();
-        assert_eq!(keys.len(), 200_000);
-        assert!(key_of(7).iter().all(u8::is_ascii_hexdigit));
-    }
 
     #[test]
     fn the_map_holds_what_was_put() {
