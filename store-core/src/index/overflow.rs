@@ -14,10 +14,13 @@ use crate::layout::{
 };
 use crate::region::{Mutation, Shim, mutated};
 
-/// Owner words looked at before there is no line: at 99% use one search in 10^4 fails wrongly.
+/// Owner words in a line of memory, which are looked at together.
+const OWNERS_TOGETHER: u64 = 8;
+/// Owner words that are looked at in scattered places. A search that looked at more of them says
+/// that lines are getting short: at 85% use it is one in 10^4.
+const PROBES_FEW: u64 = 128;
+/// Owner words looked at, one after the other, before there is no line.
 const PROBES_MAX: u64 = 1024;
-/// A search that looked at more of them says that lines are getting short.
-const PROBES_FEW: u64 = 32;
 
 /// A line that was taken.
 #[derive(Debug, Clone, Copy)]
@@ -98,10 +101,16 @@ pub(crate) fn take_line<S: Shim>(
         return Ok(None);
     }
     let owners = (1 << segment.geometry.line_shift()) - each;
-    // Neighbouring buckets start apart, so that searches don't run into each other.
-    let start = bucket.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
-    for probe in 0..lines.min(PROBES_MAX) {
-        let number = (start + probe) % lines;
+    let few = PROBES_FEW.min(lines / 8);
+    // Scattered first: of neighbours that are taken in a row long ones come about while most lines
+    // are free. Then in order, so that the last lines are found.
+    let scattered = (0..few).map(|probe| {
+        let group = scatter(bucket, probe / OWNERS_TOGETHER) % (lines / OWNERS_TOGETHER);
+        group * OWNERS_TOGETHER + probe % OWNERS_TOGETHER
+    });
+    let start = scatter(bucket, 0) % lines;
+    let in_order = (0..lines.min(PROBES_MAX)).map(|probe| (start + probe) % lines);
+    for (probe, number) in scattered.chain(in_order).enumerate() {
         let first = segment.directory_entry(ExtentState::Overflow, number / each)?.load();
         let line = first.wrapping_add(owners + number % each);
         let owner = segment.line_owner(line)?;
@@ -110,10 +119,16 @@ pub(crate) fn take_line<S: Shim>(
         }
         announce(line);
         if owner.compare_exchange::<S>(0, bucket + 1).is_ok() {
-            return Ok(Some(Taken { line, crowded: probe >= PROBES_FEW.min(lines / 8) }));
+            return Ok(Some(Taken { line, crowded: probe as u64 >= few }));
         }
     }
     Ok(None)
+}
+
+/// A number that a bucket looks for lines at, another one in each round.
+fn scatter(bucket: u64, round: u64) -> u64 {
+    let number = (bucket ^ round << 48).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (number ^ number >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 20
 }
 
 /// Extents of overflow lines, as far as the hint says.

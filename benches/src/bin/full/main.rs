@@ -148,6 +148,12 @@ fn fill_one(
     brim.delete_then_put(rounds, &bar)?;
     bar.finish_and_clear();
     wrong_values += brim.wrong_values()?;
+    let Findings { refused, delete_then_put_failed, .. } = brim.findings;
+    println!(
+        "{:>6}  {rounds} keys replaced, of which {delete_then_put_failed} were refused; \
+         {refused} refusals in all",
+        ""
+    );
     brim.findings.violations += reader.check(|_, _| {}).violations_total;
     Ok(Filled { usable, findings: brim.findings, wrong_values })
 }
