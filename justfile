@@ -41,6 +41,22 @@ killed-writer *ARGS:
 churn *ARGS:
     cargo run --release -p store-benches --bin churn -- {{ARGS}}
 
+# Stores filled until they refuse.
+full *ARGS:
+    cargo run --release -p store-benches --bin full -- {{ARGS}}
+
+# What an item costs beside its key and value; memcached and Redis beside it, if they are there.
+overhead *ARGS:
+    cargo run --release -p store-benches --bin overhead -- {{ARGS}}
+
+# A small store that grows to 20 million items while it is read.
+growth *ARGS:
+    cargo run --release -p store-benches --bin growth -- {{ARGS}}
+
+# A million items whose keys are all replaced 100 times.
+structure *ARGS:
+    cargo run --release -p store-benches --bin structure -- {{ARGS}}
+
 # 200 writer processes at once on 64 MiB.
 many-writers *ARGS:
     cargo run --release -p store-benches --bin many-writers -- {{ARGS}}

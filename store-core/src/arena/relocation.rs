@@ -48,6 +48,22 @@ pub(crate) fn leave_useless<S: Shim>(
     }
 }
 
+/// Leaves a destination in which `least` units died since they were moved there, if there is one:
+/// while it is one, nobody empties it.
+pub(crate) fn leave_for<S: Shim>(
+    segment: &Segment<S>,
+    cleaner: &Cleaner,
+    least: u32,
+) -> Result<Option<u32>, Corruption> {
+    match destination(segment, cleaner)? {
+        Some((extent, word)) if word.used.saturating_sub(word.live) >= least.max(1) => {
+            leave(segment, extent)?;
+            Ok(Some(extent))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Reserves in the destination of `cleaner`, whose guard `me` holds; what does not fit there in an
 /// extent that was handed on, or in a fresh destination. `None` if there is no free extent with
 /// memory.

@@ -262,7 +262,14 @@ impl<S: Shim> Store<S> {
                 best = Some((extent, gain));
             }
         }
-        let Some((extent, _)) = best else { return Ok(None) };
+        let extent = match best {
+            Some((extent, _)) => extent,
+            None if spare => match relocation::leave_for(segment, cleaner, least)? {
+                Some(extent) => extent,
+                None => return Ok(None),
+            },
+            None => return Ok(None),
+        };
         if gain(segment.extent_word(extent)?, capacity, least) == 0 {
             return Ok(None);
         }
@@ -603,6 +610,26 @@ mod tests {
 
     fn value(key: u64, turn: u64) -> Vec<u8> {
         (0..200).map(|i| (key * 31 + turn * 7 + i) as u8).collect()
+    }
+
+    #[test]
+    fn what_dies_in_a_destination_is_room() {
+        let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(600);
+        let store: Store = private_on_heap(&options, 3).expect("a tiny store");
+        let session = store.open_session().expect("an entry");
+        let put = |key: u64| {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            store.put(&session, &key.to_le_bytes(), &value(key, 0), &options, always)
+        };
+        let refused = (0..).find(|key| put(*key).is_err()).expect("it fills up");
+        let mut standing: Vec<u64> = (0..refused).collect();
+        for key in refused..refused + 1000 {
+            let at = (key * 7919) as usize % standing.len();
+            assert!(store.delete(&session, &standing[at].to_le_bytes()).expect("no guard is held"));
+            standing[at] = key;
+            put(key).expect("as much was deleted");
+        }
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
     }
 
     /// Somebody else recounts every extent and fills what that gives, before the n-th store of a

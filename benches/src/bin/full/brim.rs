@@ -59,12 +59,7 @@ enum Need {
 }
 
 impl<'a> Brim<'a> {
-    pub(crate) fn new(
-        writer: &'a Writer,
-        reader: &'a Reader,
-        values: Values,
-        seed: u64,
-    ) -> Self {
+    pub(crate) fn new(writer: &'a Writer, reader: &'a Reader, values: Values, seed: u64) -> Self {
         Self {
             writer,
             reader,

@@ -68,11 +68,8 @@ pub(crate) struct Lookups {
 
 impl Written {
     pub(crate) fn write(items: u32, growing: &Writer, control: &Writer) -> Result<Self> {
-        let mut written = Self {
-            growing: Latencies::new(),
-            control: Latencies::new(),
-            blocks: Vec::new(),
-        };
+        let mut written =
+            Self { growing: Latencies::new(), control: Latencies::new(), blocks: Vec::new() };
         let bar = progress::bar(items.into(), "items".into());
         for first in (0..items).step_by(BLOCK as usize) {
             let numbers = first..(first + BLOCK).min(items);
@@ -112,11 +109,7 @@ impl Written {
     }
 }
 
-fn put_all(
-    writer: &Writer,
-    numbers: std::ops::Range<u32>,
-    took: &mut Latencies,
-) -> Result<()> {
+fn put_all(writer: &Writer, numbers: std::ops::Range<u32>, took: &mut Latencies) -> Result<()> {
     for number in numbers {
         let item = Item::of(number);
         let start = Instant::now();
