@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, execv, fork};
 use store_client::{
-    AttachError, ClientState, CreateOptions, GuardKind, Reader, Sealing, Spec, WriteError, Writer,
-    create, destroy,
+    AttachError, ClientState, CreateOptions, GuardKind, PutOptions, Reader, Sealing, Spec, Ttl,
+    WriteError, Writer, create, destroy,
 };
 
 /// The store that a helper uses.
@@ -218,17 +218,16 @@ fn a_leader_that_ended_before_its_threads_lives() {
     writer.put(b"k", b"mine").expect("its holder is dead");
 }
 
-/// Runs a helper as the first process of a PID namespace, with a `/proc` of its own or that of this
-/// one; `false` if there can be none.
-fn in_pid_namespace(helper: &str, store: &str, own_proc: bool) -> bool {
-    let may = Command::new("unshare").args(["--pid", "--fork", "true"]).status();
+/// Runs a helper as `unshare` does with these flags; `false` if it can't be done here.
+fn unshared(flags: &[&str], helper: &str, store: &str) -> bool {
+    let may = Command::new("unshare").args(flags).args(["--fork", "true"]).status();
     if !may.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no new PID namespaces here");
+        eprintln!("skipped: no unshare {flags:?} here");
         return false;
     }
     let output = Command::new("unshare")
-        .args(["--pid", "--fork"])
-        .args(own_proc.then_some("--mount-proc"))
+        .args(flags)
+        .arg("--fork")
         .arg(std::env::current_exe().expect("this program"))
         .args(["--ignored", "--exact", helper])
         .env(STORE, store)
@@ -237,6 +236,13 @@ fn in_pid_namespace(helper: &str, store: &str, own_proc: bool) -> bool {
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
     true
+}
+
+/// Runs a helper as the first process of a PID namespace, with a `/proc` of its own or that of this
+/// one.
+fn in_pid_namespace(helper: &str, store: &str, own_proc: bool) {
+    let flags: &[&str] = if own_proc { &["--pid", "--mount-proc"] } else { &["--pid"] };
+    unshared(flags, helper, store);
 }
 
 #[test]
@@ -349,4 +355,47 @@ fn helper_under_another_proc() {
     child.kill();
     until("it ends", || child.state(&writer) == Some(ClientState::Zombie));
     assert_eq!(writer.reap().expect("reaps").clients, 1);
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Whether what was put with a minute to live has most of it left.
+fn has_about_a_minute(writer: &Writer, key: &[u8]) -> bool {
+    let left = writer.ttl(key).expect("a look");
+    matches!(left, Some(Ttl::Left(left)) if left <= MINUTE && left > MINUTE / 2)
+}
+
+#[test]
+fn writers_of_another_time_namespace_see_each_other_alive_and_one_clock() {
+    let named = Named::new("time");
+    let writer = named.create(GuardKind::Futex);
+    let minute = PutOptions::new().ttl(MINUTE);
+    writer.put_with(b"ours", b"v", &minute).expect("a put");
+    let store = named.0.to_string();
+    let flags = ["--time", "--boottime", "1000", "--monotonic", "1000"];
+    std::thread::scope(|scope| {
+        let ran = scope.spawn(|| unshared(&flags, "helper_in_another_time_namespace", &store));
+        until("it writes", || ran.is_finished() || writer.get(b"theirs").expect("a get").is_some());
+        if !ran.is_finished() {
+            let clients = writer.info().expect("info").clients;
+            let states: Vec<_> = clients.iter().map(|client| client.state).collect();
+            assert_eq!(states, [ClientState::Alive; 2]);
+            assert_eq!(writer.reap().expect("reaps").clients, 0);
+            assert!(has_about_a_minute(&writer, b"theirs"));
+            writer.put(b"seen", b"v").expect("a put");
+        }
+    });
+}
+
+#[test]
+#[ignore = "a program for another test"]
+fn helper_in_another_time_namespace() {
+    let Ok(store) = std::env::var(STORE) else { return };
+    let writer = Writer::attach(&store.parse().expect("a spec")).expect("attaches");
+    let states: Vec<_> = writer.info().expect("info").clients.iter().map(|c| c.state).collect();
+    assert_eq!(states, [ClientState::Alive; 2]);
+    assert_eq!(writer.reap().expect("reaps").clients, 0);
+    assert!(has_about_a_minute(&writer, b"ours"));
+    writer.put_with(b"theirs", b"v", &PutOptions::new().ttl(MINUTE)).expect("a put");
+    until("it is seen", || writer.get(b"seen").expect("a get").is_some());
 }

@@ -13,6 +13,7 @@ pub(crate) mod registry;
 pub(crate) mod semaphore;
 pub(crate) mod sysv;
 pub(crate) mod thread;
+mod time_namespace;
 pub(crate) mod use_count;
 
 /// Asks the processor for a cache line; no fault, whatever the address.

@@ -5,11 +5,18 @@ use std::fs;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::time_namespace;
+
+/// How far two readings of one start time may differ, if the offset of a time namespace is no whole
+/// number of ticks. No pid is given out again in that time.
+const TICKS_OFF_MAX: u64 = 1;
+
 /// What names a process beyond its pid, which the kernel gives out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProcessId {
     pub(crate) pid: u32,
-    /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`); 0 if unknown.
+    /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`), without what a time
+    /// namespace adds; 0 if unknown.
     pub(crate) start_time: u64,
     /// Inode of its PID namespace; 0 if unknown.
     pub(crate) pid_namespace: u64,
@@ -89,7 +96,8 @@ pub(crate) fn liveness(id: &ProcessId) -> Liveness {
     // to nobody.
     if id.start_time != 0
         && proc_is_own()
-        && start_time(&id.pid.to_string()).is_some_and(|now| now != id.start_time)
+        && start_time(&id.pid.to_string())
+            .is_some_and(|now| now.abs_diff(id.start_time) > TICKS_OFF_MAX)
     {
         return Liveness::Dead;
     }
@@ -109,16 +117,40 @@ pub(super) fn proc_is_own() -> bool {
     own.is_ok_and(|own| own.to_str() == Some(&std::process::id().to_string()))
 }
 
-/// Field 22 of `/proc/WHO/stat`. The name in field 2 may hold blanks and parentheses.
+/// Field 22 of `/proc/WHO/stat`, without what this process's time namespace adds to it. The name in
+/// field 2 may hold blanks and parentheses.
 fn start_time(who: &str) -> Option<u64> {
+    let offsets = time_namespace::own_offsets().ok()??;
     let stat = fs::read_to_string(format!("/proc/{who}/stat")).ok()?;
     let after_name = &stat[stat.rfind(')')? + 1..];
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    let shown = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    without_offset(shown, offsets.boot_ns)
+}
+
+/// Ticks since boot of what is shown with an offset.
+fn without_offset(shown: u64, offset_ns: i128) -> Option<u64> {
+    let tick_ns = 1_000_000_000 / i128::from(rustix::param::clock_ticks_per_second());
+    u64::try_from((i128::from(shown) * tick_ns - offset_ns).div_euclid(tick_ns)).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn start_times_are_the_same_in_each_time_namespace() {
+        let tick_ns = 1_000_000_000 / i128::from(rustix::param::clock_ticks_per_second());
+        for offset_ns in [0, 7 * tick_ns, -7 * tick_ns, 3, tick_ns - 1, -3, 5 * tick_ns / 2] {
+            for start_ns in [1000 * tick_ns, 1000 * tick_ns + 1, 1001 * tick_ns - 1] {
+                let shown =
+                    u64::try_from((start_ns + offset_ns).div_euclid(tick_ns)).expect("later");
+                let found = without_offset(shown, offset_ns).expect("after boot");
+                let off = 1000 - found;
+                assert!(off <= u64::from(offset_ns % tick_ns != 0), "{offset_ns} {start_ns}");
+            }
+        }
+        assert_eq!(without_offset(5, 6 * tick_ns), None);
+    }
 
     #[test]
     fn this_process_lives_and_a_reaped_child_does_not() {
