@@ -349,7 +349,8 @@ mod tests {
         let full = Fullness { needed: 1, live: 1, dead: 1, free: 1, capacity: 1 };
         assert_eq!(exit(WriteError::Full(full)), 5);
         assert_eq!(exit(WriteError::IndexFull { items: 1, buckets: 1 }), 5);
-        assert_eq!(exit(WriteError::GuardsRemoved { name: name() }), 9);
+        let source = Box::new(AttachError::ForeignGuards { name: name() });
+        assert_eq!(exit(WriteError::GuardsRemoved { name: name(), source }), 9);
         assert_eq!(exit(WriteError::GuardsDenied { name: name() }), 4);
         assert_eq!(exit(WriteError::Stuck { pid: 1, waited: Duration::ZERO }), 7);
         assert_eq!(exit(WriteError::Read(ReadError::Contended { attempts: 1 })), 7);

@@ -10,8 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
 use store_client::{
-    CreateOptions, GuardKind, Reader, Sealing, Spec, WriteError, Writer, create, destroy,
-    set_permissions,
+    CreateOptions, GuardKind, Sealing, Spec, WriteError, Writer, create, destroy, set_permissions,
 };
 
 /// Sets are counted, so one test at a time.
@@ -85,24 +84,124 @@ fn semaphores_come_and_go_with_their_store() {
     assert_eq!(sets(), before);
 }
 
+/// Two clients of each kind of store, whose semaphores somebody removes.
 #[test]
 fn semaphores_that_somebody_removed_are_made_anew() {
     let _alone = alone();
-    for spec in named("removed") {
+    let specs = named("removed");
+    let makers: [&dyn Fn() -> [Writer; 2]; 6] = [
+        &|| with_another(&specs[0], create(&specs[0], &options()).expect("a store")),
+        &|| with_another(&specs[1], create(&specs[1], &options()).expect("a store")),
+        &|| with_another(&specs[2], create(&specs[2], &options()).expect("a store")),
+        &|| {
+            let memfd = Writer::memfd(&options(), Sealing::SharedWriters).expect("a store");
+            let descriptor = memfd.descriptor().expect("a memfd has one").as_raw_fd();
+            with_another(&Spec::Fd(descriptor), memfd)
+        },
+        // Nobody else can attach those for writing.
+        &|| {
+            let new = || Writer::memfd(&options(), Sealing::ReadOnlyForOthers).expect("a store");
+            [new(), new()]
+        },
+        &|| [0; 2].map(|_| Writer::anonymous(&options()).expect("a store")),
+    ];
+    for make in makers {
         let before = sets();
-        let writer = create(&spec, &options()).expect("a store");
-        writer.put(b"k", b"v").expect("a put");
-        let id = sets().into_keys().find(|id| !before.contains_key(id)).expect("a set");
-        let removed = Command::new("ipcrm").arg("-s").arg(id.to_string()).status();
-        assert!(removed.expect("ipcrm").success());
-        assert!(matches!(writer.put(b"k", b"w"), Err(WriteError::GuardsRemoved { .. })));
-        let read = Reader::attach(&spec).expect("it reads").get(b"k").expect("a get");
-        assert_eq!(read.as_deref(), Some(&b"v"[..]));
-        let anew = Writer::attach(&spec).expect("attaches");
-        anew.put(b"k", b"x").expect("a put");
-        drop((writer, anew));
-        destroy(&spec).expect("it is there");
+        let writers = make();
+        for round in 0..3_u8 {
+            for id in sets().into_keys().filter(|id| !before.contains_key(id)) {
+                let removed = Command::new("ipcrm").arg("-s").arg(id.to_string()).status();
+                assert!(removed.expect("ipcrm").success());
+            }
+            for writer in &writers {
+                writer.put(b"k", &[round]).expect("a put");
+                assert_eq!(writer.get(b"k").expect("a get"), Some(vec![round]));
+            }
+        }
+        // Those who share a store found one set, and are counted in it.
+        let stores = if writers[0].info().expect("info").clients.len() == 2 { 1 } else { 2 };
+        assert_eq!(sets().len(), before.len() + stores);
+        let [one, other] = writers;
+        drop(one);
+        other.put(b"k", b"w").expect("a put");
+        drop(other);
+        for spec in &specs {
+            let _ = destroy(spec);
+        }
         assert_eq!(sets(), before);
+    }
+}
+
+fn with_another(spec: &Spec, writer: Writer) -> [Writer; 2] {
+    let other = Writer::attach(spec).expect("attaches");
+    [writer, other]
+}
+
+/// The store that a helper uses.
+const STORE: &str = "CISTERN_TEST_STORE";
+/// Whether it ends without closing it.
+const DIES: &str = "CISTERN_TEST_DIES";
+
+#[test]
+fn semaphores_of_an_ipc_namespace_that_is_gone_keep_nobody_out() {
+    let _alone = alone();
+    let may = Command::new("unshare").args(["--ipc", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no new IPC namespaces here");
+        return;
+    }
+    let before = sets();
+    let [posix, _, file] = named("ipc");
+    for spec in [posix, file] {
+        drop(create(&spec, &options()).expect("a store"));
+        for dies in [false, true] {
+            for _ in 0..2 {
+                let mut helper = Command::new("unshare");
+                helper.arg("--ipc").arg(std::env::current_exe().expect("this program"));
+                helper.args(["--ignored", "--exact", "helper_in_an_ipc_namespace"]);
+                helper.env(STORE, spec.to_string());
+                if dies {
+                    helper.env(DIES, "1");
+                }
+                let ended = helper.output().expect("it starts");
+                let said = [ended.stdout, ended.stderr].concat();
+                let said = String::from_utf8_lossy(&said);
+                assert!(ended.status.success() != dies && !said.contains("panicked"), "{said}");
+            }
+            let writer = Writer::attach(&spec).expect("nobody else writes");
+            assert_eq!(writer.get(b"k").expect("a get").as_deref(), Some(&b"there"[..]));
+            writer.put(b"k", b"here").expect("a put");
+        }
+        // One that lives keeps them out.
+        let writer = Writer::attach(&spec).expect("nobody else writes");
+        let mut helper = Command::new("unshare");
+        helper.arg("--ipc").arg(std::env::current_exe().expect("this program"));
+        helper.args(["--ignored", "--exact", "helper_in_an_ipc_namespace"]);
+        let ended = helper.env(STORE, spec.to_string()).output().expect("it starts");
+        assert!(String::from_utf8_lossy(&ended.stdout).contains("ForeignGuards"));
+        drop(writer);
+        destroy(&spec).expect("it is there");
+        // Of the file the last client removed them. Of the object they stayed each time that others
+        // made new ones, for `gc`.
+        let left: Vec<i32> = sets().into_keys().filter(|id| !before.contains_key(id)).collect();
+        assert_eq!(left.len(), if matches!(spec, Spec::File(_)) { 0 } else { 2 });
+        for id in left {
+            Command::new("ipcrm").arg("-s").arg(id.to_string()).status().expect("ipcrm");
+        }
+    }
+}
+
+#[test]
+#[ignore = "a program for another test"]
+fn helper_in_an_ipc_namespace() {
+    let Ok(store) = std::env::var(STORE) else { return };
+    let writer = match Writer::attach(&store.parse().expect("a spec")) {
+        Ok(writer) => writer,
+        Err(refused) => panic!("{refused:?}"),
+    };
+    writer.put(b"k", b"there").expect("a put");
+    if std::env::var_os(DIES).is_some() {
+        std::process::abort();
     }
 }
 

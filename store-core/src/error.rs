@@ -112,14 +112,16 @@ pub enum WriteError {
         /// How long this write waited.
         waited: Duration,
     },
-    /// The System V semaphores of the store's guards are gone.
+    /// The System V semaphores of the store's guards are gone, and there could be no new ones.
     #[error(
-        "the semaphores of the guards of {name} were removed (ipcrm -s, or systemd's RemoveIPC): \
-         attach it anew, which makes them anew"
+        "the semaphores of the guards of {name} were removed (ipcrm -s, or systemd's RemoveIPC), and \
+         could not be made anew: {source}; the next write tries it again"
     )]
     GuardsRemoved {
         /// The store.
         name: String,
+        /// Why not.
+        source: Box<AttachError>,
     },
     /// The mapping may be written and the semaphores of the guards may not: a descriptor or a mapping
     /// was passed to another user.

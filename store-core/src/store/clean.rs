@@ -27,7 +27,7 @@ const VICTIMS_MAX: usize = 64;
 pub(super) const GAIN_PART_MIN: u64 = 16;
 /// An open extent that has an owner, for this part of it.
 const GAIN_PART_MIN_OWNED: u32 = 4;
-/// How long the guard of an item is waited for; then its extent stays as it is.
+/// How long the guard of an item is waited for; then its extent stays as it is, for now.
 const GUARD_WAIT: WaitLimit = WaitLimit::For(Duration::from_millis(2));
 /// How many times an extent's bytes are hashed as keys before a walk is given up.
 const HASHED_FACTOR: u64 = 64;
@@ -144,8 +144,7 @@ impl<S: Shim> Store<S> {
         let places = segment.cleaners();
         let first = session.client() as usize % places.len();
         let acquire = |place: usize, limit| {
-            let guard = segment.cleaner_guard(place);
-            guard.acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))?;
+            let (guard, _) = self.acquire(session, limit, || segment.cleaner_guard(place))?;
             Ok(Cleaning { cleaner: &places[place], guard, shim: PhantomData })
         };
         for place in (0..places.len()).map(|at| (first + at) % places.len()) {
@@ -153,7 +152,7 @@ impl<S: Shim> Store<S> {
                 return Ok(held);
             }
         }
-        acquire(first, limit).map_err(|refused| self.no_guard(refused))
+        acquire(first, limit)
     }
 
     /// Goes on with the victim of a place, or chooses one, until an extent is free or about

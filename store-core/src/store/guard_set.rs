@@ -7,12 +7,13 @@
 
 use std::io;
 
-use super::Store;
+use super::{Session, Store};
 use crate::config::GuardKind;
-use crate::error::{AttachError, Corruption};
+use crate::error::{AttachError, Corruption, WriteError};
 use crate::layout::{
     CLEANERS_MAX, FEATURE_OTHER_GUARD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, Superblock,
 };
+use crate::recovery::state_of;
 use crate::region::{Region, Shim};
 use crate::sys::clock;
 use crate::sys::holder::Backing;
@@ -67,12 +68,37 @@ impl<S: Shim> Store<S> {
         Err(self.no_set("semop", io::Error::from_raw_os_error(libc::EIDRM)))
     }
 
+    /// Finds or makes the semaphores again, after somebody removed them. Who else had the old ones
+    /// finds the new ones by the superblock.
+    ///
+    /// # Errors
+    /// `Retired`, since whoever destroys a store removes its semaphores; `GuardsRemoved` if there
+    /// can be none.
+    #[cold]
+    pub(super) fn renew_guards(&self, session: &Session) -> Result<(), WriteError> {
+        let name = || self.name.clone();
+        if self.is_retired() {
+            return Err(WriteError::Retired { name: name() });
+        }
+        let mut users = session.users.lock();
+        let renewed = self
+            .open_guards()
+            .map_err(|error| WriteError::GuardsRemoved { name: name(), source: Box::new(error) })?;
+        if *users == renewed {
+            // Another thread was faster: it is counted already.
+            renewed.inspect(|users| users.leave());
+        }
+        *users = renewed;
+        Ok(())
+    }
+
     /// Counts a client out. The last one of a store that no list of stores shows (a memfd,
     /// anonymous memory, a file) removes the semaphores: the next one makes them anew.
     pub(super) fn close_guards(&self, users: UseCount) {
         users.leave();
         let backing = self.segment.region.holder().backing();
-        if matches!(backing, Backing::Memfd | Backing::Anonymous | Backing::File) {
+        let listed = !matches!(backing, Backing::Memfd | Backing::Anonymous | Backing::File);
+        if !listed || self.is_retired() {
             // Who neither owns it nor made it can't: it stays for the next client.
             let _ = users.remove_unused();
         }
@@ -95,6 +121,13 @@ impl<S: Shim> Store<S> {
         }
     }
 
+    /// Whether some client may live.
+    fn has_clients(&self) -> bool {
+        let mut states =
+            (0..self.segment.geometry.clients).filter_map(|client| state_of(&self.segment, client));
+        states.any(|state| !state.is_dead())
+    }
+
     fn find_or_make_set(&self) -> Result<SemaphoreSet, AttachError> {
         let system = |call| move |source| self.no_set(call, source);
         let superblock = self.segment.superblock();
@@ -103,11 +136,13 @@ impl<S: Shim> Store<S> {
         loop {
             let found = superblock.guard_set.load_acquire();
             if let Some(word) = GuardSetWord::of(found) {
-                if is_foreign(word, ipc_namespace) {
-                    return Err(AttachError::ForeignGuards { name: self.name.clone() });
-                }
                 let set = SemaphoreSet::of_id(word.id);
-                if is_of_store(set, &values).map_err(system("semctl"))? {
+                if is_foreign(word, ipc_namespace) {
+                    // One that nobody uses does not count, whether its namespace is there or not.
+                    if self.has_clients() {
+                        return Err(AttachError::ForeignGuards { name: self.name.clone() });
+                    }
+                } else if is_of_store(set, &values).map_err(system("semctl"))? {
                     return Ok(set);
                 }
             }

@@ -1,29 +1,31 @@
 //! What is done under a stripe's guard: taking it, repairing what a dead holder left, publishing an
 //! item by one store of its slot, unpublishing one.
 
+use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::{Session, Store, Version};
 use crate::arena::{Place, retire, run};
-use crate::error::{Corruption, WriteError};
+use crate::error::{AttachError, Corruption, WriteError};
 use crate::index::search::{Search, Standing};
 use crate::index::{CHAIN_LINES_MAX, change, overflow};
 use crate::layout::{Intent, IntentKind, LINK_LANE, Segment, Slot, Stripe, TagWord};
 use crate::recovery::{is_dead, repair_stripe};
 use crate::region::Shim;
-use crate::sync::{Acquired, Owner, Refused, WaitLimit};
+use crate::sync::{Acquired, Guard, Owner, Refused, WaitLimit};
 
 /// A stripe's guard, given back when dropped.
 pub(super) struct Held<'a, S: Shim> {
     segment: &'a Segment<S>,
-    stripe: u32,
+    guard: Guard<'a>,
     pub(super) record: &'a Stripe,
     session: &'a Session,
 }
 
 impl<S: Shim> Drop for Held<'_, S> {
     fn drop(&mut self) {
-        self.segment.stripe_guard(self.stripe, self.record).release::<S>();
+        self.guard.release::<S>();
     }
 }
 
@@ -86,16 +88,61 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         let stripe = segment.geometry.stripe_of(hash);
         let record = segment.stripe(stripe)?;
-        let acquired = segment
-            .stripe_guard(stripe, record)
-            .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))
-            .map_err(|refused| self.no_guard(refused))?;
-        let held = Held { segment, stripe, record, session };
+        let (guard, acquired) =
+            self.acquire(session, limit, || segment.stripe_guard(stripe, record))?;
+        let held = Held { segment, guard, record, session };
         // An intent without a dead holder: somebody met corruption halfway and gave up.
         if acquired == Acquired::TakenOver || record.armed() {
-            repair_stripe(held.segment, held.stripe)?;
+            repair_stripe(held.segment, stripe)?;
         }
         Ok(held)
+    }
+
+    /// Takes a guard. If the semaphores were removed, they are made anew, and it is tried again.
+    #[inline]
+    pub(super) fn acquire<'a>(
+        &'a self,
+        session: &Session,
+        limit: WaitLimit,
+        guard: impl Fn() -> Guard<'a>,
+    ) -> Result<(Guard<'a>, Acquired), WriteError> {
+        let segment = &self.segment;
+        let acquire = || {
+            let guard = guard();
+            guard
+                .acquire::<S>(session.owner(), limit, |owner| is_dead(segment, owner))
+                .map(|acquired| (guard, acquired))
+        };
+        acquire().or_else(|refused| {
+            if matches!(&refused, Refused::Semaphore(source) if is_gone(source)) {
+                self.renew_guards(session)?;
+                return acquire().map_err(|refused| self.no_guard(refused));
+            }
+            Err(self.no_guard(refused))
+        })
+    }
+
+    /// Does `attempt` again, as long as a guard that somebody holds was in its way, until the
+    /// session's deadline. An attempt may wait for less.
+    pub(super) fn until_unstuck<T>(
+        &self,
+        session: &Session,
+        mut attempt: impl FnMut() -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
+        let mut start = None;
+        loop {
+            let stuck = attempt();
+            let Err(WriteError::Stuck { pid, waited }) = stuck else { return stuck };
+            let waited = match start {
+                None => waited,
+                Some((start, before)) => before + Instant::elapsed(&start),
+            };
+            start.get_or_insert_with(|| (Instant::now(), waited));
+            if !session.wait_limit().is_longer_than(waited) {
+                return Err(WriteError::Stuck { pid, waited });
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// What it means that a guard could not be had.
@@ -109,10 +156,12 @@ impl<S: Shim> Store<S> {
             Refused::Semaphore(_) if self.is_retired() => {
                 WriteError::Retired { name: self.name.clone() }
             }
+            Refused::Semaphore(source) if is_gone(&source) => {
+                let name = self.name.clone();
+                let source = AttachError::System { call: "semop", name: name.clone(), source };
+                WriteError::GuardsRemoved { name, source: Box::new(source) }
+            }
             Refused::Semaphore(source) => match source.raw_os_error() {
-                Some(libc::EIDRM | libc::EINVAL) => {
-                    WriteError::GuardsRemoved { name: self.name.clone() }
-                }
                 Some(libc::EACCES) => WriteError::GuardsDenied { name: self.name.clone() },
                 _ => WriteError::Guard { name: self.name.clone(), source },
             },
@@ -213,5 +262,61 @@ impl<S: Shim> Store<S> {
             overflow::shorten(segment, held.record, bucket)?;
         }
         Ok(())
+    }
+}
+
+/// Whether a set of semaphores was removed.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIDRM | libc::EINVAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::CreateOptions;
+    use crate::region::Plain;
+    use crate::store::{Condition, Outcome, PutOptions, private_on_heap};
+
+    /// Half of a full store is dead, and the guards of what lives in it are held for a while.
+    #[test]
+    fn a_put_waits_for_the_room_that_guards_hold_back() {
+        let options = CreateOptions::new(256 << 10).extent_size(4 << 10).items(800);
+        let store: Store<Plain> = private_on_heap(&options, 3).expect("a store");
+        let session = store.open_session().expect("an entry");
+        let other = store.open_session().expect("another entry");
+        let put = |key: u32| {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            store.put(&session, &key.to_le_bytes(), &[7; 200], &options, always)
+        };
+        let mut keys = 0;
+        while put(keys).is_ok() {
+            keys += 1;
+        }
+        for key in (0..keys).step_by(2) {
+            store.delete(&session, &key.to_le_bytes()).expect("a delete");
+        }
+        let hold_all = || -> Vec<_> {
+            let stripes = 0..u64::from(store.segment.geometry.stripes);
+            stripes.map(|stripe| store.hold(&other, stripe).expect("it is free")).collect()
+        };
+        let held = hold_all();
+        let deadline = Duration::from_millis(50);
+        session.set_guard_deadline(deadline);
+        let refused = put(keys);
+        assert!(
+            matches!(refused, Err(WriteError::Stuck { waited, .. }) if waited >= deadline),
+            "{refused:?}"
+        );
+        session.set_guard_deadline(Duration::from_secs(60));
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| put(keys));
+            std::thread::sleep(2 * deadline);
+            drop(held);
+            let done = writer.join().expect("no panic");
+            assert!(matches!(done, Ok(Outcome::Inserted)), "{done:?}");
+        });
+        assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
     }
 }

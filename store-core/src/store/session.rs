@@ -43,7 +43,7 @@ pub struct Session {
     /// Tells others that this process has not executed another program.
     presence: Mutex<Option<PresenceLock>>,
     /// Where it is counted among the users of the guards' semaphores.
-    users: Option<UseCount>,
+    pub(super) users: Mutex<Option<UseCount>>,
     guard_deadline_ms: AtomicU64,
     last_reap_ms: AtomicU64,
     /// The next bucket that this session sweeps.
@@ -117,7 +117,7 @@ impl<S: Shim> Store<S> {
             segment: self.segment.region.address(),
             closed: AtomicBool::new(false),
             presence: Mutex::new(presence),
-            users,
+            users: Mutex::new(users),
             guard_deadline_ms: AtomicU64::new(GUARD_DEADLINE.as_millis() as u64),
             last_reap_ms: AtomicU64::new(0),
             sweep_position: AtomicU64::new(0),
@@ -275,7 +275,7 @@ impl<S: Shim> Store<S> {
         }
         // Behind the entry: who finds the byte free finds that entry.
         session.presence.lock().take();
-        if let Some(users) = session.users {
+        if let Some(users) = session.users.lock().take() {
             self.close_guards(users);
         }
         self.set_clean_mark()

@@ -306,8 +306,9 @@ impl<S: Shim> Store<S> {
         self.assert_usable(session);
         self.grow_if_due(session);
         let bytes = header.shape().bytes;
+        let reserve = || self.until_unstuck(session, || self.reserve_once(session, bytes));
         for _ in 0..FULL_AGAIN_MAX {
-            match self.reserve_once(session, bytes) {
+            match reserve() {
                 // Somebody made room, or had it for a moment only, while this one looked.
                 Err(WriteError::Full(full))
                     if bytes <= self.extent_bytes() && full.free >= self.extent_bytes() => {}
@@ -315,7 +316,7 @@ impl<S: Shim> Store<S> {
             }
             std::thread::yield_now();
         }
-        self.reserve_once(session, bytes)
+        reserve()
     }
 
     fn extent_bytes(&self) -> u64 {

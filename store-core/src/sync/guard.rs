@@ -30,6 +30,12 @@ pub(crate) enum WaitLimit {
     For(Duration),
 }
 
+impl WaitLimit {
+    pub(crate) fn is_longer_than(self, waited: Duration) -> bool {
+        matches!(self, Self::For(limit) if limit > waited)
+    }
+}
+
 /// What was acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Acquired {
