@@ -202,7 +202,7 @@ impl From<WriteError> for Failure {
                 io::ErrorKind::Unsupported => Exit::Usage,
                 _ => Exit::System,
             },
-            WriteError::Grow { source } => match source.kind() {
+            WriteError::Grow { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => Exit::Full,
                 _ => Exit::System,
             },
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(exit(WriteError::Corruption(BROKEN)), 6);
         assert_eq!(exit(BROKEN), 6);
         let no_room = io::Error::from(io::ErrorKind::StorageFull);
-        assert_eq!(exit(WriteError::Grow { source: no_room }), 5);
+        assert_eq!(exit(WriteError::Grow { name: name(), source: no_room }), 5);
         let sealed = io::ErrorKind::Unsupported.into();
         assert_eq!(exit(WriteError::Trim { source: sealed }), 2);
         let attach = AttachError::TooManyClients { name: name(), limit: 1 };

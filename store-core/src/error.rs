@@ -195,10 +195,12 @@ pub enum WriteError {
     },
     /// The arena could not grow.
     #[error(
-        "the store could not grow within its maximum size: {source}; free memory, or room on the \
-         file system that holds it"
+        "{name} could not grow within its maximum size: {source}; delete keys, free memory, or give \
+         the file system that holds it more room (for /dev/shm: `mount -o remount,size=…`)"
     )]
     Grow {
+        /// The store.
+        name: String,
         /// What the kernel said.
         source: io::Error,
     },
@@ -486,7 +488,10 @@ pub enum AttachError {
         name: String,
     },
     /// Every place in its client table is taken by a living process.
-    #[error("{name} has {limit} clients that write, the most it takes; end one, or read only")]
+    #[error(
+        "{name} has {limit} clients that write, the most it takes; end one, only read, or make it \
+         anew with a larger size: it takes one for each 64 KiB, at least 32 and at most 1024"
+    )]
     TooManyClients {
         /// How many it takes.
         limit: u32,

@@ -443,6 +443,34 @@ fn limits_of_the_kernel_are_told() {
     std::fs::remove_file(registration(&store).expect("a registration").1).expect("it is ours");
 }
 
+/// A store that may grow to more than its file system has takes what there is, and names what lacks.
+#[test]
+fn a_store_on_a_full_file_system_says_so() {
+    if !Uid::current().is_root() {
+        eprintln!("skipped: only root can mount");
+        return;
+    }
+    for (bytes, puts) in [(30_000, 90), (300_000, 8)] {
+        let script = format!(
+            "mount -t tmpfs -o size=4m tmpfs /dev/shm && cd /dev/shm || exit 99
+             \"$0\" create --size 1MiB --max-size 64MiB >/dev/null || exit 98
+             value=$(head -c {bytes} /dev/zero | tr '\\0' x); i=0
+             while printf %s \"$value\" | \"$0\" put k$i - 2>refused; do
+                 i=$((i + 1)); test $i -lt 1000 || exit 97; done
+             \"$0\" check >/dev/null || exit 96
+             echo $i; cat refused"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, KV]);
+        command.env("KV_STORE", "posix:full").env("NO_COLOR", "1");
+        let run = finish(command, b"").exits(0);
+        let lines = run.lines();
+        assert!(lines[0].parse::<u32>().expect("a number") >= puts, "{run:?}");
+        assert!(lines[1].contains("/dev/shm/cistern.full could not grow"), "{run:?}");
+        assert!(lines[1].contains("No space left") && lines[1].contains("remount"), "{run:?}");
+    }
+}
+
 #[test]
 fn gc_removes_what_nobody_can_use() {
     if !Uid::current().is_root() {

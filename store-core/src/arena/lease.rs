@@ -301,6 +301,30 @@ pub(crate) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corr
     Ok(false)
 }
 
+/// [`reserve_stands`], once extents without memory were given theirs for it, if there are any.
+pub(super) fn reserve_stands_grown<S: Shim>(
+    segment: &Segment<S>,
+    owner: Owner,
+) -> Result<bool, NoRoom> {
+    for _ in 0..=segment.geometry.cleaners() {
+        if reserve_stands(segment)? {
+            return Ok(true);
+        }
+        let mut bare = None;
+        for extent in 0..segment.geometry.extents {
+            if segment.extent_word(extent)? == ExtentWord::FREE
+                && segment.generation(extent)?.load() == 0
+            {
+                bare = Some(extent);
+                break;
+            }
+        }
+        let Some(bare) = bare else { return Ok(false) };
+        commission(segment, owner, bare)?;
+    }
+    Ok(false)
+}
+
 /// Takes a free extent for `owner` and bumps its generation: from then on no reader believes what
 /// it read there before. The caller gives it its next state. `false` if somebody else has it, or
 /// has it pinned, or it has no memory.

@@ -9,7 +9,7 @@
 //! which counts as live in it. It says whose end it has; the head says whether that is so. When the
 //! run is gone, the room at its start takes the end of another run.
 
-use super::lease::{HAND_ON_PART, Lease, bump_generation, claim, reserve_stands};
+use super::lease::{HAND_ON_PART, Lease, bump_generation, claim, reserve_stands_grown};
 use super::place::Place;
 use super::retire::{mark_suspect, subtract};
 use super::{InFlight, NoRoom};
@@ -43,7 +43,9 @@ pub(crate) fn reserve<S: Shim>(
     while let Some(Window { head, free }) = find_window(segment, lease.owner(), first, count, last)?
     {
         let claimed = claim_window(segment, head, free, lease.owner())?;
-        if claimed == free && reserve_stands(segment)? {
+        let stands =
+            if claimed == free { reserve_stands_grown(segment, lease.owner()) } else { Ok(false) };
+        if matches!(stands, Ok(true)) {
             if free == count {
                 return Ok(occupy(segment, lease.owner(), head, bytes)?);
             }
@@ -56,6 +58,7 @@ pub(crate) fn reserve<S: Shim>(
             continue;
         }
         give_back(segment, head, claimed)?;
+        stands?;
         if claimed == free {
             // What is left is kept for cleaners.
             return Err(NoRoom::Full);

@@ -137,6 +137,23 @@ mod tests {
     use crate::region::Plain;
     use crate::store::{Condition, PutOptions, Store, private_on_heap};
 
+    #[test]
+    fn a_store_of_large_values_grows_to_its_largest_size() {
+        let options = CreateOptions::new(256 << 10).max_size(4 << 20).extent_size(4 << 10);
+        let store: Store<Plain> = private_on_heap(&options, 3).expect("a store");
+        let session = store.open_session().expect("an entry");
+        let mut keys = 0_u32;
+        let put = |key: u32| {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            store.put(&session, &key.to_le_bytes(), &[5; 18_000], &options, always)
+        };
+        while put(keys).is_ok() {
+            keys += 1;
+        }
+        assert!(keys * 20 > 4000 * 9 / 10, "{keys}");
+        assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
+    }
+
     /// Small items everywhere, every second one deleted: no two neighbouring extents are free, and
     /// half of the memory is.
     #[test]

@@ -373,7 +373,7 @@ impl<S: Shim> Store<S> {
 
     fn no_room(&self, error: NoRoom, bytes: u64) -> WriteError {
         match error {
-            NoRoom::Grow(source) => WriteError::Grow { source },
+            NoRoom::Grow(source) => WriteError::Grow { name: self.name.clone(), source },
             NoRoom::Corruption(error) => error.into(),
             NoRoom::Full => match Usage::of(&self.segment) {
                 Ok(usage) => WriteError::Full(Fullness {
