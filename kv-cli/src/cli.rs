@@ -38,11 +38,12 @@ Sizes: KiB, MiB, GiB count by 1024; K, M, G and KB, MB, GB by 1000 (1M is 1,000,
 
 Exit codes:
   0 done                          5 full
-  1 key absent, condition false   6 corrupt, not a store, other format version
-  2 wrong usage                   7 timed out, or stuck behind a stopped process
-  3 store absent                  8 key, value, number or line refused
-  4 no permission                 9 system error, output not written
-                                130 ended by Ctrl-C or SIGTERM";
+  1 key absent, condition false,  6 corrupt, not a store, other format version
+    store there already (create)  7 timed out, or stuck behind a stopped process
+  2 wrong usage                   8 key, value, number or line refused
+  3 store absent                  9 system error, output not written
+  4 no permission, or written   130 ended by Ctrl-C or SIGTERM
+    from another namespace";
 
 /// A key-value store in shared memory for the processes of one host.
 #[derive(Debug, Parser)]

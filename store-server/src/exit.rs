@@ -25,7 +25,7 @@ Exit codes, as those of kv-cli:
   0 told to end by SIGTERM or SIGINT, or the store was removed
   2 wrong usage or settings, or not supported
   3 there is no such store (--size makes it)
-  4 no permission
+  4 no permission, or a process of another PID or IPC namespace writes
   5 no room, or no place for one more writer
   6 corrupt, not a store, other format version
   7 another server keeps this store: its process is named

@@ -42,7 +42,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     items: Option<u64>,
 
-    /// `store` refuses when it is full, `cache` evicts
+    /// What a full store does: `store` refuses puts; `cache` would evict, is not built yet and refused
     #[arg(long, default_value = "store", value_parser = ["store", "cache"])]
     mode: String,
 
