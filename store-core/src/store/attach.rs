@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::time::{Duration, Instant};
 
 use super::Store;
-use super::destroy::is_store;
+use super::destroy::holds_store;
 use super::name::{ObjectName, Place};
 use crate::error::{AttachError, Corruption};
 use crate::layout::{
@@ -131,9 +131,8 @@ fn refuse_zeros(segment: SharedSegment, shown: &str) -> Result<(), AttachError> 
     if region.bytes() < SUPERBLOCK_BYTES {
         return Err(AttachError::NotAStore { name: name(), found: 0 });
     }
-    let superblock = region.view::<Superblock>(0)?;
-    let found = superblock.format.load();
-    match is_store(found, superblock.segment_bytes.load(), region.bytes()) {
+    let found = region.view::<Superblock>(0)?.format.load();
+    match holds_store(segment, &region)? {
         false => Err(AttachError::NotAStore { name: name(), found }),
         true if found == 0 => {
             let creator_alive = creator_lives(segment).map_err(of_segment(false, shown))?;
@@ -145,17 +144,26 @@ fn refuse_zeros(segment: SharedSegment, shown: &str) -> Result<(), AttachError> 
 
 /// Whether the process that made a segment lives. A segment has no lock, but the kernel knows who
 /// made it.
-fn creator_lives(segment: SharedSegment) -> io::Result<bool> {
+pub(super) fn creator_lives(segment: SharedSegment) -> io::Result<bool> {
     let pid = segment.status()?.creator_pid;
     let creator = ProcessId { pid, start_time: 0, pid_namespace: 0 };
     Ok(liveness(&creator) == Liveness::Alive)
 }
 
 fn map_registered(name: &str, writable: bool, shown: &str) -> Result<Region, AttachError> {
-    let stale = |why| AttachError::Stale { name: shown.to_owned(), why };
     let found = registry::find(name).map_err(system("open", shown))?;
     let registration = found.ok_or_else(|| AttachError::NotFound { name: shown.to_owned() })?;
     let record = await_record(&registration, shown)?;
+    map_record(&record, writable, shown)
+}
+
+/// The store that a registration says that it is of.
+pub(super) fn map_record(
+    record: &Record,
+    writable: bool,
+    shown: &str,
+) -> Result<Region, AttachError> {
+    let stale = |why| AttachError::Stale { name: shown.to_owned(), why };
     if record.boot != clock::boot_id() {
         return Err(stale("an earlier boot of the machine"));
     }

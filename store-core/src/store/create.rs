@@ -50,11 +50,11 @@ pub fn create<S: Shim>(
             what: "making a store in a descriptor".to_owned(),
             remedy: "a program makes one with Writer::memfd and passes its descriptor on",
         }),
-        Place::Object(place) => new.in_object::<S>(&place, name),
+        Place::Object(place) => new.in_object::<S>(&place),
         Place::Key(key) => {
             let segment = SharedSegment::create(Some(key), new.bytes)
                 .map_err(|source| segment_refused(source, &new))?;
-            new.in_segment::<S>(segment, name).inspect_err(|_| drop(segment.remove()))
+            new.in_segment::<S>(segment).inspect_err(|_| drop(segment.remove()))
         }
         Place::Segment(_) => Err(CreateError::Unsupported {
             what: "choosing the id of a System V segment".to_owned(),
@@ -90,21 +90,19 @@ impl<'a> New<'a> {
         self.bytes
     }
 
-    fn in_object<S: Shim>(
-        &self,
-        place: &ObjectPlace<'_>,
-        name: &ObjectName,
-    ) -> Result<Store<S>, CreateError> {
+    fn in_object<S: Shim>(&self, place: &ObjectPlace<'_>) -> Result<Store<S>, CreateError> {
         let (object, lock) = place.create().map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => in_the_way(place, self.shown),
             _ => self.refused("open", source),
         })?;
-        let made = self.fill_object::<S>(object).and_then(|_| {
-            drop(lock);
-            // Permissions that shut its creator out must not leave a store behind.
-            Ok(attach(name, Access::ReadWrite)?)
-        });
-        made.inspect_err(|_| drop(place.unlink()))
+        let made = object.metadata().map_err(|source| self.refused("fstat", source))?;
+        let store = self
+            .fill_object::<S>(object)
+            .and_then(|region| self.attached(region))
+            .inspect_err(|_| drop(place.unlink_made(&made)));
+        // Until here: it keeps the inode from being given to another object, too.
+        drop(lock);
+        store
     }
 
     /// Gives an object its length, its memory and its bytes.
@@ -134,7 +132,7 @@ impl<'a> New<'a> {
         let segment = match SharedSegment::create(None, self.bytes) {
             Ok(segment) => segment,
             Err(source) => {
-                let _ = registration.remove();
+                let _ = registration.remove_current();
                 return Err(segment_refused(source, self));
             }
         };
@@ -148,12 +146,13 @@ impl<'a> New<'a> {
         let made = registration
             .write(&record)
             .map_err(|source| self.refused("write", source))
-            .and_then(|()| self.in_segment::<S>(segment, name));
+            .and_then(|()| self.in_segment::<S>(segment))
+            .inspect_err(|_| {
+                let _ = segment.remove();
+                let _ = registration.remove_current();
+            });
         drop(lock);
-        made.inspect_err(|_| {
-            let _ = segment.remove();
-            let _ = registration.remove();
-        })
+        made
     }
 
     /// Registers a name that leads nowhere, or to a segment that is gone.
@@ -189,46 +188,40 @@ impl<'a> New<'a> {
         let Ok(_lock) = registration.lock(Duration::ZERO) else { return Ok(()) };
         let filled_in = registration.record().map_err(failed)?.is_some();
         if filled_in
-            && registration.is_current()
             && matches!(attach::<Plain>(name, Access::ReadOnly), Err(AttachError::Stale { .. }))
         {
-            registration.remove().map_err(failed)?;
+            registration.remove_current().map_err(failed)?;
         }
         Ok(())
     }
 
-    /// Gives a segment its mode, its memory and its bytes.
-    fn in_segment<S: Shim>(
-        &self,
-        segment: SharedSegment,
-        name: &ObjectName,
-    ) -> Result<Store<S>, CreateError> {
+    /// Gives a segment its mark, its mode, its memory and its bytes. Dies before the mark: the mode
+    /// that the segment was made with tells what it is.
+    fn in_segment<S: Shim>(&self, segment: SharedSegment) -> Result<Store<S>, CreateError> {
+        let mapping =
+            Mapping::of_segment(segment, true).map_err(|source| self.refused("shmat", source))?;
+        let region = Region::of(mapping, Holder::SystemV(segment));
+        let length = &region.view::<Superblock>(0).map_err(AttachError::from)?.segment_bytes;
+        length.store::<S>(self.plan.geometry.segment_bytes);
         segment
             .set(None, self.options.group, Some(self.options.permissions))
             .map_err(|source| self.refused("shmctl", source))?;
-        let mapping =
-            Mapping::of_segment(segment, true).map_err(|source| self.refused("shmat", source))?;
-        // Kept until the other mapping stands: with `shm_rmid_forced` it goes with the last one.
-        let _made = self.fill::<S>(mapping, Holder::SystemV(segment))?;
-        Ok(attach(name, Access::ReadWrite)?)
+        self.fill::<S>(&region)?;
+        self.attached(region)
+    }
+
+    /// The store that was made, by its own mapping: what the name leads to by now may be another.
+    fn attached<S: Shim>(&self, region: Region) -> Result<Store<S>, CreateError> {
+        Ok(Store::over(region, self.shown.to_owned()).map_err(AttachError::from)?)
     }
 
     /// Gives memory without a descriptor its bytes.
-    pub(super) fn fill<S: Shim>(
-        &self,
-        mapping: Mapping,
-        holder: Holder,
-    ) -> Result<Region, CreateError> {
-        let region = Region::of(mapping, holder);
-        // The mark by which a segment that is never finished is known.
-        let length = &region.view::<Superblock>(0).map_err(AttachError::from)?.segment_bytes;
-        length.store::<S>(self.plan.geometry.segment_bytes);
+    pub(super) fn fill<S: Shim>(&self, region: &Region) -> Result<(), CreateError> {
         let free = available_memory().unwrap_or(0);
         region
             .commission(0, self.plan.committed_bytes)
             .map_err(|source| self.no_room_or("madvise(MADV_POPULATE_WRITE)", source, free))?;
-        self.initialise::<S>(&region)?;
-        Ok(region)
+        self.initialise::<S>(region)
     }
 
     fn initialise<S: Shim>(&self, region: &Region) -> Result<(), CreateError> {

@@ -2,19 +2,21 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsRawFd;
 
-use super::attach::{Access, CREATION_DEADLINE, attach, open, word_of};
+use super::Store;
+use super::attach::{Access, CREATION_DEADLINE, attach, creator_lives, map_record, open, word_of};
 use super::guard_set::remove_guards;
 use super::name::{ObjectName, Place};
 use crate::error::AttachError;
-use crate::layout::{STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES};
+use crate::layout::{STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES, Superblock};
 use crate::region::{Plain, Region};
-use crate::sys::clock;
 use crate::sys::holder::Holder;
 use crate::sys::lock::FileLock;
 use crate::sys::map::Mapping;
 use crate::sys::object::{Object, ObjectPlace};
 use crate::sys::registry::{self, Registration};
+use crate::sys::rights::may_remove;
 use crate::sys::sysv::SharedSegment;
 
 /// Destroys a store: marks it retired, so that clients that still have it can tell, and removes
@@ -48,22 +50,28 @@ pub fn destroy(name: &ObjectName) -> Result<(), AttachError> {
 
 fn destroy_object(name: &ObjectName, place: &ObjectPlace<'_>) -> Result<(), AttachError> {
     let is_file = matches!(place, ObjectPlace::File(_));
-    let (format, _lock) = match lock_current(name, place) {
-        Ok((object, lock)) => (format_of(name, &object, is_file)?, lock),
+    let (object, _lock) = match lock_current(name, place) {
+        Ok(locked) => locked,
         Err(error @ AttachError::NotFound { .. }) => return Err(error),
         // In shared memory the name alone says that it is meant to be a store.
         Err(error) if is_file => return Err(error),
-        Err(_) => (0, None),
+        Err(_) => return place.unlink().map_err(|source| refused("unlink", name, source)),
     };
+    let found = object.metadata().map_err(|source| refused("fstat", name, source))?;
+    let format = format_of(name, &object, is_file)?;
+    // Before anything is stored: its clients believe the state word at once.
+    if !place.may_unlink(&found) {
+        return Err(AttachError::NotRemovable { name: name.to_string() });
+    }
     // What can't be attached has no state word to mark.
     let store = match format {
         0 => None,
-        _ => attach::<Plain>(name, Access::ReadWrite).ok(),
+        _ => attach_for_marking(&object),
     };
     if let Some(store) = &store {
         store.set_state(STATE_RETIRED);
     }
-    let unlinked = place.unlink().map_err(|source| {
+    let unlinked = place.unlink_made(&found).map_err(|source| {
         // Who may write and not remove it leaves it as it was.
         if let Some(store) = &store {
             store.set_state(STATE_LIVE);
@@ -74,6 +82,12 @@ fn destroy_object(name: &ObjectName, place: &ObjectPlace<'_>) -> Result<(), Atta
         remove_guards(&store.segment.region);
     }
     unlinked
+}
+
+/// This very object, whatever its name leads to by now, if its state word may be written.
+fn attach_for_marking(object: &Object) -> Option<Store<Plain>> {
+    let writable = object.writable().ok()?;
+    attach(&ObjectName::Descriptor(writable.as_fd().as_raw_fd()), Access::ReadWrite).ok()
 }
 
 /// The object that the name leads to, locked. A lock that somebody keeps for 2 s (a creator that
@@ -94,7 +108,7 @@ fn lock_current(
             Err(source) => return Err(refused("flock", name, source)),
         };
         // Else it was destroyed, and perhaps made anew, while this waited.
-        if place.leads_to(&object) {
+        if object.metadata().is_ok_and(|found| place.leads_to(&found)) {
             return Ok((object, lock));
         }
     }
@@ -114,9 +128,18 @@ fn format_of(name: &ObjectName, object: &Object, is_file: bool) -> Result<u64, A
 
 /// Whether the first word and the length that stands in the superblock are those of a store, of
 /// whatever version, or of one that was never finished.
-pub(super) fn is_store(format: u64, segment_bytes: u64, length: u64) -> bool {
+fn is_store(format: u64, segment_bytes: u64, length: u64) -> bool {
     let unfinished = format == 0 && segment_bytes == length && length >= SUPERBLOCK_BYTES;
     crate::layout::format_version_of(format).is_some() || unfinished
+}
+
+/// Whether a segment holds a store, or the beginning of one. Needs [`SUPERBLOCK_BYTES`].
+pub(super) fn holds_store(segment: SharedSegment, region: &Region) -> Result<bool, AttachError> {
+    let superblock = region.view::<Superblock>(0)?;
+    let (format, bytes) = (superblock.format.load(), superblock.segment_bytes.load());
+    // The kernel rounds no length that `IPC_STAT` tells.
+    let is_begun = || format == 0 && bytes == 0 && segment.status().is_ok_and(|it| it.is_new());
+    Ok(is_store(format, bytes, region.bytes()) || is_begun())
 }
 
 fn destroy_segment(name: &ObjectName, segment: SharedSegment) -> Result<(), AttachError> {
@@ -127,11 +150,19 @@ fn destroy_segment(name: &ObjectName, segment: SharedSegment) -> Result<(), Atta
     if region.bytes() < SUPERBLOCK_BYTES {
         return Err(AttachError::NotAStore { name: name.to_string(), found: 0 });
     }
-    let superblock = region.view::<crate::layout::Superblock>(0)?;
+    let superblock = region.view::<Superblock>(0)?;
     let found = superblock.format.load();
-    // The kernel rounds no length that `IPC_STAT` tells.
-    if !is_store(found, superblock.segment_bytes.load(), region.bytes()) {
+    if !holds_store(segment, &region)? {
         return Err(AttachError::NotAStore { name: name.to_string(), found });
+    }
+    // Its maker is between two calls, or another program's segment looks as if.
+    let status = segment.status().map_err(|source| refused("shmctl", name, source))?;
+    if status.is_new() && found == 0 && creator_lives(segment).unwrap_or(true) {
+        return Err(AttachError::Unfinished { name: name.to_string(), creator_alive: true });
+    }
+    // Before anything is stored: its clients believe the state word at once.
+    if !may_remove(status.ownership, status.creator_uid) {
+        return Err(AttachError::NotRemovable { name: name.to_string() });
     }
     let marked = region.writable()
         && found == crate::layout::FORMAT_WORD
@@ -152,19 +183,18 @@ fn destroy_segment(name: &ObjectName, segment: SharedSegment) -> Result<(), Atta
 fn destroy_registered(name: &ObjectName, registered: &str) -> Result<(), AttachError> {
     let (registration, _lock) = lock_registration(name, registered)?;
     let record = registration.record().map_err(|source| refused("read", name, source))?;
-    let segment = record
-        .filter(|record| record.boot == clock::boot_id())
-        .map(|record| SharedSegment::of_id(record.id));
     // A registration that leads to no store, or to another one, is removed all the same.
-    let lives = match segment.map(|_| attach::<Plain>(name, Access::ReadOnly)) {
-        None | Some(Err(AttachError::Stale { .. } | AttachError::NotFound { .. })) => false,
-        Some(Err(error @ AttachError::ForeignIpcNamespace { .. })) => return Err(error),
-        Some(_) => true,
+    let record = match record.map(|record| (record, map_record(&record, false, &name.to_string())))
+    {
+        None | Some((_, Err(AttachError::Stale { .. }))) => None,
+        Some((_, Err(error @ AttachError::ForeignIpcNamespace { .. }))) => return Err(error),
+        Some((record, _)) => Some(record),
     };
-    if let Some(segment) = segment.filter(|_| lives) {
-        destroy_segment(name, segment)?;
+    if let Some(record) = record {
+        destroy_segment(name, SharedSegment::of_id(record.id))?;
     }
-    match registration.remove() {
+    let lives = record.is_some();
+    match registration.remove_current() {
         // Only the directory's owner can: what is left is known to lead nowhere.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && lives => Ok(()),
         other => other.map_err(|source| refused("unlink", name, source)),

@@ -4,7 +4,7 @@ use super::Store;
 use super::create::New;
 use crate::config::CreateOptions;
 use crate::error::{AttachError, CreateError};
-use crate::region::Shim;
+use crate::region::{Region, Shim};
 use crate::sys::holder::Holder;
 use crate::sys::map::Mapping;
 use crate::sys::object::{Object, Sealing};
@@ -34,6 +34,7 @@ pub fn anonymous<S: Shim>(options: &CreateOptions) -> Result<Store<S>, CreateErr
     let shown = "anonymous memory";
     let new = New::of(options, options.checksums.unwrap_or(false), shown)?;
     let mapping = Mapping::anonymous(new.bytes()).map_err(|source| new.refused("mmap", source))?;
-    let region = new.fill::<S>(mapping, Holder::Anonymous)?;
+    let region = Region::of(mapping, Holder::Anonymous);
+    new.fill::<S>(&region)?;
     Ok(Store::over(region, shown.to_owned()).map_err(AttachError::from)?)
 }

@@ -10,6 +10,7 @@ pub(crate) mod object;
 pub(crate) mod presence;
 pub(crate) mod process;
 pub(crate) mod registry;
+pub(crate) mod rights;
 pub(crate) mod semaphore;
 pub(crate) mod sysv;
 pub(crate) mod thread;

@@ -5,7 +5,7 @@
 //! whole, so that an opener can tell a creator at work from one that died.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -19,7 +19,8 @@ use nix::unistd::{Gid, Uid, fchown, ftruncate};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 
 use super::holder::Backing;
-use super::lock::{FileLock, is_locked};
+use super::lock::{FileLock, is_locked, reopen};
+use super::rights;
 
 /// POSIX shared memory objects of stores begin with this, so that `ls` finds them.
 pub const POSIX_PREFIX: &str = "cistern.";
@@ -130,15 +131,35 @@ impl ObjectPlace<'_> {
         let object = Object { file: fd.into() };
         // Only an opener that wants to know whether the creator lives locks it besides us, and
         // only for a moment.
-        let lock = object.lock(Duration::from_secs(2)).inspect_err(|_| drop(self.unlink()))?;
+        let lock = object.lock(Duration::from_secs(2)).inspect_err(|_| {
+            let _ = object.metadata().and_then(|made| self.unlink_made(&made));
+        })?;
         Ok((object, lock))
     }
 
-    /// Whether the place leads to this very object.
-    pub(crate) fn leads_to(&self, object: &Object) -> bool {
-        let (here, there) = (std::fs::symlink_metadata(self.path()), object.metadata());
-        matches!((here, there), (Ok(here), Ok(there))
-            if here.dev() == there.dev() && here.ino() == there.ino())
+    /// Whether the place leads to this very object, which somebody has open.
+    pub(crate) fn leads_to(&self, object: &Metadata) -> bool {
+        let here = std::fs::symlink_metadata(self.path());
+        here.is_ok_and(|here| here.dev() == object.dev() && here.ino() == object.ino())
+    }
+
+    /// Whether this process may remove the name of the object, as far as can be told before.
+    pub(crate) fn may_unlink(&self, object: &Metadata) -> bool {
+        let path = self.path();
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        rights::may_unlink(directory.unwrap_or(Path::new(".")), object.uid())
+    }
+
+    /// Removes the name if it leads to this very object, which somebody has open. It looks right
+    /// before, since what has the name by now may be another's; the kernel has no call for both.
+    ///
+    /// # Errors
+    /// Those of [`unlink`](Self::unlink).
+    pub(crate) fn unlink_made(&self, object: &Metadata) -> io::Result<()> {
+        match self.leads_to(object) {
+            true => self.unlink(),
+            false => Ok(()),
+        }
     }
 
     /// Removes the name; mappings that stand go on.
@@ -262,7 +283,7 @@ impl Object {
     ///
     /// # Errors
     /// Those of `fstat(2)`.
-    pub(crate) fn metadata(&self) -> io::Result<std::fs::Metadata> {
+    pub(crate) fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }
 
@@ -297,6 +318,14 @@ impl Object {
     /// `TimedOut` if somebody holds it for so long; those of `open(2)` and `flock(2)`.
     pub(crate) fn lock(&self, limit: Duration) -> io::Result<FileLock> {
         FileLock::take(self.file.as_fd(), limit)
+    }
+
+    /// The same object, opened for reading and writing.
+    ///
+    /// # Errors
+    /// Those of `open(2)`: `EACCES`.
+    pub(crate) fn writable(&self) -> io::Result<Object> {
+        Ok(Object { file: reopen(self.file.as_fd(), true)? })
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -369,4 +398,26 @@ pub(crate) struct Shape {
     pub(crate) group: Option<u32>,
     /// Where a word is written before anything takes time, and the word.
     pub(crate) mark: (u64, u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "system calls")]
+    fn a_name_is_removed_only_from_the_object_that_was_made() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("x");
+        let place = ObjectPlace::File(&path);
+        let (first, _lock) = place.create().expect("a new one");
+        let made = first.metadata().expect("its inode");
+        place.unlink().expect("it is ours");
+        place.unlink_made(&made).expect("nothing is there");
+        let (second, _lock) = place.create().expect("another one");
+        place.unlink_made(&made).expect("it is left alone");
+        assert!(path.exists());
+        place.unlink_made(&second.metadata().expect("its inode")).expect("it is ours");
+        assert!(!path.exists());
+    }
 }

@@ -175,7 +175,7 @@ impl Registration {
         made.file
             .set_permissions(open)
             .and_then(|()| made.lock(Duration::from_secs(2)))
-            .inspect_err(|_| drop(made.remove()))
+            .inspect_err(|_| drop(made.remove_current()))
             .map(|lock| (made, lock))
     }
 
@@ -226,12 +226,16 @@ impl Registration {
             if here.dev() == there.st_dev && here.ino() == there.st_ino)
     }
 
-    /// Removes the name.
+    /// Removes the name if it still leads here, as [`is_current`](Self::is_current) says right
+    /// before.
     ///
     /// # Errors
     /// Those of `unlink(2)`.
-    pub(crate) fn remove(&self) -> io::Result<()> {
-        Ok(unlinkat(&self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir)?)
+    pub(crate) fn remove_current(&self) -> io::Result<()> {
+        if self.is_current() {
+            unlinkat(&self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir)?;
+        }
+        Ok(())
     }
 }
 
@@ -289,8 +293,11 @@ mod tests {
         assert!(!seen.creator_at_work().expect("flock") && seen.is_current());
         let again = Registration::create(open(), "x").expect_err("taken");
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-        seen.remove().expect("it is ours");
+        seen.remove_current().expect("it is ours");
         assert!(!seen.is_current());
+        let (next, _lock) = Registration::create(open(), "x").expect("another one");
+        seen.remove_current().expect("it is left alone");
+        assert!(next.is_current());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! System V shared memory: segments by id, found by key.
 //!
-//! The umask does not apply to `shmget`, so a segment is made with mode 0600 and given its mode
-//! afterwards. After `IPC_RMID` an id goes on until the last detach, but its key is free at once.
+//! A segment is made with a mode of its own and given that of its store afterwards. After `IPC_RMID` an id goes on until the last detach, but its key is free at once.
 
 use std::fs;
 use std::io;
@@ -16,6 +15,20 @@ pub(crate) struct Status {
     pub(crate) ownership: Ownership,
     /// The process that made it, as this PID namespace names it; 0 if it is of another one.
     pub(crate) creator_pid: u32,
+    /// Who made it.
+    pub(crate) creator_uid: u32,
+}
+
+/// The mode that segments are made with: that of the owner alone, since there is no right to
+/// execute. It comes with the segment, in one call, so a segment of zeros that still has it is one
+/// whose maker did not get further.
+const NEW: u32 = 0o711;
+
+impl Status {
+    /// Whether it has the mode that it was made with.
+    pub(crate) fn is_new(&self) -> bool {
+        self.ownership.permissions == NEW
+    }
 }
 
 /// A segment, by its id.
@@ -30,7 +43,7 @@ impl SharedSegment {
         Self { id }
     }
 
-    /// Makes a segment of mode 0600, whose memory is taken when it is touched: under a key that
+    /// Makes a segment for its owner, whose memory is taken when it is touched: under a key that
     /// nobody has, or without a key.
     ///
     /// # Errors
@@ -38,7 +51,7 @@ impl SharedSegment {
     /// `kernel.shmmni` segments.
     #[expect(unsafe_code, reason = "shmget")]
     pub(crate) fn create(key: Option<u32>, bytes: usize) -> io::Result<Self> {
-        let flags = libc::IPC_CREAT | libc::IPC_EXCL | libc::SHM_NORESERVE | 0o600;
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | libc::SHM_NORESERVE | NEW as i32;
         // SAFETY: takes numbers only.
         let id = unsafe { libc::shmget(key.map_or(libc::IPC_PRIVATE, key_of), bytes, flags) };
         answer(id).map(|id| Self { id })
@@ -72,6 +85,7 @@ impl SharedSegment {
                 permissions: u32::from(data.shm_perm.mode) & 0o777,
             },
             creator_pid: u32::try_from(data.shm_cpid).unwrap_or(0),
+            creator_uid: data.shm_perm.cuid,
         })
     }
 
@@ -224,9 +238,11 @@ mod tests {
     #[cfg_attr(miri, ignore = "system calls")]
     fn a_segment_is_made_and_removed() {
         let made = SharedSegment::create(None, 10_000).expect("a segment");
+        assert!(made.status().expect("it is there").is_new());
         made.set(None, None, Some(0o640)).expect("it is ours");
         let status = made.status().expect("it is there");
         assert_eq!((status.bytes, status.creator_pid), (10_000, std::process::id()));
+        assert!(!status.is_new());
         let found = list().expect("the list").into_iter().find(|one| one.id == made.id());
         assert_eq!(found.map(|one| (one.permissions, one.removed)), Some((0o640, false)));
         made.remove().expect("it is ours");
