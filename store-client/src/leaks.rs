@@ -2,7 +2,9 @@
 
 use std::io;
 
-use store_core::{AttachError, remove_orphan, remove_unused_semaphores};
+use store_core::{
+    Access, AttachError, ObjectName, Plain, attach, remove_orphan, remove_unused_semaphores,
+};
 
 use crate::listing::{Listing, ListingState, list};
 use crate::writer::destroy;
@@ -47,12 +49,26 @@ pub fn leaks() -> io::Result<Vec<Listing>> {
 /// [`destroy`](crate::destroy).
 pub fn remove_leak(leak: &Listing) -> Result<(), AttachError> {
     match (&leak.spec, leak.segment, leak.semaphores) {
+        // Another user's name may lead elsewhere, or nowhere, for this one.
+        (Some(Spec::SysvName(_)), Some(id), _) => remove_registered(leak, id),
         (Some(spec), ..) => remove_named(spec),
         (None, Some(id), _) => remove_orphan(id),
         (None, None, Some(id)) if leak.state == ListingState::UnusedSemaphores => {
             remove_unused_semaphores(id)
         }
         (None, None, _) => Err(AttachError::InUse { name: leak.name.clone() }),
+    }
+}
+
+fn remove_registered(leak: &Listing, id: i32) -> Result<(), AttachError> {
+    match attach::<Plain>(&ObjectName::Segment(id), Access::ReadOnly) {
+        Err(AttachError::Unfinished { creator_alive: false, .. } | AttachError::Retired { .. }) => {
+            remove_orphan(id)
+        }
+        Err(error @ (AttachError::NotFound { .. } | AttachError::PermissionDenied { .. })) => {
+            Err(error)
+        }
+        _ => Err(AttachError::InUse { name: leak.name.clone() }),
     }
 }
 

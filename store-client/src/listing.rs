@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use nix::unistd::Uid;
 use store_core::{
     Access, AttachError, Backing, ListedSegment, ObjectName, POSIX_DIRECTORY, POSIX_PREFIX, Plain,
-    Registered, Store, UnusedSemaphores, attach, list_segments, registrations, unused_semaphores,
+    Registered, Store, UnusedSemaphores, attach, list_segments, registered_elsewhere,
+    registrations, unused_semaphores,
 };
 
 use crate::processes::{mapped, memfds};
@@ -64,6 +65,9 @@ pub enum ListingState {
     Removed,
     /// A System V segment whose registration is lost: nobody can attach it any more.
     Orphaned,
+    /// A System V segment that its user registered in another user namespace, where that user has
+    /// another number: only there it has its name.
+    RegisteredElsewhere,
     /// A registration of a System V segment that is gone.
     Stale,
     /// A registration of a System V segment of another IPC namespace.
@@ -159,15 +163,22 @@ fn passed(mapped: &HashMap<(u64, u64), u64>) -> Vec<Listing> {
 
 fn system_v() -> io::Result<Vec<Listing>> {
     let mut found = Vec::new();
+    let elsewhere = registered_elsewhere();
     let mut registered: HashMap<u32, Vec<Registered>> = HashMap::new();
     for segment in &list_segments()? {
         let names = registered
             .entry(segment.creator_uid)
             .or_insert_with(|| registrations(segment.creator_uid));
         let name = names.iter().find(|name| name.id == Some(segment.id));
-        if let Some(listing) = of_segment(segment, name) {
-            found.push(listing);
+        let Some(mut listing) = of_segment(segment, name) else { continue };
+        if listing.state == ListingState::Orphaned
+            && [segment.uid, segment.creator_uid]
+                .iter()
+                .any(|uid| elsewhere.contains(&(*uid, segment.id)))
+        {
+            listing.state = ListingState::RegisteredElsewhere;
         }
+        found.push(listing);
     }
     let ids: HashSet<i32> = found.iter().filter_map(|listing| listing.segment).collect();
     let own = Uid::effective().as_raw();

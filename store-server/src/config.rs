@@ -89,6 +89,12 @@ impl Config {
     /// # Errors
     /// [`Refused`].
     pub(crate) fn check(&self) -> Result<Option<Info>> {
+        if self.settings.remove() && matches!(self.settings.store(), Spec::Fd(_)) {
+            let place = self.place_of("remove");
+            let reason = "a store in a descriptor goes with its last descriptor and mapping, and \
+                          has no name to remove; take it out";
+            return Err(Refused(format!("{place}: {reason}")).into());
+        }
         let Some(options) = self.settings.options() else { return Ok(None) };
         if let Spec::Fd(_) = self.settings.store() {
             let place = self.place_of("size");
@@ -206,6 +212,7 @@ mod tests {
         refused("size = \"1MiB\"\npermissions = 640\n", &[":2: ", "quotes"]);
         refused("size = \"1MiB\"\nmode = \"cache\"\n", &[":2: mode", "choose the mode `store`"]);
         refused("store = \"memfd:x\"\n", &[":1: ", "fd:N"]);
+        refused("store = \"fd:3\"\nremove = true\n", &[":2: remove", "no name to remove"]);
         refused("store = \"fd:3\"\nsize = \"1MiB\"\n", &[":2: size", "already"]);
         refused("items = 5\n", &[":1: items", "add size"]);
         refused("store = \"posix:x\nsize\n", &["in `size`"]);

@@ -1,7 +1,7 @@
 //! `gc`: removes what stores left behind that nobody can use any more.
 
 use serde::Serialize;
-use store_client::{Listing, leaks, remove_leak};
+use store_client::{AttachError, Listing, leaks, remove_leak};
 
 use super::{Context, ls};
 use crate::exit::{Exit, Failure};
@@ -13,7 +13,8 @@ use crate::output::{self, Format};
 /// Stores whose creation never ended and whose creator is dead, stores that were destroyed but for
 /// their name, System V segments whose registration is lost, registrations of segments that are
 /// gone, and System V semaphores of guards that no client uses and no listed store has; none of it
-/// while somebody has it attached. A store that works is never removed.
+/// while somebody has it attached. A store that works is never removed. What could not be removed
+/// is told, and gives the exit code. `--format raw` prints what was removed, or would be.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GcArgs {
     /// Do not ask
@@ -37,6 +38,7 @@ pub(crate) fn run(args: GcArgs, context: &mut Context) -> Result<Exit, Failure> 
     let others = [Format::Json, Format::Jsonl, Format::Raw];
     let format = context.output.format(Format::Table, &others)?;
     let found = leaks().map_err(|error| Failure::system("listing the stores", &error))?;
+    let mut exit = Exit::Done;
     let mut rows: Vec<Row> = found.iter().map(row).collect();
     if !args.dry_run && !found.is_empty() {
         let names: Vec<&str> = found.iter().map(|leak| leak.name.as_str()).collect();
@@ -47,7 +49,12 @@ pub(crate) fn run(args: GcArgs, context: &mut Context) -> Result<Exit, Failure> 
         for (leak, row) in found.iter().zip(&mut rows) {
             match remove_leak(leak) {
                 Ok(()) => row.removed = true,
-                Err(error) => output::notice(&format!("{} was left: {error}", leak.name)),
+                // Somebody else was faster.
+                Err(AttachError::NotFound { .. }) => {}
+                Err(error) => {
+                    output::notice(&format!("{} was left: {error}", leak.name));
+                    exit = Failure::from(error).exit;
+                }
             }
         }
     }
@@ -55,14 +62,17 @@ pub(crate) fn run(args: GcArgs, context: &mut Context) -> Result<Exit, Failure> 
     match format {
         Format::Json => output.json(&rows)?,
         Format::Jsonl => rows.iter().try_for_each(|row| output.json(row))?,
-        Format::Raw => rows.iter().try_for_each(|row| output.line(&row.store))?,
+        Format::Raw => {
+            let mut shown = rows.iter().filter(|row| args.dry_run || row.removed);
+            shown.try_for_each(|row| output.line(&row.store))?;
+        }
         Format::Table if rows.is_empty() => output.line("nothing to remove")?,
         Format::Table => {
             let cells: Vec<Vec<String>> = rows.into_iter().map(cells).collect();
             output.table(&["store", "size", "state", "removed"], &cells, &[1])?;
         }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn row(leak: &Listing) -> Row {

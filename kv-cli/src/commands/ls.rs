@@ -96,6 +96,7 @@ pub(super) fn state(state: &ListingState) -> String {
         ListingState::Retired => "destroyed, but for its name".to_owned(),
         ListingState::Removed => "removed, goes with its last detach".to_owned(),
         ListingState::Orphaned => "orphaned, its registration is lost".to_owned(),
+        ListingState::RegisteredElsewhere => "registered in another user namespace".to_owned(),
         ListingState::Stale => "registered, its segment is gone".to_owned(),
         ListingState::UnusedSemaphores => "guards of a store, no client uses them".to_owned(),
         ListingState::OtherNamespace => "of another IPC namespace".to_owned(),

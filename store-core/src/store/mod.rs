@@ -46,8 +46,8 @@ pub use info::{ClientInfo, ClientState, HeldGuard, HeldLease, Info, Stats};
 pub use loader::LoadOptions;
 pub use name::ObjectName;
 pub use orphans::{
-    Registered, UnusedSemaphores, registrations, remove_orphan, remove_unused_semaphores,
-    unused_semaphores,
+    Registered, UnusedSemaphores, registered_elsewhere, registrations, remove_orphan,
+    remove_unused_semaphores, unused_semaphores,
 };
 pub use permissions::{set_owner, set_permissions};
 pub use pinned::Pinned;

@@ -9,7 +9,8 @@ use super::guard_set::users_of_listed;
 use super::name::ObjectName;
 use crate::error::AttachError;
 use crate::sys::process::own_ipc_namespace;
-use crate::sys::{clock, registry, semaphore, sysv};
+use crate::sys::registry::{self, Record, Registration};
+use crate::sys::{clock, semaphore, sysv};
 
 /// How long a set of semaphores that nobody uses is passed over: its maker may be about to.
 const YOUNG: Duration = Duration::from_secs(2);
@@ -43,23 +44,45 @@ pub fn registrations(creator: u32) -> Vec<Registered> {
     found
 }
 
+/// The segments of this IPC namespace that are registered where [`registrations`] does not look,
+/// each with the owner of that place: those of another user namespace, where the user has another
+/// number.
+pub fn registered_elsewhere() -> Vec<(u32, i32)> {
+    let of_here = |(owner, registration): (u32, Registration)| {
+        Some((owner, record_of_here(&registration)?.id))
+    };
+    registry::elsewhere().into_iter().filter_map(of_here).collect()
+}
+
+/// What a registration says, if that is of this boot and IPC namespace.
+fn record_of_here(registration: &Registration) -> Option<Record> {
+    let record = registration.record().ok().flatten()?;
+    let of_here = record.boot == clock::boot_id() && record.ipc_namespace == own_ipc_namespace();
+    of_here.then_some(record)
+}
+
 /// Removes a System V segment that holds a store, or the beginning of one, if nobody has it
-/// attached.
+/// attached, and the registration that its maker has of it.
 ///
 /// # Errors
 /// `NotAStore`; `InUse`; `PermissionDenied`; `NotFound`; `System`.
 pub fn remove_orphan(id: i32) -> Result<(), AttachError> {
     let name = ObjectName::Segment(id);
-    let attached = sysv::list()
-        .map_err(|source| refused("open", &name, source))?
-        .iter()
-        .find(|listed| listed.id == id)
-        .map(|listed| listed.attached);
-    match attached {
-        Some(0) => destroy(&name),
-        Some(_) => Err(AttachError::InUse { name: name.to_string() }),
-        None => Err(AttachError::NotFound { name: name.to_string() }),
+    let listed = sysv::list().map_err(|source| refused("open", &name, source))?;
+    let listed = listed.iter().find(|listed| listed.id == id);
+    let listed = listed.ok_or_else(|| AttachError::NotFound { name: name.to_string() })?;
+    if listed.attached != 0 {
+        return Err(AttachError::InUse { name: name.to_string() });
     }
+    let registrations = registry::names(listed.creator_uid);
+    destroy(&name)?;
+    for (_, registration) in registrations {
+        if record_of_here(&registration).is_some_and(|record| record.id == id) {
+            // What stays is told to its owner as stale.
+            let _ = registration.remove_current();
+        }
+    }
+    Ok(())
 }
 
 /// A set of System V semaphores that was made for a store's guards, and that no client uses.

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,9 +20,15 @@ use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 
 use super::lock::{FileLock, is_locked};
 
+/// In shared memory: a directory of a user is made when it is needed, and goes with what is in it.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// The registry of the whole machine. Root makes it, with mode 0755; it is used by whoever may
 /// write to it.
 const DIRECTORY: &str = "/run/cistern";
+
+/// What comes before the user's number in the name of a directory there.
+const USER_PREFIX: &str = "cistern-";
 
 /// The first line of a registration.
 const HEADING: &str = "cistern system-v 1";
@@ -31,7 +37,8 @@ const HEADING: &str = "cistern system-v 1";
 /// `/dev/shm/cistern-UID`, which like the segments ends with the boot and which nobody tidies up
 /// before (as is done to `/tmp`). Both have mode 0700.
 fn user_directories(uid: u32) -> [PathBuf; 2] {
-    [format!("/run/user/{uid}/cistern").into(), format!("/dev/shm/cistern-{uid}").into()]
+    let in_shared_memory = format!("{SHARED_MEMORY}/{USER_PREFIX}{uid}").into();
+    [format!("/run/user/{uid}/cistern").into(), in_shared_memory]
 }
 
 /// What a registration says.
@@ -78,11 +85,7 @@ pub(crate) fn find(name: &str) -> io::Result<Option<Registration>> {
 pub(crate) fn create(name: &str) -> io::Result<(Registration, FileLock)> {
     let mut refused = Vec::new();
     for place in own_order() {
-        let made = make_directory(&place).and_then(|()| match open_directory(&place)? {
-            Some(directory) => Registration::create(directory, name),
-            None => Err(unsafe_directory(&place)),
-        });
-        match made {
+        match create_in(&place, name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
             Err(error) => refused.push(format!("{}: {error}", place.path.display())),
             made => return made,
@@ -92,17 +95,57 @@ pub(crate) fn create(name: &str) -> io::Result<(Registration, FileLock)> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
 }
 
+fn create_in(place: &Place, name: &str) -> io::Result<(Registration, FileLock)> {
+    let make = || {
+        make_directory(place)?;
+        match open_directory(place)? {
+            Some(directory) => Registration::create(directory, name),
+            None => Err(unsafe_directory(place)),
+        }
+    };
+    let mut made = make();
+    for _ in 0..16 {
+        match &made {
+            // Somebody removed the last registration, and the directory with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => made = make(),
+            _ => break,
+        }
+    }
+    made
+}
+
 /// The names that are registered for segments made by `creator`, as far as this process may look.
 pub(crate) fn names(creator: u32) -> Vec<(String, Registration)> {
+    order(creator).iter().flat_map(names_in).collect()
+}
+
+/// The users in whose directories there are registrations that [`names`] does not look for, as this
+/// user namespace names them, and these: a directory that was made in another one is called by
+/// the number that the user has there.
+pub(crate) fn elsewhere() -> Vec<(u32, Registration)> {
     let mut found = Vec::new();
-    for place in order(creator) {
-        let Ok(Some(directory)) = open_directory(&place) else { continue };
-        let Ok(entries) = std::fs::read_dir(&place.path) else { continue };
-        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
-            let Ok(directory) = directory.try_clone() else { continue };
-            if let Ok(registration) = Registration::open(directory, &name) {
-                found.push((name, registration));
-            }
+    for entry in std::fs::read_dir(SHARED_MEMORY).into_iter().flatten().flatten() {
+        let file_name = entry.file_name();
+        let Some(user) = file_name.to_str().and_then(|name| name.strip_prefix(USER_PREFIX)) else {
+            continue;
+        };
+        let Ok(owner) = entry.metadata().map(|metadata| metadata.uid()) else { continue };
+        if user != owner.to_string() {
+            let place = Place { path: entry.path(), owner };
+            found.extend(names_in(&place).into_iter().map(|(_, one)| (owner, one)));
+        }
+    }
+    found
+}
+
+fn names_in(place: &Place) -> Vec<(String, Registration)> {
+    let mut found = Vec::new();
+    let Ok(Some(directory)) = open_directory(place) else { return found };
+    for entry in std::fs::read_dir(&place.path).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(directory) = directory.try_clone() else { continue };
+        if let Ok(registration) = Registration::open(directory, &name) {
+            found.push((name, registration));
         }
     }
     found
@@ -227,13 +270,20 @@ impl Registration {
     }
 
     /// Removes the name if it still leads here, as [`is_current`](Self::is_current) says right
-    /// before.
+    /// before; from shared memory also the directory, when nothing else is in it.
     ///
     /// # Errors
     /// Those of `unlink(2)`.
     pub(crate) fn remove_current(&self) -> io::Result<()> {
         if self.is_current() {
             unlinkat(&self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir)?;
+            let descriptor = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
+            if let Ok(path) = std::fs::read_link(descriptor)
+                && path.parent() == Some(Path::new(SHARED_MEMORY))
+            {
+                // Others may be registered there.
+                let _ = std::fs::remove_dir(path);
+            }
         }
         Ok(())
     }
