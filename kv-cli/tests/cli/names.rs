@@ -10,7 +10,7 @@ use nix::unistd::Uid;
 use store_client::{Listing, ListingState, Writer};
 
 use crate::backings::{keyed_segment, registration, segment};
-use crate::harness::{Store, finish, program_for_all, run_as};
+use crate::harness::{Run, Store, finish, program_for_all, run_as};
 use crate::stopped::Stopper;
 
 const CREATE: [&str; 5] = ["create", "--size", "4MiB", "--format", "json"];
@@ -134,18 +134,20 @@ fn a_refused_removal_is_not_seen_by_those_who_use_the_store() {
         store.kv(["chmod", "0666"]).exits(0);
         let writer = Writer::attach(&store.spec.parse().expect("a spec")).expect("the store");
         let (ended, seen) = (AtomicBool::new(false), AtomicBool::new(false));
-        std::thread::scope(|scope| {
+        let runs = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !ended.load(Ordering::Relaxed) {
                     seen.fetch_or(writer.is_retired(), Ordering::Relaxed);
                 }
             });
-            for _ in 0..30 {
-                run_as(&program, 20_016, 20_016, &store.spec, &["rm", "--yes"])
-                    .fails(4, "no permission for removing");
-            }
+            let refused = |_| run_as(&program, 20_016, 20_016, &store.spec, &["rm", "--yes"]);
+            let runs: Vec<Run> = (0..30).map(refused).collect();
             ended.store(true, Ordering::Relaxed);
+            runs
         });
+        for run in runs {
+            run.fails(4, "no permission for removing");
+        }
         assert!(!seen.into_inner(), "{} was marked for a moment", store.spec);
         drop(writer);
         store.kv(["rm", "--yes"]).exits(0);

@@ -191,7 +191,11 @@ fn destroy_registered(name: &ObjectName, registered: &str) -> Result<(), AttachE
         Some((record, _)) => Some(record),
     };
     if let Some(record) = record {
-        destroy_segment(name, SharedSegment::of_id(record.id))?;
+        match destroy_segment(name, SharedSegment::of_id(record.id)) {
+            // Somebody else was faster.
+            Err(AttachError::NotFound { .. }) => {}
+            other => other?,
+        }
     }
     let lives = record.is_some();
     match registration.remove_current() {
