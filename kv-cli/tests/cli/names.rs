@@ -72,7 +72,11 @@ fn a_creator_has_what_it_made_and_not_what_the_name_leads_to_by_then() {
 fn a_removal_that_was_stopped_leaves_the_next_store_alone() {
     let Some(stopper) = Stopper::new() else { return };
     // Each has its lock, and has not marked the store yet.
-    let cases = [(Store::posix(), ("pread64", 1)), (Store::registered(), ("shmat", 2))];
+    let cases = [
+        (Store::posix(), ("pread64", 1)),
+        (Store::file(), ("pread64", 3)),
+        (Store::registered(), ("shmat", 2)),
+    ];
     for (store, at) in cases {
         let stopped = stopper.run(at, &store.spec, &["rm", "--yes"]);
         // The lock of the one that was stopped is passed over.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::unistd::Uid;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 
 use super::semaphore::Ownership;
 
@@ -19,7 +20,10 @@ const STICKY: u32 = 0o1000;
 
 /// Whether it may remove the name of an object of this owner from a directory.
 pub(crate) fn may_unlink(directory: &Path, owner: u32) -> bool {
-    if accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_err() {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    if let Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) =
+        accessat(CWD, directory, access, AtFlags::EACCESS)
+    {
         return false;
     }
     let Ok(directory) = fs::metadata(directory) else { return true };
