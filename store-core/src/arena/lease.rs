@@ -23,6 +23,8 @@ pub(super) const HAND_ON_PART: u32 = 8;
 const ORPHAN_SEARCH_MAX: u32 = 64;
 /// With more than this part of the extents free, nobody cleans ahead of need.
 const PLENTY_PART: u32 = 64;
+/// Extents that are looked through for free ones.
+const FREE_LOOKED_MAX: u32 = 4096;
 /// How much memory is commissioned at once when the arena grows.
 const GROWTH_STEP_BYTES: u64 = 8 << 20;
 
@@ -78,6 +80,11 @@ impl Lease {
     #[inline]
     pub(crate) fn is_short(&self) -> bool {
         self.short.load(Ordering::Relaxed)
+    }
+
+    /// Many extents were taken at once.
+    pub(crate) fn may_be_short(&self) {
+        self.short.store(true, Ordering::Relaxed);
     }
 
     /// There is enough, or nothing to be done about it before the next renewal.
@@ -152,7 +159,7 @@ impl Lease {
         let capacity = segment.geometry.extent_units();
         let mut found = Candidates::default();
         let (mut first_free, mut free) = (None, 0);
-        let plenty = segment.geometry.cleaners() + 1 + extents / PLENTY_PART;
+        let plenty = plenty(segment);
         let hint = segment.superblock().orphan_hint.load() as u32 % extents;
         let order = std::iter::once(hint).chain((0..extents).map(|i| (start + i) % extents));
         for (looked, extent) in order.enumerate() {
@@ -281,6 +288,29 @@ pub(crate) fn can_be_claimed<S: Shim>(
     Ok(segment.extent_word(extent)? == ExtentWord::FREE
         && segment.generation(extent)?.load() != 0
         && !pin::is_pinned(segment, extent)?)
+}
+
+/// With more free extents than these nobody cleans ahead of need.
+fn plenty<S: Shim>(segment: &Segment<S>) -> u32 {
+    segment.geometry.cleaners() + 1 + segment.geometry.extents / PLENTY_PART
+}
+
+/// Whether so few extents are free that it is worth to clean ahead of need.
+pub(crate) fn is_short_of_extents<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
+    let extents = segment.geometry.extents;
+    // It grows from the first to the last.
+    if segment.generation(extents - 1)?.load() == 0 {
+        return Ok(false);
+    }
+    let start = segment.superblock().lease_hint.load() as u32 % extents;
+    let mut free = 0;
+    for extent in (0..extents.min(FREE_LOOKED_MAX)).map(|i| (start + i) % extents) {
+        free += u32::from(can_be_claimed(segment, extent)?);
+        if free > plenty(segment) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the extents that are kept for cleaners are still free. Asked after a claim: of two that

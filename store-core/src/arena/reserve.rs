@@ -50,6 +50,7 @@ pub(crate) fn reserve<'a, S: Shim>(
     if bytes > segment.geometry.extent_bytes() {
         // Its extents name their owner until it is published.
         let place = run::reserve(segment, lease, &in_flight, bytes)?;
+        lease.may_be_short();
         return Ok(Reserved::new(place, in_flight));
     }
     let units = (bytes / 8) as u32;

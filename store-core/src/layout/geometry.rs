@@ -193,7 +193,7 @@ fn too_small(options: &CreateOptions, least: Option<u64>) -> CreateError {
 /// The extent sizes to be tried: the one asked for, or the one that suits the size, and smaller
 /// ones for a store that is too small for eight of them.
 fn extent_sizes(options: &CreateOptions) -> Result<impl Iterator<Item = u64> + Clone, CreateError> {
-    let suitable = || (options.size / 1024).clamp(64 << 10, EXTENT_BYTES_MAX).next_power_of_two();
+    let suitable = || (options.size / 256).clamp(64 << 10, EXTENT_BYTES_MAX).next_power_of_two();
     let (smallest, largest) = match options.extent_size {
         Some(bytes) => (bytes, bytes),
         None => (EXTENT_BYTES_MIN, suitable()),
@@ -453,8 +453,8 @@ mod tests {
             assert_eq!(plan.extents_committed, geometry.extents);
         }
         let plan = Plan::of(&CreateOptions::new(64 << 20)).expect("a plan");
-        assert_eq!(plan.geometry.extent_bytes(), 64 << 10);
-        assert!(plan.geometry.extents > 800);
+        assert_eq!(plan.geometry.extent_bytes(), 256 << 10);
+        assert!(plan.geometry.extents > 240);
     }
 
     #[test]

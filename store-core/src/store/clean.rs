@@ -13,6 +13,7 @@ use super::{Session, Store};
 use crate::arena::{in_flight, lease, pin, relocation, retire, run};
 use crate::error::{Corruption, WriteError};
 use crate::index::change;
+use crate::index::lookup::prefetch_bucket;
 use crate::index::search::{Standing, find_slot};
 use crate::layout::{Cleaner, ExtentState, ExtentWord, Header, RunTail, Slot, Victim, flags};
 use crate::recovery::is_dead;
@@ -31,8 +32,12 @@ const GAIN_PART_MIN_OWNED: u32 = 4;
 const GUARD_WAIT: WaitLimit = WaitLimit::For(Duration::from_millis(2));
 /// How many times an extent's bytes are hashed as keys before a walk is given up.
 const HASHED_FACTOR: u64 = 64;
-/// What a look at a place without an item costs, in bytes of moving.
-const LOOK_BYTES: u64 = 16;
+/// What a look at an item costs, and what moving one costs besides its bytes: in bytes of moving,
+/// by the time that each takes.
+const LOOK_BYTES: u64 = 32;
+const MOVE_BYTES: u64 = 256;
+/// Items whose buckets are asked for ahead of looking at them.
+const AHEAD: usize = 32;
 
 /// What a step of cleaning did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,11 +121,17 @@ impl<S: Shim> Store<S> {
     /// [`Store::clean_in_need`] for the sake of `least` units.
     pub(super) fn clean_for(&self, session: &Session, least: u32) -> Result<bool, WriteError> {
         let held = self.cleaners_place(session, session.wait_limit())?;
-        Ok(self.clean_some(session, held.cleaner, least, u64::MAX)? == Step::Freed)
+        let mut all = u64::MAX;
+        Ok(self.clean_some(session, held.cleaner, least, &mut all)? == Step::Freed)
     }
 
-    /// Moves about `budget` bytes ahead of need, if a place is to be had at once.
-    pub(super) fn clean_ahead(&self, session: &Session, budget: u64) -> Result<Step, WriteError> {
+    /// Moves up to `budget` bytes ahead of need, if a place is to be had at once; what is left of
+    /// them stays in it.
+    pub(super) fn clean_ahead(
+        &self,
+        session: &Session,
+        budget: &mut u64,
+    ) -> Result<Step, WriteError> {
         match self.cleaners_place(session, WaitLimit::Try) {
             Ok(held) => {
                 let least = self.segment.geometry.extent_units() / GAIN_PART_MIN as u32;
@@ -162,7 +173,7 @@ impl<S: Shim> Store<S> {
         session: &Session,
         cleaner: &Cleaner,
         least: u32,
-        mut budget: u64,
+        budget: &mut u64,
     ) -> Result<Step, WriteError> {
         let mut tried = [u32::MAX; VICTIMS_MAX];
         // Whether a guard that could not be had was in the way of a victim.
@@ -178,7 +189,7 @@ impl<S: Shim> Store<S> {
             let was_suspect = self.is_suspect(victim.extent)?;
             // One guard is waited for; behind it, what can't be had at once is left.
             let limit = if stuck.is_none() { GUARD_WAIT } else { WaitLimit::Try };
-            let walked = self.walk_victim(session, cleaner, (victim, from), limit, &mut budget);
+            let walked = self.walk_victim(session, cleaner, (victim, from), limit, budget);
             if !matches!(walked, Ok(Walked::Stopped)) {
                 cleaner.set_victim::<S>(None);
             }
@@ -335,6 +346,7 @@ impl<S: Shim> Store<S> {
         let stamps = segment.superblock().next_stamp.load();
         let mut key = Vec::new();
         let mut hashed = 0;
+        let mut asked_for = 0;
         let mut at = u64::from(from.max(run::start_units(segment, victim.extent)?)) * 8;
         loop {
             if !self.stands(victim)? {
@@ -348,6 +360,9 @@ impl<S: Shim> Store<S> {
                 cleaner.set_cursor::<S>((at / 8) as u32);
                 return Ok(Walked::Stopped);
             }
+            if at >= asked_for {
+                asked_for = self.ask_ahead(victim, at, end, stamps, &mut key)?;
+            }
             let found = self.candidate(victim, base + at, end - at, stamps, &mut key)?;
             let Some(candidate) = found else {
                 *budget = budget.saturating_sub(LOOK_BYTES);
@@ -360,10 +375,15 @@ impl<S: Shim> Store<S> {
                 return Ok(Walked::Held);
             }
             let bytes = candidate.header.shape().bytes;
+            // A large item waits until enough is owed.
+            if bytes > *budget {
+                cleaner.set_cursor::<S>((at / 8) as u32);
+                return Ok(Walked::Stopped);
+            }
             let moved = self.move_item(session, cleaner, victim, limit, &candidate)?;
             *budget = budget.saturating_sub(match moved {
-                Moved::Done => bytes,
-                _ => LOOK_BYTES + key.len() as u64,
+                Moved::Done => bytes + MOVE_BYTES,
+                _ => LOOK_BYTES,
             });
             at += match moved {
                 Moved::Done => bytes,
@@ -463,6 +483,32 @@ impl<S: Shim> Store<S> {
                 return Ok(Walked::Freed);
             }
         }
+    }
+
+    /// Prefetches the buckets of the next items from byte `at` on: their cache misses overlap. Gives
+    /// the byte behind the last of them.
+    fn ask_ahead(
+        &self,
+        victim: Victim,
+        mut at: u64,
+        end: u64,
+        stamps: u64,
+        key: &mut Vec<u8>,
+    ) -> Result<u64, Corruption> {
+        let base = self.segment.geometry.extent_offset(victim.extent);
+        for _ in 0..AHEAD {
+            if at + 16 > end {
+                break;
+            }
+            at += match self.candidate(victim, base + at, end - at, stamps, key)? {
+                Some(candidate) => {
+                    prefetch_bucket(&self.segment, candidate.hash);
+                    candidate.header.shape().bytes
+                }
+                None => 8,
+            };
+        }
+        Ok(at)
     }
 
     /// What looks like an item at `item`, with at most `room` bytes.

@@ -52,6 +52,8 @@ pub struct Session {
     clean_position: AtomicU32,
     pub(super) growth: Growth,
     pub(super) tally: Arc<Tally>,
+    /// Bytes of moving that puts owe and have not done yet.
+    pub(super) cleaning_owed: AtomicU64,
 }
 
 impl Session {
@@ -124,6 +126,7 @@ impl<S: Shim> Store<S> {
             clean_position: AtomicU32::new(0),
             growth: Growth::new(),
             tally: Arc::new(Tally::new(owner.client)),
+            cleaning_owed: AtomicU64::new(0),
         };
         self.clear_clean_mark()?;
         Ok(session)

@@ -1,12 +1,13 @@
 //! Writes. The item is written outside of any guard; under the stripe's guard one store publishes
 //! it. A put that returned is there; one that did not is wholly there or wholly absent.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::clean::Step;
 use super::{Session, Store, Version};
 use crate::arena::reserve::{Reach, Reserved};
-use crate::arena::{NoRoom, Place, reserve, retire, usage::Usage};
+use crate::arena::{NoRoom, Place, lease, reserve, retire, usage::Usage};
 use crate::error::{Corruption, Fullness, WriteError};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
@@ -15,6 +16,10 @@ use crate::region::{Cell64, Shim, copy_in};
 
 /// Bytes that a put moves ahead of need for each of its own.
 const CLEANING_PER_BYTE: u64 = 4;
+/// What it pays besides, as if for bytes: a few items that are small, or dead.
+const CLEANING_PER_PUT: u64 = 1 << 10;
+/// What is done at once, rather than a little by each put.
+const CLEANING_TOGETHER: u64 = 2 << 10;
 /// Rounds of cleaning and trying again before a put is refused.
 const CLEANING_ROUNDS: u32 = 16;
 
@@ -146,14 +151,29 @@ impl<S: Shim> Store<S> {
         result
     }
 
-    /// Cleaning that a put pays for, in proportion to its own bytes. What is in its way is not the
-    /// put's answer.
+    /// Cleaning that puts pay for, in proportion to their own bytes: small ones together. What is in
+    /// its way is no put's answer.
     #[cold]
     fn clean_after(&self, session: &Session, bytes: u64) {
-        let step = self.clean_ahead(session, bytes.saturating_mul(CLEANING_PER_BYTE));
-        if !matches!(step, Ok(Step::Freed | Step::Working)) {
-            session.lease.not_short();
+        let owed = bytes.saturating_mul(CLEANING_PER_BYTE).saturating_add(CLEANING_PER_PUT);
+        let before = session.cleaning_owed.fetch_add(owed, Ordering::Relaxed);
+        if before.saturating_add(owed) < CLEANING_TOGETHER {
+            return;
         }
+        let mut budget = session.cleaning_owed.swap(0, Ordering::Relaxed);
+        loop {
+            match self.clean_ahead(session, &mut budget) {
+                // What is left is for the next one.
+                Ok(Step::Working) => break,
+                Ok(Step::Freed) if budget > 0 && self.is_short_of_extents().unwrap_or(false) => {}
+                _ => return session.lease.not_short(),
+            }
+        }
+        session.cleaning_owed.fetch_add(budget.min(self.extent_bytes()), Ordering::Relaxed);
+    }
+
+    fn is_short_of_extents(&self) -> Result<bool, Corruption> {
+        lease::is_short_of_extents(&self.segment)
     }
 
     /// Deletes `key`; whether it was there.

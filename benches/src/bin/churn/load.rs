@@ -62,13 +62,13 @@ fn value(number: u64, bytes: usize) -> Vec<u8> {
 }
 
 impl<'a> Load<'a> {
-    pub(crate) fn new(writer: &'a Writer, live_max: u64, seed: u64) -> Self {
+    pub(crate) fn new(writer: &'a Writer, seed: u64) -> Self {
         Self {
             writer,
             random: StdRng::seed_from_u64(seed),
             standing: Vec::new(),
             live: 0,
-            live_max,
+            live_max: 0,
             next: 0,
             spent: Duration::ZERO,
             latencies: CLASSES.iter().map(|_| (Latencies::new(), 0)).collect(),
@@ -77,6 +77,21 @@ impl<'a> Load<'a> {
             full: 0,
             full_small: 0,
             bytes: 0,
+        }
+    }
+
+    /// Puts small values until `percent` of what the index leaves of the arena lives, which gives
+    /// as many items, and as large an index, as there will ever be; the bytes of the arena then.
+    pub(crate) fn fill(&mut self, percent: u64) -> Result<u64> {
+        loop {
+            let arena = self.writer.stats()?.arena_bytes;
+            self.live_max = arena / 100 * percent;
+            if self.live + arena / 1000 > self.live_max {
+                return Ok(arena);
+            }
+            for _ in 0..1000 {
+                self.put_one(0.0)?;
+            }
         }
     }
 
@@ -99,7 +114,7 @@ impl<'a> Load<'a> {
         let over = (!self.standing.is_empty() && self.random.random_range(0..3) == 0)
             .then(|| self.random.random_range(0..self.standing.len()));
         let need = item_bytes(size);
-        while self.live + need > self.live_max {
+        while self.live + item_bytes(size) > self.live_max {
             self.delete_one()?;
         }
         let over = over.filter(|at| *at < self.standing.len());
@@ -140,7 +155,7 @@ impl<'a> Load<'a> {
             }
             None => self.standing.push(standing),
         }
-        self.live += need;
+        self.live += item_bytes(size);
         Ok(need)
     }
 

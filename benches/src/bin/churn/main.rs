@@ -26,7 +26,10 @@ struct Args {
     /// How often the arena is written; sizes drift to large and back in each turn
     #[arg(long, default_value_t = 50)]
     turns: u32,
-    /// Percent of the arena that stays live
+    /// KiB of an extent [default: by size]
+    #[arg(long)]
+    extent_kib: Option<u64>,
+    /// Percent of the arena, without the index, that stays live
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u64).range(1..100))]
     live: u64,
     /// Seed of everything random
@@ -75,11 +78,13 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
         true => (64 << 20, args.turns.min(5)),
         false => (args.size_mib << 20, args.turns),
     };
-    // The smallest items take 48 bytes, and all of the live part may be such.
-    let options = CreateOptions::new(size).items(size / 100 * args.live / 48);
+    let mut options = CreateOptions::new(size);
+    if let Some(kib) = args.extent_kib {
+        options = options.extent_size(kib << 10);
+    }
     let (_scratch, writer) = Scratch::create("churn", args.store, options)?;
-    let arena_bytes = writer.stats()?.arena_bytes;
-    let mut load = Load::new(&writer, arena_bytes / 100 * args.live, args.seed);
+    let mut load = Load::new(&writer, args.seed);
+    let arena_bytes = load.fill(args.live)?;
     let mut first = None;
     for turn in 1..=turns {
         load.turn(arena_bytes)?;
