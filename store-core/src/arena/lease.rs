@@ -313,10 +313,30 @@ pub(crate) fn is_short_of_extents<S: Shim>(segment: &Segment<S>) -> Result<bool,
     Ok(true)
 }
 
-/// Whether the extents that are kept for cleaners are still free. Asked after a claim: of two that
-/// claim the last one to spare at least one gives it back.
+/// Whether what is kept for cleaners is there: free extents and what their destinations have left,
+/// together an extent for each place, and one that is free. Asked after a claim: of two that claim
+/// the last one to spare at least one gives it back.
 pub(crate) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
-    let kept = segment.geometry.cleaners();
+    reserve_stands_without(segment, 0)
+}
+
+/// [`reserve_stands`], with `units` less in a destination.
+fn reserve_stands_without<S: Shim>(segment: &Segment<S>, units: u32) -> Result<bool, Corruption> {
+    let each = u64::from(segment.geometry.extent_units());
+    let mut needed = u64::from(segment.geometry.cleaners()) * each + u64::from(units);
+    for cleaner in segment.cleaners() {
+        needed = needed.saturating_sub(relocation::room(segment, cleaner)?.into());
+    }
+    let kept = needed.div_ceil(each).max(1);
+    are_free(segment, kept)
+}
+
+/// Whether an extent is free at all.
+fn one_is_free<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
+    are_free(segment, 1)
+}
+
+fn are_free<S: Shim>(segment: &Segment<S>, kept: u64) -> Result<bool, Corruption> {
     let mut free = 0;
     let extents = segment.geometry.extents;
     let start = segment.superblock().lease_hint.load() as u32 % extents;
@@ -331,8 +351,10 @@ pub(crate) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corr
     Ok(false)
 }
 
-/// [`reserve_stands`], once extents without memory were given theirs for it, if there are any.
-pub(super) fn reserve_stands_grown<S: Shim>(
+/// Whether a run may have the extents that it claimed: [`reserve_stands`], once extents without
+/// memory were given theirs for it. If there are none, one that is free is enough: so that what the
+/// delete of another large value freed can be had.
+pub(super) fn may_take_for_run<S: Shim>(
     segment: &Segment<S>,
     owner: Owner,
 ) -> Result<bool, NoRoom> {
@@ -349,10 +371,12 @@ pub(super) fn reserve_stands_grown<S: Shim>(
                 break;
             }
         }
-        let Some(bare) = bare else { return Ok(false) };
-        commission(segment, owner, bare)?;
+        let Some(bare) = bare else { break };
+        if let Err(error) = commission(segment, owner, bare) {
+            return if one_is_free(segment)? { Ok(true) } else { Err(error) };
+        }
     }
-    Ok(false)
+    Ok(one_is_free(segment)?)
 }
 
 /// Takes a free extent for `owner` and bumps its generation: from then on no reader believes what
@@ -474,8 +498,8 @@ fn borrow_anywhere<S: Shim>(
     if reach != Reach::Any {
         return Ok(None);
     }
-    // With what is kept for cleaners still free, they need no room in their destinations.
-    let spare = reserve_stands(segment)?;
+    // With what is kept for cleaners still there, they need no more room in their destinations.
+    let spare = reserve_stands_without(segment, units)?;
     for extent in 0..segment.geometry.extents {
         let word = segment.extent_word(extent)?;
         if (word.state == ExtentState::Open || word.state == ExtentState::Relocation && spare)

@@ -9,7 +9,7 @@
 //! which counts as live in it. It says whose end it has; the head says whether that is so. When the
 //! run is gone, the room at its start takes the end of another run.
 
-use super::lease::{HAND_ON_PART, Lease, bump_generation, claim, reserve_stands_grown};
+use super::lease::{HAND_ON_PART, Lease, bump_generation, claim, may_take_for_run};
 use super::place::Place;
 use super::retire::{mark_suspect, subtract};
 use super::{InFlight, NoRoom};
@@ -44,7 +44,7 @@ pub(crate) fn reserve<S: Shim>(
     {
         let claimed = claim_window(segment, head, free, lease.owner())?;
         let stands =
-            if claimed == free { reserve_stands_grown(segment, lease.owner()) } else { Ok(false) };
+            if claimed == free { may_take_for_run(segment, lease.owner()) } else { Ok(false) };
         if matches!(stands, Ok(true)) {
             if free == count {
                 return Ok(occupy(segment, lease.owner(), head, bytes)?);
