@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::place::{Place, reserve_in};
 use super::reserve::Reach;
-use super::{InFlight, NoRoom, pin};
+use super::{InFlight, NoRoom, pin, relocation};
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment};
 use crate::region::{Mutation, Shim, mutated};
