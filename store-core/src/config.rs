@@ -149,7 +149,7 @@ impl CreateOptions {
         self
     }
 
-    /// The unit of the arena: a power of two from 4 KiB to 1 MiB. If not given, a 256th of the
+    /// The unit of the arena: a power of two from 4 KiB to 1 MiB. If not given, a 512th of the
     /// size, between 64 KiB and 1 MiB, or smaller where a small store needs it.
     pub fn extent_size(mut self, extent_size: u64) -> Self {
         self.extent_size = Some(extent_size);

@@ -19,7 +19,7 @@ const NAMESPACES: u64 = 256;
 const NAMESPACE_BYTES: u64 = 64;
 /// Loader leases: one in 64 KiB of the store, within these bounds.
 const LOADERS_MIN: u64 = 32;
-const LOADERS_MAX: u64 = 4096;
+const LOADERS_MAX: u64 = 1024;
 const EXTENTS_MIN: u64 = 8;
 const BUCKETS_MIN: u64 = 8;
 const COUNTED_STEP_MAX: u64 = 16;
@@ -193,7 +193,7 @@ fn too_small(options: &CreateOptions, least: Option<u64>) -> CreateError {
 /// The extent sizes to be tried: the one asked for, or the one that suits the size, and smaller
 /// ones for a store that is too small for eight of them.
 fn extent_sizes(options: &CreateOptions) -> Result<impl Iterator<Item = u64> + Clone, CreateError> {
-    let suitable = || (options.size / 256).clamp(64 << 10, EXTENT_BYTES_MAX).next_power_of_two();
+    let suitable = || (options.size / 512).clamp(64 << 10, EXTENT_BYTES_MAX).next_power_of_two();
     let (smallest, largest) = match options.extent_size {
         Some(bytes) => (bytes, bytes),
         None => (EXTENT_BYTES_MIN, suitable()),
@@ -453,8 +453,8 @@ mod tests {
             assert_eq!(plan.extents_committed, geometry.extents);
         }
         let plan = Plan::of(&CreateOptions::new(64 << 20)).expect("a plan");
-        assert_eq!(plan.geometry.extent_bytes(), 256 << 10);
-        assert!(plan.geometry.extents > 240);
+        assert_eq!(plan.geometry.extent_bytes(), 128 << 10);
+        assert!(plan.geometry.extents > 480);
     }
 
     #[test]

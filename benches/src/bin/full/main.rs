@@ -36,7 +36,7 @@ const CLASSES: [(&str, Values); 5] = [
 struct Args {
     #[command(flatten)]
     store: StoreArgs,
-    /// MiB of each store; 256 by default, 64 with --quick.
+    /// MiB of each store; 256 by default.
     #[arg(long, value_parser = clap::value_parser!(u64).range(16..=65_536))]
     size_mib: Option<u64>,
     /// How often a key is deleted and another one put, in each; 1,000 by default, 100 with --quick.
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Outcome<Figures>> {
     args.store.ensure_attachable("full")?;
-    let size_mib = args.size_mib.unwrap_or(if args.quick { 64 } else { 256 });
+    let size_mib = args.size_mib.unwrap_or(256);
     let rounds = args.rounds.unwrap_or(if args.quick { 100 } else { 1000 });
     let mut filled = Vec::new();
     for (name, values) in CLASSES {

@@ -31,7 +31,7 @@ const BYTES_PER_ITEM_MAX: f64 = 36.0;
 struct Args {
     #[command(flatten)]
     store: StoreArgs,
-    /// Items of 16-byte keys and 100-byte values; 1,000,000 by default, 500,000 with --quick.
+    /// Items of 16-byte keys and 100-byte values; 1,000,000 by default.
     #[arg(long, value_parser = clap::value_parser!(u32).range(100_000..=20_000_000))]
     items: Option<u32>,
     /// Fewer items.
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Outcome<Figures>> {
     args.store.ensure_attachable("overhead")?;
-    let items = args.items.unwrap_or(if args.quick { 500_000 } else { 1_000_000 });
+    let items = args.items.unwrap_or(1_000_000);
     let workload = Workload { items };
     let (scratch, writer) = Scratch::create("overhead", args.store, ours::options(&workload))?;
     let ours = ours::measure(&writer, &workload)?;
