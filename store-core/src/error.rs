@@ -54,7 +54,12 @@ pub struct Fullness {
     pub dead: u64,
     /// Bytes in extents that are free, or open with room left.
     pub free: u64,
-    /// Bytes of the whole arena at its present size.
+    /// Bytes that are kept for cleaning.
+    pub reserve: u64,
+    /// The largest item that there would have been room for, in bytes, header included: of one
+    /// larger than an extent what can be made by emptying neighbours, else the largest piece.
+    pub largest: u64,
+    /// Bytes of the whole arena at its present size, without the index.
     pub capacity: u64,
 }
 
@@ -83,10 +88,10 @@ pub enum WriteError {
     },
     /// No room for the item.
     #[error(
-        "the store is full: {} bytes are needed; of {} bytes {} are live, {} dead in extents that \
-         hold live items too, {} free in pieces that are too small; delete keys, or dump the store \
-         and load it into a larger one",
-        .0.needed, .0.capacity, .0.live, .0.dead, .0.free
+        "the store is full: {} bytes are needed, room can be made for {} at most; of {} bytes {} are \
+         live, {} dead in extents that hold live items too, {} free in pieces that are too small, {} \
+         kept for cleaning; delete keys, or dump the store and load it into a larger one",
+        .0.needed, .0.largest, .0.capacity, .0.live, .0.dead, .0.free, .0.reserve
     )]
     Full(Fullness),
     /// No room for one more key in its bucket, and no free extent for the index to grow.

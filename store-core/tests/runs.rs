@@ -69,3 +69,27 @@ fn rests_that_are_emptied_are_filled_anew() {
     store.clean(&session, 1000).expect("cleaning");
     assert_eq!(store.stats().expect("stats").live_bytes, 0);
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "too long")]
+fn a_refusal_tells_the_largest_room() {
+    let options = CreateOptions::new(1 << 20).extent_size(4 << 10).items(4000);
+    let store: Store<Plain> = private_on_heap(&options, 3).expect("a store");
+    let session = store.open_session().expect("an entry");
+    let mut small = 0;
+    while put(&store, &session, &format!("small {small}"), 300).is_ok() {
+        small += 1;
+    }
+    let refused = |len| match put(&store, &session, "large", len) {
+        Err(WriteError::Full(full)) => full,
+        other => panic!("{other:?}"),
+    };
+    let full = refused(40_000);
+    assert!(full.needed > 40_000 && full.largest < 40_000 && full.reserve > 0, "{full:?}");
+    for number in (0..small).step_by(2) {
+        store.delete(&session, format!("small {number}").as_bytes()).expect("a delete");
+    }
+    // A quarter of the store, from many pieces.
+    put(&store, &session, "large", 220_000).expect("room can be made");
+    assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
+}

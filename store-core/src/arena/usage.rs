@@ -1,5 +1,6 @@
 //! What the arena holds, summed over the extent table.
 
+use super::run;
 use crate::error::Corruption;
 use crate::layout::{ExtentState, Segment};
 use crate::region::Shim;
@@ -25,6 +26,10 @@ pub(crate) struct Usage {
     pub(crate) index: u32,
     pub(crate) uncommissioned: u32,
     pub(crate) suspect: u32,
+    /// The largest piece that is left of an open extent.
+    pub(crate) rest_bytes: u64,
+    /// The most neighbouring extents that are free or can be emptied.
+    pub(crate) row: u32,
 }
 
 impl Usage {
@@ -32,8 +37,14 @@ impl Usage {
     pub(crate) fn of<S: Shim>(segment: &Segment<S>) -> Result<Self, Corruption> {
         let extent_bytes = segment.geometry.extent_bytes();
         let mut usage = Self::default();
+        let mut row = 0;
         for extent in 0..segment.geometry.extents {
             let word = segment.extent_word(extent)?;
+            let emptied =
+                matches!(word.state, ExtentState::Free | ExtentState::Open | ExtentState::Sealed)
+                    && run::tail_units(segment, extent)? == 0;
+            row = if emptied { row + 1 } else { 0 };
+            usage.row = usage.row.max(row);
             let (live, used) = (u64::from(word.live) * 8, u64::from(word.used) * 8);
             usage.capacity_bytes += extent_bytes;
             usage.suspect += u32::from(word.suspect);
@@ -51,6 +62,7 @@ impl Usage {
                     usage.live_bytes += live;
                     usage.dead_bytes += used.saturating_sub(live);
                     usage.free_bytes += extent_bytes.saturating_sub(used);
+                    usage.rest_bytes = usage.rest_bytes.max(extent_bytes.saturating_sub(used));
                 }
                 ExtentState::Pinned => {
                     usage.pinned += 1;
@@ -86,5 +98,14 @@ impl Usage {
         usage.reserve_bytes += kept;
         usage.free_bytes -= kept;
         Ok(usage)
+    }
+
+    /// The largest item that there was room for when one of `needed` bytes was refused.
+    pub(crate) fn largest_for(&self, needed: u64, extent_bytes: u64) -> u64 {
+        let together = match needed > extent_bytes {
+            true => (self.free_bytes + self.dead_bytes).min(u64::from(self.row) * extent_bytes),
+            false => 0,
+        };
+        self.rest_bytes.max(together).min(needed.saturating_sub(8))
     }
 }

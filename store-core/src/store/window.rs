@@ -11,8 +11,10 @@ use crate::region::Shim;
 
 /// Windows that are tried before it is said that there is no room.
 const WINDOWS_MAX: usize = 8;
-/// Extents that are emptied elsewhere to have room for what lives in a window.
-const EMPTIED_MAX: u32 = 64;
+/// Extents that are emptied elsewhere to have room for what lives in a window: so many, or four for
+/// each extent of the item.
+const EMPTIED_MIN: u32 = 64;
+const EMPTIED_FACTOR: u32 = 4;
 /// How often an extent is emptied before it is left to those who take it each time.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -61,7 +63,7 @@ impl<S: Shim> Store<S> {
         failed: &[u32],
     ) -> Result<Option<u32>, WriteError> {
         let geometry = &self.segment.geometry;
-        for _ in 0..EMPTIED_MAX {
+        for _ in 0..count.saturating_mul(EMPTIED_FACTOR).max(EMPTIED_MIN) {
             let Some((head, live)) = self.emptiest_window(count, failed)? else { return Ok(None) };
             let window = head..head + count;
             let mut free = 0;

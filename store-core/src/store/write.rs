@@ -401,6 +401,8 @@ impl<S: Shim> Store<S> {
                     live: usage.live_bytes,
                     dead: usage.dead_bytes,
                     free: usage.free_bytes,
+                    reserve: usage.reserve_bytes,
+                    largest: usage.largest_for(bytes, self.extent_bytes()),
                     capacity: usage.capacity_bytes,
                 }),
                 Err(error) => error.into(),
