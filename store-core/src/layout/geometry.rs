@@ -21,7 +21,7 @@ const NAMESPACE_BYTES: u64 = 64;
 const LOADERS_MIN: u64 = 32;
 const LOADERS_MAX: u64 = 1024;
 const EXTENTS_MIN: u64 = 8;
-const BUCKETS_MIN: u64 = 8;
+const BUCKETS_MIN: u64 = 4;
 const COUNTED_STEP_MAX: u64 = 16;
 /// Extents for each place of a cleaner.
 const EXTENTS_PER_CLEANER: u32 = 64;
