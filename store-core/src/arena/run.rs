@@ -239,8 +239,8 @@ pub(crate) fn free<S: Shim>(
     head: u32,
     owner: Option<Owner>,
 ) -> Result<(), Corruption> {
-    if tail_of(segment, head, owner)?.is_some() {
-        end_tail(segment, head, segment.extent_word(head)?, owner.map(ExtentWord::kept))?;
+    if let Some(extent) = tail_of(segment, head, owner)? {
+        end_tail(segment, head, extent, owner.map(ExtentWord::kept))?;
     }
     change_all(segment, head, owner, |_| ExtentWord::FREE)
 }
@@ -286,10 +286,10 @@ pub(crate) fn run_that_ends_in<S: Shim>(
 fn end_tail<S: Shim>(
     segment: &Segment<S>,
     head: u32,
-    word: ExtentWord,
+    extent: u32,
     owner: Option<Owner>,
 ) -> Result<(), Corruption> {
-    let extent = head + word.used - 1;
+    let units = segment.extent_word(head)?.live;
     let entry = segment.extent(extent)?;
     if !matches!(ExtentWord::of(entry.word.load()).state, ExtentState::Open | ExtentState::Sealed) {
         return Ok(());
@@ -299,7 +299,7 @@ fn end_tail<S: Shim>(
     let tail = RunTail::of(found);
     let left = RunTail { head: None, ..tail };
     if tail.head == Some(head) && entry.run_tail.compare_exchange::<S>(found, left.word()).is_ok() {
-        subtract(segment, extent, word.live)
+        subtract(segment, extent, units)
     } else {
         mark_suspect(segment, segment.geometry.extent_offset(extent))
     }

@@ -136,7 +136,8 @@ fn copy<S: Shim>(
         }
         super::change::insert(segment, to, slot, tag)?;
         to.lane += 1;
-        left -= 1;
+        // Only hostile bytes have more of them now.
+        left = left.saturating_sub(1);
         Ok(())
     })?;
     Ok(room)

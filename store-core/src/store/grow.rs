@@ -105,19 +105,21 @@ impl<S: Shim> Store<S> {
 
     /// Whether there are more items than the buckets should have.
     fn is_too_full(&self, size: IndexSize) -> bool {
-        let geometry = &self.segment.geometry;
-        // What stripes have counted and not added yet, on average.
-        let rest = u64::from(geometry.stripes) * (geometry.counted_step() - 1) / 2;
-        let items = self.segment.superblock().items_near.load().saturating_add(rest);
+        let near = self.segment.superblock().items_near.load();
+        let items = near.saturating_add(self.not_added());
         items.saturating_mul(10) > size.buckets().saturating_mul(LOAD_TENTHS)
     }
 
     /// Mends what crashes left of the near count.
     fn count_anew(&self) {
-        let rest = u64::from(self.segment.geometry.stripes)
-            * (self.segment.geometry.counted_step() - 1)
-            / 2;
-        self.segment.superblock().items_near.store::<S>(self.len().saturating_sub(rest));
+        let near = self.len().saturating_sub(self.not_added());
+        self.segment.superblock().items_near.store::<S>(near);
+    }
+
+    /// What stripes have counted and not added to the near count yet, on average.
+    fn not_added(&self) -> u64 {
+        let geometry = &self.segment.geometry;
+        u64::from(geometry.stripes) * (geometry.counted_step() - 1) / 2
     }
 
     /// Takes an extent for overflow lines, cleaned first if it must be; whether there is one.
