@@ -193,7 +193,8 @@ fn every_value_of_a_chain_is_handed_out_once() {
     is_sound(&named.writer);
 }
 
-/// A counter moves to a new item each time its time to live is set, and loses no step by it.
+/// A counter moves to a new item each time its time to live is set, and loses no step by it; and
+/// those who set it get their turn, however fast others count.
 #[test]
 fn a_counter_counts_on_while_its_time_to_live_changes() {
     let named = Named::new("touch");

@@ -53,6 +53,18 @@ impl Shim for ClearsEarly {
     }
 }
 
+/// Logs each store, and rewrites values under the guard, as after many attempts apart from it.
+struct UnderGuard;
+
+impl Shim for UnderGuard {
+    const MUTATION: Option<Mutation> = Some(Mutation::RewriteUnderGuard);
+    const OBSERVES: bool = true;
+
+    fn before_store(address: usize, value: u64, bytes: usize) {
+        log(address, value, bytes);
+    }
+}
+
 /// Recovers without repairing.
 struct NeverRepairs;
 
@@ -282,6 +294,15 @@ fn every_prefix_of_every_write_recovers() {
     eprintln!("{states} crash states");
     assert!(states > 2_000, "only {states} states");
     assert!(violations.is_empty(), "{} violations: {violations:#?}", violations.len());
+}
+
+#[test]
+fn every_prefix_of_a_rewrite_under_the_guard_recovers() {
+    for options in &geometries()[..2] {
+        let seen = run::<UnderGuard, Plain>(options, 5, 40);
+        assert!(seen.states.len() > 500, "only {} states", seen.states.len());
+        assert!(seen.violations.is_empty(), "{:#?}", seen.violations);
+    }
 }
 
 #[test]

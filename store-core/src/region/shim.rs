@@ -28,6 +28,8 @@ pub enum Mutation {
     SkipGenerationBump,
     /// A loader lease is taken without looking under the guard whether a value stands by now.
     SkipSecondLook,
+    /// Operations that need the value that stands don't try apart from the guard first.
+    RewriteUnderGuard,
 }
 
 /// Sees every store to shared memory before it happens.

@@ -2,12 +2,11 @@
 //! reads as decimal text.
 
 use super::guarded::Present;
-use super::write::Value;
+use super::write::{Item, Value};
 use super::{Session, Store, Version};
 use crate::arena::Place;
 use crate::error::{ReadError, WriteError};
 use crate::index::search::{Standing, search};
-use crate::layout::Header;
 use crate::region::{Cell64, Shim};
 
 /// How often an operation starts anew because the key changed its kind meanwhile.
@@ -30,11 +29,10 @@ impl<S: Shim> Store<S> {
             let expiry = self
                 .look_up_hashed(key, hash, |item| self.expiry_word(item.item, item.header).ok())?
                 .flatten();
-            let shape = self.header(key, Value::Counter(0), expiry)?;
-            let place = self.reserve(session, shape)?;
-            let result = self.with_lines(session, || {
-                self.publish_counter(session, key, hash, (*place, shape), expiry, by)
-            });
+            let item = self.item((key, hash), Value::Counter(0), expiry)?;
+            let place = self.reserve(session, item.header)?;
+            let result =
+                self.with_lines(session, || self.publish_counter(session, &item, *place, by));
             self.abandon_unless_published(session, *place, &result)?;
             if let Some(sum) = result? {
                 self.count_put(session, place.bytes);
@@ -69,13 +67,12 @@ impl<S: Shim> Store<S> {
     fn publish_counter(
         &self,
         session: &Session,
-        key: &[u8],
-        hash: u64,
-        (place, header): (Place, Header),
-        expiry: Option<u64>,
+        item: &Item<'_>,
+        place: Place,
         by: i128,
     ) -> Result<Option<i64>, WriteError> {
-        self.write_item(session, place, header, key, Value::Counter(0), expiry)?;
+        let Item { key, hash, header, expiry, .. } = *item;
+        self.write_item(session, place, item)?;
         let held = self.hold(session, hash)?;
         let found = search(&self.segment, key, hash)?;
         let current = match self.present(&found)? {

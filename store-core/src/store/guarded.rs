@@ -20,7 +20,7 @@ pub(super) struct Held<'a, S: Shim> {
     segment: &'a Segment<S>,
     guard: Guard<'a>,
     pub(super) record: &'a Stripe,
-    session: &'a Session,
+    pub(super) session: &'a Session,
 }
 
 impl<S: Shim> Drop for Held<'_, S> {

@@ -196,7 +196,7 @@ impl<S: Shim> Store<S> {
         self.assert_usable(session);
         // What would be refused in the end is refused before anything is computed.
         let expiry = self.expiry_of(options.ttl).and_then(|_| self.expiry_of(options.put().ttl))?;
-        self.header(key, Value::Bytes(&[]), expiry)?;
+        self.item((key, 0), Value::Bytes(&[]), expiry)?;
         let hash = self.segment.hasher.hash(key);
         let start = Instant::now();
         let mut sleep = SLEEP_FIRST;

@@ -1,13 +1,19 @@
 //! Operations that need the value that stands: it is copied outside of the guard, and under the
-//! guard its version must still be the same; if it is not, the operation starts anew.
+//! guard its version must still be the same; if it is not, the operation starts anew. One that
+//! somebody is faster than again and again does all of it under the guard.
 
-use super::write::{Deletion, Value};
+use super::guarded::Held;
+use super::write::{Deletion, Item, Value};
 use super::{Condition, Outcome, PutOptions, Session, Store, Ttl, Version};
+use crate::arena::retire;
 use crate::error::{ReadError, WriteError};
-use crate::region::Shim;
+use crate::layout::Header;
+use crate::region::{Mutation, Shim, mutated};
 
-/// How often an operation starts anew because somebody else wrote the key meanwhile. Of writers
-/// that meet at one key one always gets through, so it takes hundreds of them to use this up.
+/// How often an operation is tried apart from the guard: the others work on meanwhile.
+const ATTEMPTS_APART: u32 = 16;
+/// How often it is tried at all. Under the guard it is started anew only if there is no room at
+/// once, and others take what was made.
 const ATTEMPTS_MAX: u32 = 1000;
 
 /// What stands under a key, copied.
@@ -28,6 +34,25 @@ impl Current {
     }
 }
 
+/// What an attempt came to.
+enum Attempt<R> {
+    Done(R),
+    /// Somebody else wrote the key meanwhile.
+    Disturbed,
+    /// There is no room at once for an item with this header, and none is made under a guard.
+    NoRoom(Header),
+}
+
+impl<R> Attempt<R> {
+    fn map<T>(self, f: impl FnOnce(R) -> T) -> Attempt<T> {
+        match self {
+            Self::Done(done) => Attempt::Done(f(done)),
+            Self::Disturbed => Attempt::Disturbed,
+            Self::NoRoom(header) => Attempt::NoRoom(header),
+        }
+    }
+}
+
 /// The end of a value to which `append` and `prepend` add.
 enum End {
     Front,
@@ -42,10 +67,16 @@ impl<S: Shim> Store<S> {
     /// `Stuck`, `Contended` or `Corruption`; the key was not deleted then.
     pub fn take(&self, session: &Session, key: &[u8]) -> Result<Option<Vec<u8>>, WriteError> {
         let hash = self.segment.hasher.hash(key);
-        self.until_undisturbed(|| {
-            let Some(current) = self.current(key, hash)? else { return Ok(Some(None)) };
-            let deleted = self.delete_at(session, key, hash, current.version)?;
-            Ok((deleted == Deletion::Done).then_some(Some(current.bytes)))
+        self.until_undisturbed(session, hash, |held| {
+            let Some(current) = self.current(key, hash)? else { return Ok(Attempt::Done(None)) };
+            let deleted = match held {
+                None => self.delete_at(session, key, hash, current.version)?,
+                Some(held) => self.delete_held(held, key, hash, current.version)?,
+            };
+            Ok(match deleted {
+                Deletion::Done => Attempt::Done(Some(current.bytes)),
+                Deletion::Refused(_) => Attempt::Disturbed,
+            })
         })
     }
 
@@ -63,11 +94,11 @@ impl<S: Shim> Store<S> {
     ) -> Result<Option<Vec<u8>>, WriteError> {
         let expiry = self.expiry_of(options.ttl)?;
         let hash = self.segment.hasher.hash(key);
-        self.until_undisturbed(|| {
+        self.until_undisturbed(session, hash, |held| {
             let current = self.current(key, hash)?;
-            let value = Value::Bytes(value);
-            let put = self.put_over(session, (key, hash), value, expiry, current.as_ref())?;
-            Ok(put.then(|| current.map(|current| current.bytes)))
+            let item = self.item((key, hash), Value::Bytes(value), expiry)?;
+            let put = self.put_over(session, held, &item, current.as_ref())?;
+            Ok(put.map(|()| current.map(|current| current.bytes)))
         })
     }
 
@@ -97,7 +128,7 @@ impl<S: Shim> Store<S> {
         end: End,
     ) -> Result<u64, WriteError> {
         let hash = self.segment.hasher.hash(key);
-        self.until_undisturbed(|| {
+        self.until_undisturbed(session, hash, |held| {
             let current = self.current(key, hash)?;
             let (old, expiry) = match &current {
                 Some(current) => (&current.bytes[..], current.expiry),
@@ -107,9 +138,9 @@ impl<S: Shim> Store<S> {
                 End::Front => [bytes, old].concat(),
                 End::Back => [old, bytes].concat(),
             };
-            let value = Value::Bytes(&whole);
-            let put = self.put_over(session, (key, hash), value, expiry, current.as_ref())?;
-            Ok(put.then_some(whole.len() as u64))
+            let item = self.item((key, hash), Value::Bytes(&whole), expiry)?;
+            let put = self.put_over(session, held, &item, current.as_ref())?;
+            Ok(put.map(|()| whole.len() as u64))
         })
     }
 
@@ -126,25 +157,37 @@ impl<S: Shim> Store<S> {
             Ttl::Left(left) => Some(left),
         })?;
         let hash = self.segment.hasher.hash(key);
-        self.until_undisturbed(|| {
-            let Some(current) = self.current(key, hash)? else { return Ok(Some(false)) };
+        self.until_undisturbed(session, hash, |held| {
+            let Some(current) = self.current(key, hash)? else { return Ok(Attempt::Done(false)) };
             if current.expiry == expiry {
-                return Ok(Some(true));
+                return Ok(Attempt::Done(true));
             }
-            let value = current.value();
-            let put = self.put_over(session, (key, hash), value, expiry, Some(&current))?;
-            Ok(put.then_some(true))
+            let item = self.item((key, hash), current.value(), expiry)?;
+            Ok(self.put_over(session, held, &item, Some(&current))?.map(|()| true))
         })
     }
 
-    /// Does `attempt` until it says something else than that somebody came between.
+    /// Does `attempt` until it is done: apart from the guard of `hash` at first, then under it.
     fn until_undisturbed<R>(
         &self,
-        mut attempt: impl FnMut() -> Result<Option<R>, WriteError>,
+        session: &Session,
+        hash: u64,
+        mut attempt: impl FnMut(Option<&Held<'_, S>>) -> Result<Attempt<R>, WriteError>,
     ) -> Result<R, WriteError> {
-        for _ in 0..ATTEMPTS_MAX {
-            if let Some(done) = attempt()? {
-                return Ok(done);
+        for number in 0..ATTEMPTS_MAX {
+            let apart = number < ATTEMPTS_APART && !mutated::<S>(Mutation::RewriteUnderGuard);
+            let result = if apart {
+                attempt(None)?
+            } else {
+                self.with_lines(session, || attempt(Some(&self.hold(session, hash)?)))?
+            };
+            match result {
+                Attempt::Done(done) => return Ok(done),
+                Attempt::Disturbed => {}
+                Attempt::NoRoom(header) => {
+                    let place = self.reserve(session, header)?;
+                    retire::abandon(&self.segment, *place, session.owner())?;
+                }
             }
         }
         Err(ReadError::Contended { attempts: ATTEMPTS_MAX }.into())
@@ -159,21 +202,27 @@ impl<S: Shim> Store<S> {
         })
     }
 
-    /// Puts an item in the place of what stood when `current` was read; whether it still did.
+    /// Puts an item in the place of what stood when `current` was read, if it still does; under
+    /// the guard it does.
     fn put_over(
         &self,
         session: &Session,
-        (key, hash): (&[u8], u64),
-        value: Value<'_>,
-        expiry: Option<u64>,
+        held: Option<&Held<'_, S>>,
+        item: &Item<'_>,
         current: Option<&Current>,
-    ) -> Result<bool, WriteError> {
+    ) -> Result<Attempt<()>, WriteError> {
         let condition = match current {
             Some(current) => Condition::Version(current.version),
             None => Condition::Absent,
         };
-        let header = self.header(key, value, expiry)?;
-        let outcome = self.put_item(session, (key, hash), header, value, expiry, condition)?;
-        Ok(!matches!(outcome, Outcome::Refused(_)))
+        let outcome = match held {
+            None => Some(self.put_item(session, item, condition)?),
+            Some(held) => self.put_item_held(session, held, item, condition)?,
+        };
+        Ok(match outcome {
+            None => Attempt::NoRoom(item.header),
+            Some(Outcome::Refused(_)) => Attempt::Disturbed,
+            Some(Outcome::Inserted | Outcome::Replaced) => Attempt::Done(()),
+        })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::clean::Step;
+use super::guarded::Held;
 use super::{Session, Store, Version};
 use crate::arena::reserve::{Reach, Reserved};
 use crate::arena::{NoRoom, Place, lease, reserve, retire, usage::Usage};
@@ -87,6 +88,17 @@ pub(super) enum Value<'a> {
     Counter(i64),
 }
 
+/// An item that is about to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Item<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) hash: u64,
+    pub(super) header: Header,
+    pub(super) value: Value<'a>,
+    /// The expiry word.
+    pub(super) expiry: Option<u64>,
+}
+
 impl<S: Shim> Store<S> {
     /// Puts `value` under `key` if `condition` holds. One compare-and-swap to reserve, one guard,
     /// no system call unless the guard is contended or a new extent needs memory.
@@ -118,26 +130,25 @@ impl<S: Shim> Store<S> {
     ) -> Result<Outcome, WriteError> {
         let expiry = self.expiry_of(options.ttl)?;
         let value = Value::Bytes(value);
-        let header = self.header(key, value, expiry)?;
+        let item = self.item((key, hash), value, expiry)?;
         if let Some(refusal) = self.refused_early(key, hash, condition)? {
             return Ok(refusal);
         }
-        self.put_item(session, (key, hash), header, value, expiry, condition)
+        self.put_item(session, &item, condition)
     }
 
-    /// Writes an item that has `header` and publishes it if `condition` holds.
+    /// Writes an item and publishes it if `condition` holds.
     pub(super) fn put_item(
         &self,
         session: &Session,
-        (key, hash): (&[u8], u64),
-        header: Header,
-        value: Value<'_>,
-        expiry: Option<u64>,
+        item: &Item<'_>,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
-        let place = self.reserve(session, header)?;
-        let result = self.write_item(session, *place, header, key, value, expiry).and_then(|()| {
-            self.with_lines(session, || self.publish_if(session, key, hash, *place, condition))
+        let place = self.reserve(session, item.header)?;
+        let result = self.write_item(session, *place, item).and_then(|()| {
+            self.with_lines(session, || {
+                self.publish_if(&self.hold(session, item.hash)?, item, *place, condition)
+            })
         });
         self.abandon_unless_published(session, *place, &result)?;
         let bytes = place.bytes;
@@ -149,6 +160,30 @@ impl<S: Shim> Store<S> {
             self.clean_after(session, bytes);
         }
         result
+    }
+
+    /// [`Store::put_item`] under the guard of the item's stripe; `None` if there is no room at once.
+    pub(super) fn put_item_held(
+        &self,
+        session: &Session,
+        held: &Held<'_, S>,
+        item: &Item<'_>,
+        condition: Condition,
+    ) -> Result<Option<Outcome>, WriteError> {
+        let bytes = item.header.shape().bytes;
+        let place = match reserve::reserve(&self.segment, &session.lease, bytes, Reach::Own) {
+            Ok(place) => place,
+            Err(NoRoom::Corruption(error)) => return Err(error.into()),
+            Err(NoRoom::Full | NoRoom::Grow(_)) => return Ok(None),
+        };
+        let result = self
+            .write_item(session, *place, item)
+            .and_then(|()| self.publish_if(held, item, *place, condition));
+        self.abandon_unless_published(session, *place, &result)?;
+        if result.as_ref().is_ok_and(Published::published) {
+            self.count_put(session, bytes);
+        }
+        result.map(Some)
     }
 
     /// Cleaning that puts pay for, in proportion to their own bytes: small ones together. What is in
@@ -212,11 +247,21 @@ impl<S: Shim> Store<S> {
         hash: u64,
         expected: Version,
     ) -> Result<Deletion, WriteError> {
-        let held = self.hold(session, hash)?;
+        self.delete_held(&self.hold(session, hash)?, key, hash, expected)
+    }
+
+    /// [`Store::delete_at`] under the guard of the key's stripe.
+    pub(super) fn delete_held(
+        &self,
+        held: &Held<'_, S>,
+        key: &[u8],
+        hash: u64,
+        expected: Version,
+    ) -> Result<Deletion, WriteError> {
         match self.present(&search(&self.segment, key, hash)?)? {
             Some(present) if present.version == expected => {
-                self.remove(&held, &present.standing)?;
-                self.count_deletes(session, 1);
+                self.remove(held, &present.standing)?;
+                self.count_deletes(held.session, 1);
                 Ok(Deletion::Done)
             }
             other => Ok(Deletion::Refused(other.map(|present| present.version))),
@@ -271,8 +316,19 @@ impl<S: Shim> Store<S> {
         Ok(None)
     }
 
-    /// The header of an item, if this store takes such a one.
-    pub(super) fn header(
+    /// An item, if this store takes such a one.
+    #[inline]
+    pub(super) fn item<'a>(
+        &self,
+        (key, hash): (&'a [u8], u64),
+        value: Value<'a>,
+        expiry: Option<u64>,
+    ) -> Result<Item<'a>, WriteError> {
+        let header = self.header(key, value, expiry)?;
+        Ok(Item { key, hash, header, value, expiry })
+    }
+
+    fn header(
         &self,
         key: &[u8],
         value: Value<'_>,
@@ -430,11 +486,9 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         place: Place,
-        header: Header,
-        key: &[u8],
-        value: Value<'_>,
-        expiry: Option<u64>,
+        item: &Item<'_>,
     ) -> Result<(), WriteError> {
+        let Item { key, header, value, expiry, .. } = *item;
         let region = &self.segment.region;
         let shape = header.shape();
         let [stamp_cell, header_cell] = region.view::<[Cell64; 2]>(place.offset)?;
@@ -465,23 +519,21 @@ impl<S: Shim> Store<S> {
         Ok(())
     }
 
-    /// Publishes the item at `place` under `key` if `condition` holds.
+    /// Publishes the item that was written to `place` if `condition` holds.
     fn publish_if(
         &self,
-        session: &Session,
-        key: &[u8],
-        hash: u64,
+        held: &Held<'_, S>,
+        item: &Item<'_>,
         place: Place,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
-        let held = self.hold(session, hash)?;
-        let found = search(&self.segment, key, hash)?;
+        let found = search(&self.segment, item.key, item.hash)?;
         let present = self.present(&found)?;
         let version = present.map(|present| present.version);
         if !holds(condition, version) {
             return Ok(Outcome::Refused(version));
         }
-        self.publish(&held, &found, hash, place)?;
+        self.publish(held, &found, item.hash, place)?;
         Ok(if present.is_some() { Outcome::Replaced } else { Outcome::Inserted })
     }
 }
