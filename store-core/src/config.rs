@@ -150,7 +150,8 @@ impl CreateOptions {
     }
 
     /// The unit of the arena: a power of two from 4 KiB to 1 MiB. If not given, a 512th of the
-    /// size, between 64 KiB and 1 MiB, or smaller where a small store needs it.
+    /// size, between 64 KiB and 1 MiB, or smaller where a small store needs it; up to a 64th of it
+    /// where it may grow to many times its size.
     pub fn extent_size(mut self, extent_size: u64) -> Self {
         self.extent_size = Some(extent_size);
         self

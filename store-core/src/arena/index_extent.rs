@@ -20,7 +20,12 @@ pub(crate) fn take<S: Shim>(
 ) -> Result<bool, NoRoom> {
     let entry = segment.directory_entry(state, number)?;
     if entry.load() == 0 {
-        let Some(extent) = claim_any(segment, owner)? else { return Ok(false) };
+        let before = match number.checked_sub(1) {
+            Some(before) => segment.directory_entry(state, before)?.load(),
+            None => 0,
+        };
+        let start = before.saturating_sub(segment.first_line(0)) >> segment.geometry.line_shift();
+        let Some(extent) = claim_from(segment, owner, start)? else { return Ok(false) };
         empty(segment, extent)?;
         let cell = &segment.extent(extent)?.word;
         let kept = ExtentWord::kept(owner);
@@ -38,9 +43,14 @@ pub(crate) fn take<S: Shim>(
     Ok(true)
 }
 
-/// Claims the first free extent: they stay, so they had better lie together.
-fn claim_any<S: Shim>(segment: &Segment<S>, owner: Owner) -> Result<Option<u32>, NoRoom> {
-    for extent in 0..segment.geometry.extents {
+/// Claims the first free extent from the one before on: they stay, so they had better lie together.
+fn claim_from<S: Shim>(
+    segment: &Segment<S>,
+    owner: Owner,
+    start: u64,
+) -> Result<Option<u32>, NoRoom> {
+    let extents = u64::from(segment.geometry.extents);
+    for extent in (0..extents).map(|i| ((start + i) % extents) as u32) {
         if segment.extent_word(extent)? == ExtentWord::FREE
             && segment.generation(extent)?.load() == 0
         {

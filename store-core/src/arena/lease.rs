@@ -25,8 +25,8 @@ const ORPHAN_SEARCH_MAX: u32 = 64;
 const PLENTY_PART: u32 = 64;
 /// Extents that are looked through for free ones.
 const FREE_LOOKED_MAX: u32 = 4096;
-/// How much memory is commissioned at once when the arena grows.
-const GROWTH_STEP_BYTES: u64 = 8 << 20;
+/// How much memory is commissioned at once when the arena grows: about 300 microseconds.
+const GROWTH_STEP_BYTES: u64 = 1 << 20;
 
 /// The open extent of a client. Private to the process; all its threads use it.
 #[derive(Debug)]
@@ -188,7 +188,8 @@ impl Lease {
                 }
                 _ => {}
             }
-            if looked as u32 >= ORPHAN_SEARCH_MAX && free > plenty {
+            let enough = free > plenty || found.free.is_some() && found.uncommissioned.is_some();
+            if looked as u32 >= ORPHAN_SEARCH_MAX && enough {
                 break;
             }
         }

@@ -193,7 +193,11 @@ fn too_small(options: &CreateOptions, least: Option<u64>) -> CreateError {
 /// The extent sizes to be tried: the one asked for, or the one that suits the size, and smaller
 /// ones for a store that is too small for eight of them.
 fn extent_sizes(options: &CreateOptions) -> Result<impl Iterator<Item = u64> + Clone, CreateError> {
-    let suitable = || (options.size / 512).clamp(64 << 10, EXTENT_BYTES_MAX).next_power_of_two();
+    let suitable = || {
+        // Those of a store that grows far are larger, so that their table stays short.
+        let grown = (options.max_size.unwrap_or(0) / 8192).min(options.size / 64);
+        (options.size / 512).max(grown).clamp(64 << 10, EXTENT_BYTES_MAX).next_power_of_two()
+    };
     let (smallest, largest) = match options.extent_size {
         Some(bytes) => (bytes, bytes),
         None => (EXTENT_BYTES_MIN, suitable()),

@@ -12,8 +12,9 @@ use crate::layout::{ExtentState, IndexSize};
 use crate::region::Shim;
 use crate::sync::WaitLimit;
 
-/// Buckets that one write splits at most: well under 10 microseconds.
-const SPLITS_MAX: u32 = 16;
+/// Buckets that one write splits at most. In a large store nothing of a split is in cache: it takes
+/// some microseconds, for the keys of its items are read.
+const SPLITS_MAX: u32 = 4;
 /// How often it is tried to add overflow lines for one write; others may be faster.
 const LINES_ROUNDS: u32 = 4;
 /// The mean number of items in a bucket of 7 lanes above which the index grows, in tenths. With
@@ -76,15 +77,15 @@ impl<S: Shim> Store<S> {
         for _ in 0..SPLITS_MAX {
             let size = self.segment.index_size();
             if !self.is_too_full(size) {
-                break;
+                return Ok(());
             }
             let (old, new) = size.next_split();
             let extent = new >> self.segment.geometry.line_shift();
             if !self.index_extent(session, ExtentState::Buckets, extent)? {
-                break;
+                return Ok(());
             }
             // Whoever has it may be splitting.
-            let Ok(held) = self.hold_within(session, old, WaitLimit::Try) else { break };
+            let Ok(held) = self.hold_within(session, old, WaitLimit::Try) else { return Ok(()) };
             if self.segment.index_size().next_split() != (old, new) {
                 continue;
             }
@@ -92,7 +93,7 @@ impl<S: Shim> Store<S> {
                 Splitting::Done => {}
                 Splitting::NoLine => {
                     session.growth.crowded.store(true, Ordering::Relaxed);
-                    break;
+                    return Ok(());
                 }
             }
             drop(held);
@@ -100,6 +101,8 @@ impl<S: Shim> Store<S> {
                 self.count_anew();
             }
         }
+        // The next write goes on.
+        session.growth.due.store(true, Ordering::Relaxed);
         Ok(())
     }
 
