@@ -154,8 +154,8 @@ fn find_window<S: Shim>(
 
 /// Units at the start of an extent that the end of a run can take; 0 if there are none.
 fn room_at_start<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<u32, Corruption> {
-    let takes =
-        matches!(segment.extent_word(extent)?.state, ExtentState::Open | ExtentState::Sealed);
+    let word = segment.extent_word(extent)?;
+    let takes = matches!(word.state, ExtentState::Open | ExtentState::Sealed) && !word.suspect;
     let tail = RunTail::of(segment.extent(extent)?.run_tail.load());
     Ok(if takes && tail.head.is_none() { tail.room } else { 0 })
 }
@@ -181,7 +181,8 @@ fn take_room<S: Shim>(
         let word = ExtentWord::of(found);
         let live = word.live + units;
         let takes = matches!(word.state, ExtentState::Open | ExtentState::Sealed);
-        if !takes || live > word.used {
+        // A suspect one may be freed at the end of a recount that did not see this.
+        if !takes || word.suspect || live > word.used {
             return Ok(false);
         }
         match entry.word.compare_exchange::<S>(found, ExtentWord { live, ..word }.word()) {

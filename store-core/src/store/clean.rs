@@ -607,6 +607,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
+    use crate::arena::reserve::{Reach, reserve};
     use crate::config::CreateOptions;
     use crate::region::Mutation;
     use crate::store::{Condition, PutOptions, private_on_heap};
@@ -722,6 +723,76 @@ mod tests {
             }
         }
         true
+    }
+
+    /// Somebody puts a large value whose end takes the room at the start of an extent that is being
+    /// recounted, before the n-th store of the cleaner, for every n: the value must stand.
+    #[test]
+    fn a_recount_leaves_the_end_of_a_run_that_came_meanwhile() {
+        for turn in 0..400 {
+            let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
+            let store: &'static Store<Interrupted> =
+                Box::leak(Box::new(private_on_heap(&options, 3).expect("a tiny store")));
+            let session: &'static Session =
+                Box::leak(Box::new(store.open_session().expect("an entry")));
+            let other = store.open_session().expect("another entry");
+            let put = |key: u64, len: usize| {
+                let (options, always) = (PutOptions::new(), Condition::Always);
+                let value = vec![key as u8; len];
+                store.put(session, &key.to_le_bytes(), &value, &options, always)
+            };
+            let extent_of = |key: u64| {
+                let slot = store.look_up_hashed(
+                    &key.to_le_bytes(),
+                    store.segment.hasher.hash(&key.to_le_bytes()),
+                    |item| Some(item.item),
+                );
+                let item = slot.expect("a lookup").expect("it is there");
+                store.segment.geometry.extent_of(item).expect("in the arena")
+            };
+            // Two extents of small items, a large value, and small ones behind its end.
+            for key in 0..20 {
+                put(key, 376).expect("a put");
+            }
+            let first = extent_of(0);
+            put(1000, 6000).expect("a large one");
+            let head = extent_of(1000);
+            for key in 100..105 {
+                put(key, 376).expect("a put");
+            }
+            let shared = head + 1;
+            assert_eq!(extent_of(104), shared);
+            for key in (0..20).filter(|key| extent_of(*key) == first).collect::<Vec<_>>() {
+                store.delete(session, &key.to_le_bytes()).expect("a delete");
+            }
+            store.delete(session, &1000_u64.to_le_bytes()).expect("a delete");
+            assert_eq!(store.segment.extent_word(first), Ok(ExtentWord::FREE));
+            assert_eq!(store.segment.extent_word(head), Ok(ExtentWord::FREE));
+            // What a crash leaves: room that was reserved and will not be used.
+            let left = reserve(&store.segment, &session.lease, 64, Reach::Own).expect("room");
+            assert_eq!(store.segment.geometry.extent_of(left.offset), Some(shared));
+            drop(left);
+            let offset = store.segment.geometry.extent_offset(shared);
+            retire::mark_suspect(&store.segment, offset).expect("an extent");
+            let deed = move || {
+                let (options, always) = (PutOptions::new(), Condition::Always);
+                let value = vec![7; 6000];
+                store.put(session, b"large", &value, &options, always).expect("there is room");
+            };
+            INTERRUPTION.set(Some((turn, Box::new(deed))));
+            store.clean(&other, 1).expect("cleaning");
+            if INTERRUPTION.take().is_some() {
+                assert!(turn > 20, "{turn}");
+                return;
+            }
+            assert_eq!(store.check(|_, _| {}).violations, [""; 0], "before store {turn}");
+            // What is taken for free is written to.
+            for key in 200..400 {
+                let _ = put(key, 376);
+            }
+            let stands = store.get(b"large") == Ok(Some(vec![7; 6000]));
+            assert!(stands, "before store {turn}");
+        }
     }
 
     #[test]
