@@ -9,8 +9,8 @@ use crate::human;
 use crate::output::Format;
 use crate::progress;
 
-/// From this many items for each hundred lanes on, buckets overflow and lookups take longer.
-const INDEX_CROWDED_PERCENT: f64 = 90.0;
+/// The index grows at 100 items for each hundred lanes. With as many as these it did not.
+const INDEX_CROWDED_PERCENT: f64 = 110.0;
 
 /// Cells of the bar that shows a share of the arena.
 const BAR_CELLS: u32 = 24;

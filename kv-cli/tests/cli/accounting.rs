@@ -104,6 +104,20 @@ fn stats_count_chains_and_sizes_when_they_are_asked_to() {
     assert!(text.text().contains("fragmentation"), "{}", text.text());
 }
 
+/// An index that grows as it should has as many items for its lanes all the time.
+#[test]
+fn an_index_that_grows_is_not_called_crowded() {
+    let store = Store::posix();
+    let lines: String =
+        (0..30_000).map(|key| format!("{{\"key\":\"k{key}\",\"value\":\"v\"}}\n")).collect();
+    store.kv_with(["load", "-"], lines.as_bytes()).exits(0);
+    let stats = store.kv(["stats", "--format", "json"]).exits(0).json();
+    let load = stats["index_load_percent"].as_f64().expect("a share");
+    assert!((90.0..105.0).contains(&load), "{stats}");
+    let text = store.kv(["stats"]).exits(0);
+    assert!(!text.text().contains("crowded"), "{}", text.text());
+}
+
 #[test]
 fn stats_say_what_clients_counted_and_which_did() {
     let store = Store::posix();
