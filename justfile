@@ -57,6 +57,10 @@ growth *ARGS:
 structure *ARGS:
     cargo run --release -p store-benches --bin structure -- {{ARGS}}
 
+# Hits of the cache mode on recorded traces, beside exact policies and other caches.
+hit-ratio *ARGS:
+    cargo run --release -p store-benches --bin hit-ratio -- {{ARGS}}
+
 # 200 writer processes at once on 64 MiB.
 many-writers *ARGS:
     cargo run --release -p store-benches --bin many-writers -- {{ARGS}}
