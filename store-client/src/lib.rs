@@ -72,8 +72,8 @@ pub use writer::{Pinned, Stored, Swapped, Writer, create, destroy};
 
 pub use store_core::{
     AttachError, Backing, CheckReport, ClientCounts, ClientInfo, ClientState, Corruption,
-    CreateError, CreateOptions, Cursor, Entry, ExtentInfo, ExtentUse, Fullness, GuardKind,
-    HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError, LoadOptions, Mode,
-    PinError, PutOptions, ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass, Stats,
-    Trimmed, Ttl, Version, WriteError, removed_when_detached,
+    CreateError, CreateOptions, Cursor, Entry, EvictionStats, ExtentInfo, ExtentUse, Fullness,
+    GuardKind, HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError, LoadOptions,
+    Mode, PinError, PutOptions, ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass,
+    Stats, Trimmed, Ttl, Version, WriteError, removed_when_detached,
 };

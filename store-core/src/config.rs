@@ -10,7 +10,8 @@ pub enum Mode {
     /// A put that does not fit is refused with `Full`; nothing is ever dropped.
     #[default]
     Store,
-    /// Eviction makes room. Not built yet: `create` refuses it.
+    /// Eviction makes room: what was hit least, and longest ago, goes. A program that knows store
+    /// mode only can read such a store.
     Cache,
 }
 

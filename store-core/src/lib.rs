@@ -60,11 +60,11 @@ pub use recovery::Reaped;
 pub use region::{Mutation, Plain, SharedBytes, Shim};
 pub use store::{
     Access, CheckReport, ClientCounts, ClientInfo, ClientState, Condition, Cursor, Deletion, Entry,
-    ExtentInfo, ExtentUse, HeldGuard, HeldLease, Histograms, Info, LoadOptions, ObjectName,
-    Outcome, Pinned, PutOptions, Registered, ScanPage, Session, SizeClass, Stats, Store, Tally,
-    Trimmed, Ttl, UnusedSemaphores, Version, anonymous, attach, create, destroy, from_image, memfd,
-    private, private_on_heap, registered_elsewhere, registrations, remove_orphan,
-    remove_unused_semaphores, set_owner, set_permissions, unused_semaphores,
+    EvictionStats, ExtentInfo, ExtentUse, HeldGuard, HeldLease, Histograms, Info, LoadOptions,
+    ObjectName, Outcome, Pinned, PutOptions, Registered, ScanPage, Session, SizeClass, Stats,
+    Store, Tally, Trimmed, Ttl, UnusedSemaphores, Version, anonymous, attach, create, destroy,
+    from_image, memfd, private, private_on_heap, registered_elsewhere, registrations,
+    remove_orphan, remove_unused_semaphores, set_owner, set_permissions, unused_semaphores,
 };
 pub use sys::holder::Backing;
 pub use sys::object::{MEMFD_NAME, POSIX_DIRECTORY, POSIX_PREFIX, Sealing};

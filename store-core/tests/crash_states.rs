@@ -6,7 +6,7 @@ mod common;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use common::{Model, Op, Pair, compare, contents, geometries, key, value};
+use common::{Model, Op, Pair, compare, contents, geometries, key, kill_clients, value};
 use store_core::{CreateOptions, Mutation, Plain, Shim, Store, WriteError, from_image};
 
 thread_local! {
@@ -86,22 +86,6 @@ fn fingerprint(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
-}
-
-/// Word `number` of an image.
-fn word(image: &[u8], number: usize) -> u64 {
-    u64::from_le_bytes(image[number * 8..number * 8 + 8].try_into().expect("8 bytes"))
-}
-
-/// Makes every client of the image a process that is gone: its start time is no longer right.
-fn kill_clients(image: &mut [u8]) {
-    let (offset, count) = (word(image, 24) as usize, word(image, 25) as usize);
-    for client in 0..count {
-        let start_time = offset + 256 * client + 8;
-        if word(image, (start_time - 8) / 8) >> 60 != 0 {
-            image[start_time..start_time + 8].copy_from_slice(&1_u64.to_le_bytes());
-        }
-    }
 }
 
 /// Does `op` to a copy of `pair` and looks at each state that a crash in it can leave.

@@ -210,7 +210,6 @@ mod tests {
         refused("size = \"3TiB\"\n", &[":1: size", "2 TiB"]);
         refused("interval-ms = 0\n", &[":1: ", "1 to 3600000"]);
         refused("size = \"1MiB\"\npermissions = 640\n", &[":2: ", "quotes"]);
-        refused("size = \"1MiB\"\nmode = \"cache\"\n", &[":2: mode", "choose the mode `store`"]);
         refused("store = \"memfd:x\"\n", &[":1: ", "fd:N"]);
         refused("store = \"fd:3\"\nremove = true\n", &[":2: remove", "no name to remove"]);
         refused("store = \"fd:3\"\nsize = \"1MiB\"\n", &[":2: size", "already"]);

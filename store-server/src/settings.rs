@@ -46,7 +46,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SIZE", help_heading = MAKING)]
     pub(crate) extent_size: Option<Setting<Size>>,
 
-    /// What happens when it is full: store refuses; cache evicts, which is not built yet [default: store]
+    /// What happens when it is full: store refuses; cache evicts what was looked up least [default: store]
     #[arg(long, value_name = "MODE", help_heading = MAKING)]
     pub(crate) mode: Option<Setting<Mode>>,
 

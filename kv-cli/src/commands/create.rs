@@ -1,7 +1,7 @@
 //! `create`: makes a store and says what came of the sizes that were asked for.
 
 use serde::Serialize;
-use store_client::{CreateError, CreateOptions, GuardKind, HashKind, Mode};
+use store_client::{CreateOptions, GuardKind, HashKind, Mode};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
@@ -42,7 +42,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     items: Option<u64>,
 
-    /// What a full store does: `store` refuses puts; `cache` would evict, is not built yet and refused
+    /// What a full store does: `store` refuses puts, `cache` evicts what was looked up least
     #[arg(long, default_value = "store", value_parser = ["store", "cache"])]
     mode: String,
 
@@ -107,13 +107,7 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
     if let Some(group) = &args.group {
         options = options.group(names::gid_of(group)?);
     }
-    let made = store_client::create(&spec, &options).map_err(|error| match error {
-        CreateError::Unsupported { .. } if mode == Mode::Cache => {
-            Failure::from(error).hint("kv-cli create --mode store")
-        }
-        error => error.into(),
-    });
-    let info = made?.info()?;
+    let info = store_client::create(&spec, &options)?.info()?;
 
     let created = Created {
         store: &context.store,

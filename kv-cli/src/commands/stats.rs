@@ -1,7 +1,7 @@
 //! `stats`: how full a store is, of what, and how much more it takes.
 
 use serde::Serialize;
-use store_client::{Histograms, Reader, SizeClass, Stats};
+use store_client::{EvictionStats, Histograms, Reader, SizeClass, Stats};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
@@ -68,8 +68,21 @@ struct JsonStats {
     deletes: u64,
     clients: u32,
     clients_counting_lookups: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eviction: Option<JsonEviction>,
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     histograms: Option<JsonHistograms>,
+}
+
+#[derive(Serialize)]
+struct JsonEviction {
+    small_bytes: u64,
+    main_bytes: u64,
+    evicted_small: u64,
+    evicted_main: u64,
+    evicted_bytes: u64,
+    promoted: u64,
+    came_back: u64,
 }
 
 #[derive(Serialize)]
@@ -143,7 +156,7 @@ fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
         human::count(stats.overflow_lines_used),
         human::count(stats.overflow_lines)
     );
-    context.output.pairs(&[
+    let mut pairs = vec![
         ("items", items(stats)),
         ("arena", human::size(stats.arena_bytes)),
         ("  live", share(stats.live_bytes)),
@@ -157,11 +170,31 @@ fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
         ("tables and index", human::size(stats.structure_bytes)),
         ("lookups", lookups(stats)),
         ("writes", writes(stats)),
-    ])?;
+    ];
+    if let Some(eviction) = &stats.eviction {
+        pairs.push(("small queue", share(eviction.small_bytes)));
+        pairs.push(("main queue", share(eviction.main_bytes)));
+        pairs.push(("evicted", evicted(eviction)));
+    }
+    context.output.pairs(&pairs)?;
     for remark in remarks(stats) {
         context.output.text(&format!("note: {remark}"))?;
     }
     Ok(())
+}
+
+/// How many items went, and how many stayed for good reasons.
+fn evicted(eviction: &EvictionStats) -> String {
+    let count = human::count;
+    format!(
+        "{} items, {}: {} new ones, {} from the main queue; {} promoted, {} came back",
+        count(eviction.evicted_small + eviction.evicted_main),
+        human::size(eviction.evicted_bytes),
+        count(eviction.evicted_small),
+        count(eviction.evicted_main),
+        count(eviction.promoted),
+        count(eviction.came_back)
+    )
 }
 
 /// How many, how large, and how many more of that size.
@@ -171,6 +204,7 @@ fn items(stats: &Stats) -> String {
         return count;
     };
     let room = match stats.room_items {
+        0 if stats.eviction.is_some() => "another one evicts".to_owned(),
         0 => "no room for another".to_owned(),
         room => format!("room for about {} more", human::rounded(room)),
     };
@@ -306,6 +340,15 @@ fn json(stats: &Stats, histograms: Option<Histograms>) -> JsonStats {
         deletes: stats.counts.deletes,
         clients: stats.clients,
         clients_counting_lookups: stats.clients_counting_lookups,
+        eviction: stats.eviction.map(|eviction| JsonEviction {
+            small_bytes: eviction.small_bytes,
+            main_bytes: eviction.main_bytes,
+            evicted_small: eviction.evicted_small,
+            evicted_main: eviction.evicted_main,
+            evicted_bytes: eviction.evicted_bytes,
+            promoted: eviction.promoted,
+            came_back: eviction.came_back,
+        }),
         histograms: histograms.map(|found| JsonHistograms {
             chain_lines: found.chain_lines,
             item_sizes: found.item_sizes.iter().map(size_class).collect(),

@@ -305,9 +305,27 @@ fn what_this_version_lacks_is_refused_by_name() {
         command.env("KV_STORE", "fd:999").args(args);
         finish(command, b"").fails(2, "not supported by this version");
     }
+}
+
+/// Ten times what fits: nothing is refused, what is there is right, and stats say what went.
+#[test]
+fn a_cache_makes_room_by_itself() {
     let store = Store::unmade();
-    store.kv(["create", "--mode", "cache"]).fails(2, "--mode store");
-    store.kv(["info"]).fails(3, "");
+    store.kv(["create", "--mode", "cache", "--size", "1MiB"]).exits(0);
+    let value = "v".repeat(1000);
+    let line = |n| format!("{{\"key\":\"key {n}\",\"value\":\"{value}\"}}\n");
+    let lines: String = (0..10_000).map(line).collect();
+    store.kv_with(["load", "-"], lines.as_bytes()).exits(0);
+    let stats = store.kv(["stats", "--format", "json"]).json();
+    let items = stats["items"].as_u64().expect("a number");
+    assert!((500..1100).contains(&items), "{items}");
+    let gone = stats["eviction"]["evicted_small"].as_u64().expect("a number");
+    assert_eq!(gone + items, 10_000);
+    assert_eq!(store.kv(["get", "key 9999"]).exits(0).stdout, value.as_bytes());
+    store.kv(["get", "key 0"]).exits(1);
+    assert!(store.kv(["stats"]).exits(0).text().contains("evicted"));
+    store.kv(["check"]).exits(0);
+    assert_eq!(store.kv(["info", "--format", "json"]).json()["mode"], "cache");
 }
 
 #[test]

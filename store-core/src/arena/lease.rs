@@ -12,7 +12,7 @@ use super::place::{Place, reserve_in};
 use super::reserve::Reach;
 use super::{InFlight, NoRoom, pin, relocation};
 use crate::error::Corruption;
-use crate::layout::{ExtentState, ExtentWord, Segment};
+use crate::layout::{ExtentState, ExtentWord, Queue, Segment};
 use crate::region::{Mutation, Shim, mutated};
 use crate::sync::Owner;
 
@@ -28,15 +28,22 @@ const FREE_LOOKED_MAX: u32 = 4096;
 /// How much memory is commissioned at once when the arena grows: about 300 microseconds.
 const GROWTH_STEP_BYTES: u64 = 1 << 20;
 
-/// The open extent of a client. Private to the process; all its threads use it.
+/// The open extents of a client, one for each queue. Private to the process; all its threads use
+/// them.
 #[derive(Debug)]
 pub(crate) struct Lease {
     owner: Owner,
-    /// Number of the open extent + 1; 0: none.
-    open: AtomicU32,
-    renewing: Mutex<()>,
+    open: [Opened; Queue::ALL.len()],
     /// Few extents are free: puts clean ahead of need.
     short: AtomicBool,
+}
+
+/// An open extent of a client.
+#[derive(Debug, Default)]
+struct Opened {
+    /// Its number + 1; 0: none.
+    extent: AtomicU32,
+    renewing: Mutex<()>,
 }
 
 /// What [`Lease::renew`] did.
@@ -58,12 +65,12 @@ struct Candidates {
 
 impl Lease {
     pub(crate) fn new(owner: Owner) -> Self {
-        Self {
-            owner,
-            open: AtomicU32::new(0),
-            renewing: Mutex::new(()),
-            short: AtomicBool::new(false),
-        }
+        Self { owner, open: Default::default(), short: AtomicBool::new(false) }
+    }
+
+    #[inline(always)]
+    fn opened(&self, queue: Queue) -> &Opened {
+        &self.open[queue.word() as usize]
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -72,8 +79,8 @@ impl Lease {
 
     /// The open extent.
     #[inline(always)]
-    pub(crate) fn current(&self) -> Option<u32> {
-        self.open.load(Ordering::Relaxed).checked_sub(1)
+    pub(crate) fn current(&self, queue: Queue) -> Option<u32> {
+        self.opened(queue).extent.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// Whether few extents were free when the open one was renewed.
@@ -82,9 +89,9 @@ impl Lease {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// Many extents were taken at once.
-    pub(crate) fn may_be_short(&self) {
-        self.short.store(true, Ordering::Relaxed);
+    /// Many extents were taken at once, and this is what was found then.
+    pub(crate) fn note_short(&self, short: bool) {
+        self.short.store(short, Ordering::Relaxed);
     }
 
     /// There is enough, or nothing to be done about it before the next renewal.
@@ -106,32 +113,33 @@ impl Lease {
         &self,
         segment: &Segment<S>,
         in_flight: &InFlight<'_, S>,
-        units: u32,
+        (units, queue): (u32, Queue),
         reach: Reach,
     ) -> Result<Wanted, NoRoom> {
-        let before = self.current();
-        let _renewing = self.renewing.lock();
-        if self.current() != before {
+        let before = self.current(queue);
+        let opened = self.opened(queue);
+        let _renewing = opened.renewing.lock();
+        if self.current(queue) != before {
             return Ok(Wanted::Renewed);
         }
         if let Some(extent) = before {
             self.leave(segment, extent)?;
-            self.open.store(0, Ordering::Relaxed);
+            opened.extent.store(0, Ordering::Relaxed);
         }
         let extents = segment.geometry.extents;
         let start = segment.superblock().lease_hint.load() as u32 % extents;
         // Another client may take what was found; the table is searched a few times then.
         for _ in 0..64 {
-            let found = self.candidates(segment, start, units)?;
+            let found = self.candidates(segment, start, units, queue)?;
             if let Some(extent) = found.handed_on {
                 if self.adopt(segment, extent)? {
-                    self.open.store(extent + 1, Ordering::Relaxed);
+                    opened.extent.store(extent + 1, Ordering::Relaxed);
                     return Ok(Wanted::Renewed);
                 }
             } else if let Some(extent) = found.free {
-                if self.claim_open(segment, extent)? {
+                if self.claim_open(segment, extent, queue)? {
                     segment.superblock().lease_hint.store::<S>(u64::from(extent) + 1);
-                    self.open.store(extent + 1, Ordering::Relaxed);
+                    opened.extent.store(extent + 1, Ordering::Relaxed);
                     return Ok(Wanted::Renewed);
                 }
             } else if let Some(extent) = found.uncommissioned {
@@ -154,6 +162,7 @@ impl Lease {
         segment: &Segment<S>,
         start: u32,
         units: u32,
+        queue: Queue,
     ) -> Result<Candidates, Corruption> {
         let extents = segment.geometry.extents;
         let capacity = segment.geometry.extent_units();
@@ -166,7 +175,9 @@ impl Lease {
             let word = segment.extent_word(extent)?;
             match word.state {
                 ExtentState::Open
-                    if word.owner.is_none() && capacity.saturating_sub(word.used) >= units =>
+                    if word.owner.is_none()
+                        && capacity.saturating_sub(word.used) >= units
+                        && segment.queue(extent)? == queue =>
                 {
                     found.handed_on = Some(extent);
                     return Ok(found);
@@ -206,6 +217,7 @@ impl Lease {
         if word.state != ExtentState::Open || word.owner.is_some() {
             return Ok(false);
         }
+        put_last(segment, extent)?;
         if !self.may_own(segment) {
             return Ok(true);
         }
@@ -214,7 +226,12 @@ impl Lease {
     }
 
     /// Claims a free extent and opens it.
-    fn claim_open<S: Shim>(&self, segment: &Segment<S>, extent: u32) -> Result<bool, Corruption> {
+    fn claim_open<S: Shim>(
+        &self,
+        segment: &Segment<S>,
+        extent: u32,
+        queue: Queue,
+    ) -> Result<bool, Corruption> {
         if !claim(segment, extent, self.owner)? {
             return Ok(false);
         }
@@ -222,6 +239,7 @@ impl Lease {
             segment.extent(extent)?.word.store::<S>(ExtentWord::FREE.word());
             return Ok(false);
         }
+        enqueue(segment, extent, queue)?;
         let owner = self.may_own(segment).then_some(ExtentWord::kept(self.owner));
         let open = ExtentWord { state: ExtentState::Open, owner, ..ExtentWord::FREE };
         segment.extent(extent)?.word.store::<S>(open.word());
@@ -243,6 +261,9 @@ impl Lease {
             let next = left(word, capacity);
             match cell.compare_exchange::<S>(found, next.word()) {
                 Ok(()) => {
+                    if next.state != ExtentState::Free {
+                        put_last(segment, extent)?;
+                    }
                     if next.state == ExtentState::Open {
                         segment.superblock().orphan_hint.store::<S>(extent.into());
                     }
@@ -255,11 +276,36 @@ impl Lease {
 
     /// Leaves the open extent for good, when the client detaches.
     pub(crate) fn close<S: Shim>(&self, segment: &Segment<S>) -> Result<(), Corruption> {
-        match self.open.swap(0, Ordering::Relaxed).checked_sub(1) {
-            Some(extent) => self.leave(segment, extent),
-            None => Ok(()),
+        for opened in &self.open {
+            if let Some(extent) = opened.extent.swap(0, Ordering::Relaxed).checked_sub(1) {
+                self.leave(segment, extent)?;
+            }
         }
+        Ok(())
     }
+}
+
+/// Puts an extent that nobody else touches at the end of a queue.
+pub(crate) fn enqueue<S: Shim>(
+    segment: &Segment<S>,
+    extent: u32,
+    queue: Queue,
+) -> Result<(), Corruption> {
+    let cell = &segment.extent(extent)?.queue;
+    if cell.load() != queue.word() {
+        cell.store::<S>(queue.word());
+    }
+    put_last(segment, extent)
+}
+
+/// Puts an extent at the end of its queue: once more when it is taken on or left, for one may be
+/// filled slowly.
+pub(crate) fn put_last<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<(), Corruption> {
+    if segment.evicts {
+        let next = segment.superblock().next_sequence.fetch_add::<S>(1);
+        segment.extent(extent)?.sequence.store::<S>(next);
+    }
+    Ok(())
 }
 
 /// The word of an extent that was filled so far and is left: handed on with what is left of it, or
@@ -291,9 +337,11 @@ pub(crate) fn can_be_claimed<S: Shim>(
         && !pin::is_pinned(segment, extent)?)
 }
 
-/// With more free extents than these nobody cleans ahead of need.
+/// With more free extents than these nobody cleans ahead of need. Where eviction makes room there
+/// is always more to be had, and what is free is wasted.
 fn plenty<S: Shim>(segment: &Segment<S>) -> u32 {
-    segment.geometry.cleaners() + 1 + segment.geometry.extents / PLENTY_PART
+    let spare = if segment.evicts { 0 } else { segment.geometry.extents / PLENTY_PART };
+    segment.geometry.cleaners() + 1 + spare
 }
 
 /// Whether so few extents are free that it is worth to clean ahead of need.

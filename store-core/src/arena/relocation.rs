@@ -3,11 +3,11 @@
 //! free besides.
 
 use super::in_flight::InFlight;
-use super::lease::{can_be_claimed, claim, left};
+use super::lease::{can_be_claimed, claim, enqueue, left};
 use super::place::{Place, reserve_in};
 use super::reserve::Reserved;
 use crate::error::Corruption;
-use crate::layout::{Cleaner, ExtentState, ExtentWord, Segment};
+use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Segment};
 use crate::region::Shim;
 use crate::sync::Owner;
 
@@ -105,6 +105,7 @@ fn reserve_handed_on<S: Shim>(
             && word.owner.is_none()
             // One that nothing lives in is about to be free.
             && word.live > 0
+            && (!segment.evicts || segment.queue(extent)? == Queue::Main)
             && word.used.saturating_add(units) <= capacity
             && let Some(place) = reserve_in(segment, in_flight, extent, word.state, units)?
         {
@@ -145,6 +146,7 @@ fn renew<S: Shim>(segment: &Segment<S>, cleaner: &Cleaner, me: Owner) -> Result<
     for extent in 0..segment.geometry.extents {
         if can_be_claimed(segment, extent)? && claim(segment, extent, me)? {
             cleaner.set_destination::<S>(Some(extent));
+            enqueue(segment, extent, Queue::Main)?;
             let word = ExtentWord { state: ExtentState::Relocation, ..ExtentWord::FREE };
             segment.extent(extent)?.word.store::<S>(word.word());
             return Ok(true);

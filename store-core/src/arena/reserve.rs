@@ -2,10 +2,10 @@
 
 use std::ops::Deref;
 
-use super::lease::{Lease, Wanted};
+use super::lease::{Lease, Wanted, is_short_of_extents};
 use super::place::{Place, reserve_in};
 use super::{InFlight, NoRoom, run};
-use crate::layout::{ExtentState, Segment};
+use crate::layout::{ExtentState, Queue, Segment};
 use crate::region::Shim;
 
 /// A place, with the note that it is in flight: dropped after it was published or abandoned.
@@ -39,30 +39,30 @@ pub(crate) enum Reach {
     Any,
 }
 
-/// Reserves `bytes` (a multiple of 8, at least 16) through `lease`. Outside of any guard.
+/// Reserves `bytes` (a multiple of 8, at least 16) through `lease`, in an extent of `queue`.
 pub(crate) fn reserve<'a, S: Shim>(
     segment: &'a Segment<S>,
     lease: &Lease,
-    bytes: u64,
+    (bytes, queue): (u64, Queue),
     reach: Reach,
 ) -> Result<Reserved<'a, S>, NoRoom> {
     let in_flight = InFlight::begin(segment, lease.owner())?;
     if bytes > segment.geometry.extent_bytes() {
         // Its extents name their owner until it is published.
-        let place = run::reserve(segment, lease, &in_flight, bytes)?;
-        lease.may_be_short();
+        let place = run::reserve(segment, lease, &in_flight, (bytes, queue))?;
+        lease.note_short(is_short_of_extents(segment)?);
         return Ok(Reserved::new(place, in_flight));
     }
     let units = (bytes / 8) as u32;
     // Each turn that fails has found a better extent or ends in `Full`; threads of one client may
     // fill a new one before this one gets to it, so the number of turns is bounded, not fixed.
     for _ in 0..1000 {
-        if let Some(extent) = lease.current()
+        if let Some(extent) = lease.current(queue)
             && let Some(place) = reserve_in(segment, &in_flight, extent, ExtentState::Open, units)?
         {
             return Ok(Reserved::new(place, in_flight));
         }
-        match lease.renew(segment, &in_flight, units, reach)? {
+        match lease.renew(segment, &in_flight, (units, queue), reach)? {
             Wanted::Renewed => {}
             Wanted::Borrowed(place) => return Ok(Reserved::new(place, in_flight)),
         }

@@ -9,12 +9,12 @@
 //! which counts as live in it. It says whose end it has; the head says whether that is so. When the
 //! run is gone, the room at its start takes the end of another run.
 
-use super::lease::{HAND_ON_PART, Lease, bump_generation, claim, may_take_for_run};
+use super::lease::{HAND_ON_PART, Lease, bump_generation, claim, enqueue, may_take_for_run};
 use super::place::Place;
 use super::retire::{mark_suspect, subtract};
 use super::{InFlight, NoRoom};
 use crate::error::Corruption;
-use crate::layout::{ExtentState, ExtentWord, RunTail, Segment, Slot};
+use crate::layout::{ExtentState, ExtentWord, Queue, RunTail, Segment, Slot};
 use crate::region::Shim;
 use crate::sync::Owner;
 
@@ -35,7 +35,7 @@ pub(crate) fn reserve<S: Shim>(
     segment: &Segment<S>,
     lease: &Lease,
     in_flight: &InFlight<'_, S>,
-    bytes: u64,
+    (bytes, queue): (u64, Queue),
 ) -> Result<Place, NoRoom> {
     let Some(count) = extents_for(segment, bytes) else { return Err(NoRoom::Full) };
     let last = last_units(segment, bytes, count);
@@ -47,11 +47,11 @@ pub(crate) fn reserve<S: Shim>(
             if claimed == free { may_take_for_run(segment, lease.owner()) } else { Ok(false) };
         if matches!(stands, Ok(true)) {
             if free == count {
-                return Ok(occupy(segment, lease.owner(), head, bytes)?);
+                return Ok(occupy(segment, lease.owner(), head, (bytes, queue))?);
             }
             in_flight.name(head + free);
             if take_room(segment, head, head + free, last)? {
-                return Ok(occupy(segment, lease.owner(), head, bytes)?);
+                return Ok(occupy(segment, lease.owner(), head, (bytes, queue))?);
             }
             give_back(segment, head, claimed)?;
             first = head + claimed;
@@ -86,7 +86,7 @@ pub(crate) fn occupy<S: Shim>(
     segment: &Segment<S>,
     owner: Owner,
     head: u32,
-    bytes: u64,
+    (bytes, queue): (u64, Queue),
 ) -> Result<Place, Corruption> {
     let count = bytes.div_ceil(segment.geometry.extent_bytes()) as u32;
     let owner = Some(ExtentWord::kept(owner));
@@ -100,6 +100,7 @@ pub(crate) fn occupy<S: Shim>(
             continue;
         } else if units - live >= units / HAND_ON_PART {
             entry.run_tail.store::<S>(RunTail { head: Some(head), room: live }.word());
+            enqueue(segment, head + distance, queue)?;
             ExtentWord { state: ExtentState::Open, owner, suspect: false, live, used: live }
         } else {
             let state = ExtentState::RunBody;
@@ -107,6 +108,7 @@ pub(crate) fn occupy<S: Shim>(
         };
         entry.word.store::<S>(word.word());
     }
+    enqueue(segment, head, queue)?;
     let word = ExtentWord {
         state: ExtentState::RunHead,
         owner,

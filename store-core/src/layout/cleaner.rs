@@ -17,7 +17,8 @@ pub(crate) struct Cleaner {
     pub(crate) reserved: Cell32,
     /// Number of the extent that takes moved items, + 1; 0: none.
     pub(crate) destination: Cell64,
-    /// Number of the extent that is emptied, + 1; 0: none. Bit 63: see [`Victim::recount`].
+    /// Number of the extent that is emptied, + 1; 0: none. Bit 63: see [`Victim::recount`]; bit 62: see
+    /// [`Victim::evict`].
     pub(crate) victim: Cell64,
     /// See [`Victim::generation`].
     pub(crate) victim_generation: Cell64,
@@ -26,7 +27,8 @@ pub(crate) struct Cleaner {
     /// Bytes that were moved, and extents that were emptied, through this place.
     pub(crate) moved_bytes: Cell64,
     pub(crate) emptied: Cell64,
-    pub(crate) reserved_end: Cell64,
+    /// Units of the victim's items that were moved, of those that could have gone.
+    pub(crate) victim_moved: Cell64,
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
@@ -41,6 +43,7 @@ assert_offsets!(Cleaner, 64, {
     cursor: 32,
     moved_bytes: 40,
     emptied: 48,
+    victim_moved: 56,
 });
 
 /// An extent that is emptied.
@@ -52,9 +55,12 @@ pub(crate) struct Victim {
     /// Its live count can't be relied on, and nothing in it will be published any more: it is free
     /// when it was walked to the end, whatever it counts.
     pub(crate) recount: bool,
+    /// Items that nobody wants go; else all are moved.
+    pub(crate) evict: bool,
 }
 
 const RECOUNT: u64 = 1 << 63;
+const EVICT: u64 = 1 << 62;
 
 impl Cleaner {
     /// The extent that takes moved items, if one was named.
@@ -69,20 +75,24 @@ impl Cleaner {
     /// The extent that is emptied, if one was named, and how far it was walked, in units.
     pub(crate) fn victim(&self) -> Option<(Victim, u32)> {
         let word = self.victim.load();
-        let extent = u32::try_from((word & !RECOUNT).checked_sub(1)?).ok()?;
+        let extent = u32::try_from((word & !(RECOUNT | EVICT)).checked_sub(1)?).ok()?;
         let generation = self.victim_generation.load();
         let cursor = u32::try_from(self.cursor.load()).ok()?;
-        Some((Victim { extent, generation, recount: word & RECOUNT != 0 }, cursor))
+        Some((
+            Victim { extent, generation, recount: word & RECOUNT != 0, evict: word & EVICT != 0 },
+            cursor,
+        ))
     }
 
     /// Names another victim. Dies on the way: there is none, or the whole of it.
     pub(crate) fn set_victim<S: Shim>(&self, victim: Option<Victim>) {
         self.victim.store::<S>(0);
         self.cursor.store::<S>(0);
-        if let Some(Victim { extent, generation, recount }) = victim {
+        self.victim_moved.store::<S>(0);
+        if let Some(Victim { extent, generation, recount, evict }) = victim {
             self.victim_generation.store::<S>(generation);
-            let flag = if recount { RECOUNT } else { 0 };
-            self.victim.store::<S>(flag | (u64::from(extent) + 1));
+            let flags = if recount { RECOUNT } else { 0 } | if evict { EVICT } else { 0 };
+            self.victim.store::<S>(flags | (u64::from(extent) + 1));
         }
     }
 

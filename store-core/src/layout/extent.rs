@@ -37,6 +37,30 @@ unsafe impl Shared for ExtentEntry {}
 
 assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, queue: 16, expiry_group: 24, run_tail: 32, trimmed_generation: 56 });
 
+/// The queue of eviction that an extent is in. In store mode it tells how the extent was filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// Of items that are new: they go unless they are hit more than once. In store mode: by puts.
+    Small,
+    /// Of items that stayed, or came back. In store mode: by cleaning.
+    Main,
+}
+
+impl Queue {
+    pub(crate) const ALL: [Self; 2] = [Self::Small, Self::Main];
+
+    pub(crate) fn of(word: u64) -> Self {
+        if word == 1 { Self::Main } else { Self::Small }
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        match self {
+            Self::Small => 0,
+            Self::Main => 1,
+        }
+    }
+}
+
 /// The start of an extent that takes the end of a run: other items begin behind it.
 ///
 /// ```text

@@ -22,8 +22,9 @@ use super::slot::Slot;
 use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
     CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH,
-    FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, IndexSize, STATE_LIVE,
-    STATE_RETIRED, SUPERBLOCK_BYTES, ServerWord, Superblock,
+    FEATURE_OTHER_MODE, FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord,
+    IndexSize, MODE_CACHE, MODE_STORE, STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES, ServerWord,
+    Superblock,
 };
 use crate::config::{CreateOptions, HashKind};
 use crate::hash::{HASH_RAPIDHASH_V3, HASH_SIPHASH_13, Hasher};
@@ -162,6 +163,10 @@ fn the_superblock_is_as_documented() {
         arena_offset,
         loaders_offset,
         loaders_count,
+        heat_offset,
+        heat_bytes,
+        ghost_offset,
+        ghost_count,
         reserved_geometry,
         index_size,
         pad_index,
@@ -184,6 +189,13 @@ fn the_superblock_is_as_documented() {
         pad_growth,
         cleaners,
         counts,
+        next_sequence,
+        ghost_clock,
+        evicted,
+        evicted_bytes,
+        promoted,
+        came_back,
+        pad_cache,
         reserved,
     });
     compare_record("Superblock", size_of::<Superblock>(), &fields);
@@ -218,7 +230,7 @@ fn the_cleaner_is_as_documented() {
         cursor,
         moved_bytes,
         emptied,
-        reserved_end,
+        victim_moved,
     });
     compare_record("Cleaner", size_of::<Cleaner>(), &fields);
 }
@@ -637,8 +649,10 @@ fn the_numbers_are_as_documented() {
         ("features_required", FEATURE_OTHER_HASH),
         ("state", STATE_LIVE),
         ("state", STATE_RETIRED),
-        ("mode", 1),
+        ("mode", MODE_STORE),
+        ("mode", MODE_CACHE),
         ("features_to_write", FEATURE_OTHER_GUARD),
+        ("features_to_write", FEATURE_OTHER_MODE),
         ("guard_kind", GUARD_FUTEX),
         ("guard_kind", GUARD_SYSTEM_V),
     ]);
@@ -765,6 +779,8 @@ fn the_parts_are_as_documented() {
         ),
         ("generations", geometry.generations_offset, geometry.extents.into(), 8),
         ("directory", geometry.directory_offset, geometry.extents.into(), 8),
+        ("heat", geometry.heat_offset, geometry.heat_bytes, 1),
+        ("ghost", geometry.ghost_offset, geometry.ghost_count, 4),
         ("arena", geometry.arena_offset, geometry.extents.into(), geometry.extent_bytes()),
     ];
     let rows = table("Golden bytes", "| part | offset | records | bytes each |");

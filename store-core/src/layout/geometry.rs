@@ -1,6 +1,8 @@
 //! Where everything is in a segment: planned from the creator's options, or copied from the
 //! superblock and validated. From then on only this private copy is believed.
 
+use super::ghost::GHOST_SET;
+use super::heat::{HEAT_BYTES_MIN, HEAT_BYTES_PER_ITEM};
 use super::line::Line;
 use super::slot::Slot;
 use super::superblock::{IndexSize, SUPERBLOCK_BYTES, Superblock};
@@ -27,6 +29,9 @@ const COUNTED_STEP_MAX: u64 = 16;
 const EXTENTS_PER_CLEANER: u32 = 64;
 /// Bytes of an item that the index is laid out for at first, if nothing else is said.
 const PLANNED_ITEM_BYTES: u64 = 1024;
+/// Bytes of an item that the marks and the ghost of cache mode are laid out for, likewise: they
+/// don't grow.
+const CACHED_ITEM_BYTES: u64 = 512;
 /// The mean number of items in a bucket of 7 lanes that the planned items must not exceed: they
 /// fit without growth.
 const PLANNED_LOAD: f64 = 4.6;
@@ -49,6 +54,12 @@ pub(crate) struct Geometry {
     /// Of the extents of the index: those of buckets from the front, those of overflow lines from
     /// the back.
     pub(crate) directory_offset: u64,
+    /// Marks of what was hit, a byte for each hash value; 0 bytes in store mode.
+    pub(crate) heat_offset: u64,
+    pub(crate) heat_bytes: u64,
+    /// Fingerprints of what was evicted; none in store mode.
+    pub(crate) ghost_offset: u64,
+    pub(crate) ghost_count: u64,
     pub(crate) arena_offset: u64,
     pub(crate) slot_hash_shift: u32,
     pub(crate) planned_items: u64,
@@ -76,12 +87,6 @@ impl Plan {
     /// # Errors
     /// `InvalidOption`, with the rule, or `Unsupported`.
     pub(crate) fn of(options: &CreateOptions) -> Result<Self, CreateError> {
-        if options.mode == Mode::Cache {
-            return Err(CreateError::Unsupported {
-                what: "cache mode (eviction)".to_owned(),
-                remedy: "choose the mode `store`, which refuses when it is full",
-            });
-        }
         let max_size = options.max_size.unwrap_or(options.size);
         if max_size < options.size {
             let rule = format!("it must not be below the size, {}", options.size);
@@ -134,6 +139,13 @@ impl Plan {
         let buckets = ((items as f64 / PLANNED_LOAD) as u64 + 1).next_power_of_two().max(least);
         let extents_min = EXTENTS_MIN + buckets.div_ceil(in_an_extent) + 1;
         let mut geometry = Geometry::head(size, (items, buckets), extent_bytes, max_size);
+        if options.mode == Mode::Cache {
+            let items = options.items.unwrap_or(max_size / CACHED_ITEM_BYTES).max(1);
+            geometry.heat_bytes =
+                (items * HEAT_BYTES_PER_ITEM).next_power_of_two().max(HEAT_BYTES_MIN);
+            // Sets of different fullness, so there are a few more than it holds.
+            geometry.ghost_count = (items * 5 / 4).next_power_of_two().max(GHOST_SET);
+        }
         // Each extent takes its bytes, its entry and its generation; alignment may cost one more.
         geometry.place_tables(0);
         let of_one = extent_bytes + size_of::<ExtentEntry>() as u64 + 8;
@@ -229,6 +241,10 @@ impl Geometry {
             extent_shift: extent_bytes.trailing_zeros(),
             generations_offset: 0,
             directory_offset: 0,
+            heat_offset: 0,
+            heat_bytes: 0,
+            ghost_offset: 0,
+            ghost_count: 0,
             arena_offset: 0,
             slot_hash_shift: buckets.trailing_zeros(),
             planned_items: items,
@@ -251,6 +267,8 @@ impl Geometry {
         self.extents_offset = place(extents.into(), size_of::<ExtentEntry>() as u64);
         self.generations_offset = place(extents.into(), 8);
         self.directory_offset = place(extents.into(), 8);
+        self.heat_offset = place(self.heat_bytes, 1);
+        self.ghost_offset = place(self.ghost_count, 4);
         self.arena_offset = end.next_multiple_of(PAGE_BYTES);
     }
 
@@ -331,7 +349,7 @@ impl Geometry {
     }
 
     /// Writes the geometry into a new superblock's words.
-    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 17] {
+    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 21] {
         [
             (&to.segment_bytes, self.segment_bytes),
             (&to.slot_hash_shift, self.slot_hash_shift.into()),
@@ -349,6 +367,10 @@ impl Geometry {
             (&to.extent_bytes, self.extent_bytes()),
             (&to.generations_offset, self.generations_offset),
             (&to.directory_offset, self.directory_offset),
+            (&to.heat_offset, self.heat_offset),
+            (&to.heat_bytes, self.heat_bytes),
+            (&to.ghost_offset, self.ghost_offset),
+            (&to.ghost_count, self.ghost_count),
             (&to.arena_offset, self.arena_offset),
         ]
     }
@@ -376,6 +398,10 @@ impl Geometry {
             extent_shift: extent_bytes.trailing_zeros(),
             generations_offset: from.generations_offset.load(),
             directory_offset: from.directory_offset.load(),
+            heat_offset: from.heat_offset.load(),
+            heat_bytes: from.heat_bytes.load(),
+            ghost_offset: from.ghost_offset.load(),
+            ghost_count: from.ghost_count.load(),
             arena_offset: from.arena_offset.load(),
             slot_hash_shift: narrow(from.slot_hash_shift.load(), "shift of the slot hash")?,
             planned_items: from.planned_items.load(),
@@ -394,6 +420,11 @@ impl Geometry {
         }
         if !geometry.loaders.is_power_of_two() {
             return Err(wrong("number of loader leases", &from.loaders_count));
+        }
+        let suits =
+            |count: u64, least: u64| count == 0 || count.is_power_of_two() && count >= least;
+        if !suits(geometry.heat_bytes, HEAT_BYTES_MIN) || !suits(geometry.ghost_count, GHOST_SET) {
+            return Err(wrong("size of the marks or of the ghost", &from.heat_bytes));
         }
         // The number of buckets only grows.
         let buckets = IndexSize(from.index_size.load()).buckets();
@@ -417,6 +448,8 @@ impl Geometry {
             (self.extents_offset, self.extents.into(), size_of::<ExtentEntry>() as u64),
             (self.generations_offset, self.extents.into(), 8),
             (self.directory_offset, self.extents.into(), 8),
+            (self.heat_offset, self.heat_bytes, 1),
+            (self.ghost_offset, self.ghost_count, 4),
             (self.arena_offset, self.extents.into(), self.extent_bytes()),
         ];
         let mut end = 0;
@@ -513,7 +546,6 @@ mod tests {
         assert!(refused(CreateOptions::new(1000)).contains("choose a larger size"));
         assert!(refused(CreateOptions::new(1 << 24).max_size(1 << 20)).contains("max-size"));
         assert!(refused(CreateOptions::new(1 << 24).extent_size(5000)).contains("power of two"));
-        assert!(refused(CreateOptions::new(1 << 24).mode(Mode::Cache)).contains("cache mode"));
         assert!(refused(CreateOptions::new(1 << 24).permissions(0o1777)).contains("octal"));
         for closed_to_owner in [0, 0o044, 0o466, 0o266] {
             let options = CreateOptions::new(1 << 24).permissions(closed_to_owner);

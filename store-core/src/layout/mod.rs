@@ -8,6 +8,8 @@ mod extent;
 #[cfg(test)]
 mod format_doc;
 mod geometry;
+mod ghost;
+mod heat;
 mod item;
 mod line;
 mod loader;
@@ -21,7 +23,7 @@ pub(crate) use client::{
     ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, PINS_MAX, PinWord,
 };
 pub(crate) use counts::{COUNTS, Counts};
-pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, RunTail};
+pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, RunTail};
 pub(crate) use geometry::{Geometry, Plan};
 pub(crate) use item::{Header, KEY_BYTES_MAX, flags};
 pub(crate) use line::{LANES, LINK_LANE, Line, TagWord};
@@ -31,9 +33,9 @@ pub(crate) use slot::Slot;
 pub(crate) use stripe::{Intent, IntentKind, Stripe};
 pub(crate) use superblock::{
     CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH,
-    FEATURES_KNOWN, FEATURES_TO_WRITE_KNOWN, FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX,
-    GUARD_SYSTEM_V, GuardSetWord, IndexSize, STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES,
-    ServerWord, Superblock, format_version_of,
+    FEATURE_OTHER_MODE, FEATURES_KNOWN, FEATURES_TO_WRITE_KNOWN, FORMAT_VERSION, FORMAT_WORD,
+    GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, IndexSize, MODE_CACHE, MODE_STORE, STATE_LIVE,
+    STATE_RETIRED, SUPERBLOCK_BYTES, ServerWord, Superblock, format_version_of,
 };
 
 /// Asserts at compile time where a field of a shared record stands.

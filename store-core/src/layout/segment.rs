@@ -3,11 +3,13 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::ghost::Ghost;
+use super::heat::Heat;
 use super::item::{Header, ItemShape, flags};
-use super::superblock::{FEATURE_CHECKSUMS, IndexSize, Superblock};
+use super::superblock::{FEATURE_CHECKSUMS, IndexSize, MODE_CACHE, Superblock};
 use super::{
     Cleaner, ClientEntry, ExtentEntry, ExtentState, ExtentWord, Geometry, LANES, Line, LoaderLease,
-    Slot, Stripe,
+    Queue, Slot, Stripe,
 };
 use crate::error::Corruption;
 use crate::hash::{self, Hasher};
@@ -41,6 +43,10 @@ pub(crate) struct Segment<S: Shim> {
     extents: Table<ExtentEntry>,
     generations: Table<Cell64>,
     directory: Table<Cell64>,
+    /// Whether eviction makes room.
+    pub(crate) evicts: bool,
+    pub(crate) heat: Heat,
+    pub(crate) ghost: Ghost,
     /// All of the segment as lines, found by their addresses.
     lines: Table<Line>,
     /// Behind the tables, which point into it: fields are dropped in order.
@@ -78,6 +84,9 @@ impl<S: Shim> Segment<S> {
             extents: region.table(geometry.extents_offset, geometry.extents.into())?,
             generations: region.table(geometry.generations_offset, geometry.extents.into())?,
             directory: region.table(geometry.directory_offset, geometry.extents.into())?,
+            evicts: superblock.mode.load() == MODE_CACHE,
+            heat: Heat::new(region.table(geometry.heat_offset, geometry.heat_bytes)?),
+            ghost: Ghost::new(region.table(geometry.ghost_offset, geometry.ghost_count)?),
             lines: region.table(0, geometry.segment_bytes / size_of::<Line>() as u64)?,
             region,
             geometry,
@@ -157,6 +166,11 @@ impl<S: Shim> Segment<S> {
     /// The word of an extent's entry.
     pub(crate) fn extent_word(&self, extent: u32) -> Result<ExtentWord, Corruption> {
         Ok(ExtentWord::of(self.extent(extent)?.word.load()))
+    }
+
+    /// The queue of eviction that an extent is in.
+    pub(crate) fn queue(&self, extent: u32) -> Result<Queue, Corruption> {
+        Ok(Queue::of(self.extent(extent)?.queue.load()))
     }
 
     /// The cell with the generation of an extent.

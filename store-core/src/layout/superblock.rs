@@ -27,8 +27,16 @@ pub(crate) const FEATURE_OTHER_HASH: u64 = 2;
 /// `guard_kind` is not 1; in `features_to_write`, since readers take no guard.
 pub(crate) const FEATURE_OTHER_GUARD: u64 = 1;
 
+/// `mode` is not 1; in `features_to_write`, since readers need not know what makes room.
+pub(crate) const FEATURE_OTHER_MODE: u64 = 2;
+
 /// The features to write that this version knows.
-pub(crate) const FEATURES_TO_WRITE_KNOWN: u64 = FEATURE_OTHER_GUARD;
+pub(crate) const FEATURES_TO_WRITE_KNOWN: u64 = FEATURE_OTHER_GUARD | FEATURE_OTHER_MODE;
+
+/// A put that does not fit is refused.
+pub(crate) const MODE_STORE: u64 = 1;
+/// Eviction makes room for a put that does not fit.
+pub(crate) const MODE_CACHE: u64 = 2;
 
 /// The guards are futex words that name their owner.
 pub(crate) const GUARD_FUTEX: u64 = 1;
@@ -91,7 +99,11 @@ pub(crate) struct Superblock {
     pub(crate) arena_offset: Cell64,
     pub(crate) loaders_offset: Cell64,
     pub(crate) loaders_count: Cell64,
-    pub(crate) reserved_geometry: [Cell64; 23],
+    pub(crate) heat_offset: Cell64,
+    pub(crate) heat_bytes: Cell64,
+    pub(crate) ghost_offset: Cell64,
+    pub(crate) ghost_count: Cell64,
+    pub(crate) reserved_geometry: [Cell64; 19],
     // Line 8: the size word of the index, see [`IndexSize`].
     pub(crate) index_size: Cell64,
     pub(crate) pad_index: [Cell64; 7],
@@ -126,7 +138,15 @@ pub(crate) struct Superblock {
     pub(crate) cleaners: [Cleaner; CLEANERS_MAX],
     /// Line 18: counts of the clients that are gone.
     pub(crate) counts: Counts,
-    pub(crate) reserved: [Cell64; 360],
+    /// Line 19: of cache mode.
+    pub(crate) next_sequence: Cell64,
+    pub(crate) ghost_clock: Cell64,
+    pub(crate) evicted: [Cell64; 2],
+    pub(crate) evicted_bytes: Cell64,
+    pub(crate) promoted: Cell64,
+    pub(crate) came_back: Cell64,
+    pub(crate) pad_cache: Cell64,
+    pub(crate) reserved: [Cell64; 352],
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
@@ -162,6 +182,10 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     arena_offset: 304,
     loaders_offset: 312,
     loaders_count: 320,
+    heat_offset: 328,
+    heat_bytes: 336,
+    ghost_offset: 344,
+    ghost_count: 352,
     index_size: 512,
     next_stamp: 576,
     clock_offset_ms: 640,
@@ -177,7 +201,13 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     overflow_extents: 840,
     cleaners: 896,
     counts: 1152,
-    reserved: 1216,
+    next_sequence: 1216,
+    ghost_clock: 1224,
+    evicted: 1232,
+    evicted_bytes: 1248,
+    promoted: 1256,
+    came_back: 1264,
+    reserved: 1280,
 });
 
 /// Where the semaphores of the guards are, if the guards are of that kind.

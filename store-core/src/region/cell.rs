@@ -4,7 +4,7 @@
 //! store is a Release store that passes the [`Shim`], so that "each prefix of the stores" is what
 //! a crash can leave.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::shim::Shim;
 
@@ -12,7 +12,7 @@ use super::shim::Shim;
 ///
 /// # Safety
 /// `repr(C)` or `repr(transparent)`, no padding, every bit pattern valid, and nothing in it but
-/// [`Cell64`] and [`Cell32`] (interior mutability throughout: a peer changes it at any time).
+/// [`Cell64`], [`Cell32`] and [`Cell8`] (interior mutability throughout: a peer changes it at any time).
 #[expect(unsafe_code, reason = "implementing it is a promise about layout")]
 pub(crate) unsafe trait Shared: Sized {}
 
@@ -26,12 +26,21 @@ pub(crate) struct Cell64(AtomicU64);
 #[derive(Debug)]
 pub(crate) struct Cell32(AtomicU32);
 
-#[expect(unsafe_code, reason = "the contract of Shared is given here for the two primitives")]
+/// A byte of shared memory, always accessed as such: a hint that any value will do for, so that its
+/// stores don't pass the [`Shim`].
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct Cell8(AtomicU8);
+
+#[expect(unsafe_code, reason = "the contract of Shared is given here for the primitives")]
 // SAFETY: transparent over an atomic integer: no padding, every bit pattern valid.
 unsafe impl Shared for Cell64 {}
-#[expect(unsafe_code, reason = "the contract of Shared is given here for the two primitives")]
+#[expect(unsafe_code, reason = "the contract of Shared is given here for the primitives")]
 // SAFETY: as above.
 unsafe impl Shared for Cell32 {}
+#[expect(unsafe_code, reason = "the contract of Shared is given here for the primitives")]
+// SAFETY: as above.
+unsafe impl Shared for Cell8 {}
 #[expect(unsafe_code, reason = "an array of shared words is shared words")]
 // SAFETY: an array adds no padding to elements that have none.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
@@ -102,6 +111,12 @@ impl Cell32 {
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
     }
 
+    /// Relaxed store of a hint, which any value will do for; not seen by the [`Shim`].
+    #[inline(always)]
+    pub(crate) fn store_hint(&self, value: u32) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// Exchange, AcqRel; gives the word from before.
     #[inline(always)]
     pub(crate) fn swap<S: Shim>(&self, to: u32) -> u32 {
@@ -114,5 +129,19 @@ impl Cell32 {
     /// The word itself, for the futex call.
     pub(crate) fn futex(&self) -> &AtomicU32 {
         &self.0
+    }
+}
+
+impl Cell8 {
+    /// Relaxed load.
+    #[inline(always)]
+    pub(crate) fn load(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Relaxed store.
+    #[inline(always)]
+    pub(crate) fn store_hint(&self, value: u8) {
+        self.0.store(value, Ordering::Relaxed);
     }
 }

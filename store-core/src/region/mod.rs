@@ -16,7 +16,7 @@ use crate::sys::holder::Holder;
 use crate::sys::map::Mapping;
 
 pub use bytes::SharedBytes;
-pub(crate) use cell::{Cell32, Cell64, Shared};
+pub(crate) use cell::{Cell8, Cell32, Cell64, Shared};
 pub(crate) use copy::{append_out, copy_in, copy_out, equals};
 pub(crate) use shim::mutated;
 pub use shim::{Mutation, Plain, Shim};
@@ -39,6 +39,19 @@ unsafe impl<T> Send for Table<T> {}
 unsafe impl<T> Sync for Table<T> {}
 
 impl<T: Shared> Table<T> {
+    /// How many there are.
+    #[inline(always)]
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Asks for the line of record `index`.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, region: &Region, index: u64) {
+        let first = self.first.as_ptr() as usize - region.address();
+        region.prefetch((first as u64).wrapping_add(index.wrapping_mul(size_of::<T>() as u64)));
+    }
+
     /// Record `index`.
     #[inline(always)]
     #[expect(unsafe_code, reason = "a record of a table that was checked when it was made")]

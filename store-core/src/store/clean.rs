@@ -9,13 +9,17 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use super::evict::{Next, Verdict};
 use super::{Session, Store};
+use crate::arena::reserve::{self, Reach};
 use crate::arena::{in_flight, lease, pin, relocation, retire, run};
 use crate::error::{Corruption, WriteError};
 use crate::index::change;
 use crate::index::lookup::prefetch_bucket;
 use crate::index::search::{Standing, find_slot};
-use crate::layout::{Cleaner, ExtentState, ExtentWord, Header, RunTail, Slot, Victim, flags};
+use crate::layout::{
+    Cleaner, ExtentState, ExtentWord, Header, Queue, RunTail, Slot, Victim, flags,
+};
 use crate::recovery::is_dead;
 use crate::region::Shim;
 use crate::sync::{Guard, WaitLimit};
@@ -63,11 +67,32 @@ enum Walked {
     NoRoom,
 }
 
+/// What an extent is emptied for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Room is short, or will be soon: something may be evicted. An extent that gives less units is
+    /// left.
+    Need { least: u32 },
+    /// That what is dead takes no room: nothing goes that lives.
+    Order,
+}
+
+/// What to empty next.
+enum Chosen {
+    /// This extent, from a unit on.
+    Victim(Victim, u32),
+    /// A large item went, with its extents.
+    Freed,
+    Nothing,
+}
+
 /// What became of one item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Moved {
-    /// It is elsewhere now, or had expired and is gone.
+    /// It is elsewhere now.
     Done,
+    /// It is gone: evicted, or expired.
+    Gone,
     /// No slot leads to it.
     Dead,
     NoRoom,
@@ -103,7 +128,17 @@ impl<S: Shim> Store<S> {
     /// `Stuck` if every cleaner's place is held by a process that does not let go; `Corruption`.
     pub fn clean(&self, session: &Session, extents: u32) -> Result<u32, WriteError> {
         let mut done = 0;
-        while done < extents && self.clean_in_need(session)? {
+        while done < extents {
+            let held = self.cleaners_place(session, session.wait_limit())?;
+            let why = if lease::is_short_of_extents(&self.segment)? {
+                Why::Need { least: self.gain_min() }
+            } else {
+                Why::Order
+            };
+            let mut all = u64::MAX;
+            if self.clean_some(session, held.cleaner, why, &mut all)? != Step::Freed {
+                break;
+            }
             done += 1;
         }
         Ok(done)
@@ -114,15 +149,19 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// `Stuck` if what could be gained is held back by a process that does not let go of a guard.
     pub(super) fn clean_in_need(&self, session: &Session) -> Result<bool, WriteError> {
-        let least = self.segment.geometry.extent_units() / GAIN_PART_MIN as u32;
-        self.clean_for(session, least)
+        self.clean_for(session, self.gain_min())
+    }
+
+    /// Units that emptying an extent must give.
+    fn gain_min(&self) -> u32 {
+        self.segment.geometry.extent_units() / GAIN_PART_MIN as u32
     }
 
     /// [`Store::clean_in_need`] for the sake of `least` units.
     pub(super) fn clean_for(&self, session: &Session, least: u32) -> Result<bool, WriteError> {
         let held = self.cleaners_place(session, session.wait_limit())?;
         let mut all = u64::MAX;
-        Ok(self.clean_some(session, held.cleaner, least, &mut all)? == Step::Freed)
+        Ok(self.clean_some(session, held.cleaner, Why::Need { least }, &mut all)? == Step::Freed)
     }
 
     /// Moves up to `budget` bytes ahead of need, if a place is to be had at once; what is left of
@@ -134,8 +173,8 @@ impl<S: Shim> Store<S> {
     ) -> Result<Step, WriteError> {
         match self.cleaners_place(session, WaitLimit::Try) {
             Ok(held) => {
-                let least = self.segment.geometry.extent_units() / GAIN_PART_MIN as u32;
-                self.clean_some(session, held.cleaner, least, budget)
+                let why = Why::Need { least: self.gain_min() };
+                self.clean_some(session, held.cleaner, why, budget)
             }
             // Others are at it.
             Err(_) => Ok(Step::Working),
@@ -172,19 +211,31 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         cleaner: &Cleaner,
-        least: u32,
+        why: Why,
         budget: &mut u64,
     ) -> Result<Step, WriteError> {
+        let least = match why {
+            Why::Need { least } => least,
+            Why::Order => self.gain_min(),
+        };
         let mut tried = [u32::MAX; VICTIMS_MAX];
         // Whether a guard that could not be had was in the way of a victim.
         let mut stuck = None;
         for at in 0..VICTIMS_MAX {
-            let (victim, from) = match self.current_victim(cleaner)? {
-                Some(current) => current,
+            let chosen = match self.current_victim(cleaner)? {
+                Some((victim, from)) => Chosen::Victim(victim, from),
+                None if self.segment.evicts => {
+                    self.choose_to_evict(session, cleaner, why, &tried[..at])?
+                }
                 None => match self.choose_victim(session, cleaner, least, &tried[..at])? {
-                    Some(victim) => (victim, 0),
-                    None => break,
+                    Some(victim) => Chosen::Victim(victim, 0),
+                    None => Chosen::Nothing,
                 },
+            };
+            let (victim, from) = match chosen {
+                Chosen::Victim(victim, from) => (victim, from),
+                Chosen::Freed => return Ok(Step::Freed),
+                Chosen::Nothing => break,
             };
             let was_suspect = self.is_suspect(victim.extent)?;
             // One guard is waited for; behind it, what can't be had at once is left.
@@ -263,7 +314,7 @@ impl<S: Shim> Store<S> {
         let mut best: Option<(u32, u32)> = None;
         for extent in (0..looked).map(|i| (start + i) % extents) {
             let word = segment.extent_word(extent)?;
-            let gain = gain(word, capacity, least);
+            let gain = gain(word, segment.queue(extent)?, capacity, least);
             if gain > best.map_or(0, |(_, gain)| gain)
                 && word.live <= room
                 && !tried.contains(&extent)
@@ -280,15 +331,49 @@ impl<S: Shim> Store<S> {
             },
             None => return Ok(None),
         };
-        if gain(segment.extent_word(extent)?, capacity, least) == 0 {
+        if gain(segment.extent_word(extent)?, segment.queue(extent)?, capacity, least) == 0 {
             return Ok(None);
         }
-        self.make_victim(cleaner, extent)
+        self.make_victim(cleaner, extent, false)
+    }
+
+    /// Chooses the next extent that eviction makes room in.
+    fn choose_to_evict(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        why: Why,
+        tried: &[u32],
+    ) -> Result<Chosen, WriteError> {
+        relocation::leave_useless(&self.segment, cleaner)?;
+        let usable = |next: &Next| {
+            (!next.evict || why != Why::Order)
+                && !tried.contains(&next.extent)
+                && !self.is_victim_elsewhere(cleaner, next.extent)
+        };
+        for _ in 0..VICTIMS_MAX {
+            let Some(next) = self.next_in_order(session, usable)? else { break };
+            if self.segment.extent_word(next.extent)?.state == ExtentState::RunHead {
+                match self.evict_run(session, next.extent, GUARD_WAIT) {
+                    Ok(true) => return Ok(Chosen::Freed),
+                    Ok(false) | Err(WriteError::Stuck { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            } else if let Some(victim) = self.make_victim(cleaner, next.extent, next.evict)? {
+                return Ok(Chosen::Victim(victim, 0));
+            }
+        }
+        Ok(Chosen::Nothing)
     }
 
     /// Seals an extent and names it the victim of a place. `None` if it changed meanwhile, or is of
     /// a kind that is not emptied.
-    fn make_victim(&self, cleaner: &Cleaner, extent: u32) -> Result<Option<Victim>, Corruption> {
+    fn make_victim(
+        &self,
+        cleaner: &Cleaner,
+        extent: u32,
+        evict: bool,
+    ) -> Result<Option<Victim>, Corruption> {
         let segment = &self.segment;
         let generation = segment.generation(extent)?.load();
         let cell = &segment.extent(extent)?.word;
@@ -302,7 +387,7 @@ impl<S: Shim> Store<S> {
         }
         let recount =
             word.suspect && !in_flight::may_publish(segment, extent, |o| is_dead(segment, o))?;
-        let victim = Victim { extent, generation, recount };
+        let victim = Victim { extent, generation, recount, evict };
         cleaner.set_victim::<S>(Some(victim));
         Ok(Some(victim))
     }
@@ -318,7 +403,7 @@ impl<S: Shim> Store<S> {
             return Ok(false);
         }
         // What was begun is chosen again, by what is left of it.
-        let Some(victim) = self.make_victim(cleaner, extent)? else { return Ok(false) };
+        let Some(victim) = self.make_victim(cleaner, extent, false)? else { return Ok(false) };
         let mut budget = u64::MAX;
         let walked = self.walk_victim(session, cleaner, (victim, 0), GUARD_WAIT, &mut budget);
         cleaner.set_victim::<S>(None);
@@ -383,10 +468,11 @@ impl<S: Shim> Store<S> {
             let moved = self.move_item(session, cleaner, victim, limit, &candidate)?;
             *budget = budget.saturating_sub(match moved {
                 Moved::Done => bytes + MOVE_BYTES,
+                Moved::Gone => MOVE_BYTES,
                 _ => LOOK_BYTES,
             });
             at += match moved {
-                Moved::Done => bytes,
+                Moved::Done | Moved::Gone => bytes,
                 // What looks like an item may be bytes that a crash left; a live one may begin
                 // within them.
                 Moved::Dead if victim.recount => 8,
@@ -438,6 +524,7 @@ impl<S: Shim> Store<S> {
             return self.held_back(victim, found);
         }
         lease::bump_generation(segment, victim.extent)?;
+        lease::put_last(segment, victim.extent)?;
         let start = RunTail { head: Some(head), room: units }.word();
         segment.extent(victim.extent)?.run_tail.store::<S>(start);
         let open = ExtentWord {
@@ -565,12 +652,32 @@ impl<S: Shim> Store<S> {
         let standing = Standing { at, slot, header };
         if self.is_expired(item, header)? {
             self.remove(&held, &standing)?;
-            return Ok(Moved::Done);
+            return Ok(Moved::Gone);
         }
         let bytes = header.shape().bytes;
         let units = bytes / 8;
-        let reserved = relocation::reserve(segment, cleaner, session.owner(), units as u32)?;
-        let Some(place) = reserved else { return Ok(Moved::NoRoom) };
+        let queue = segment.queue(victim.extent)?;
+        let stays = if segment.evicts {
+            self.verdict(queue, hash, victim.evict.then_some((cleaner, units)))
+        } else {
+            Verdict::Stays { queue: Queue::Main, hits: None }
+        };
+        let reserved = match stays {
+            Verdict::Goes => None,
+            Verdict::Stays { queue: Queue::Main, .. } => {
+                relocation::reserve(segment, cleaner, session.owner(), units as u32)?
+            }
+            Verdict::Stays { queue: Queue::Small, .. } => {
+                reserve::reserve(segment, &session.lease, (bytes, Queue::Small), Reach::Own).ok()
+            }
+        };
+        let Some(place) = reserved else {
+            if !segment.evicts {
+                return Ok(Moved::NoRoom);
+            }
+            self.evict(&held, (&standing, hash), queue)?;
+            return Ok(Moved::Gone);
+        };
         let to = segment.region.words(place.offset, units)?;
         for (from, to) in segment.region.words(item, units)?.iter().zip(to) {
             to.store_unpublished::<S>(from.load());
@@ -583,16 +690,24 @@ impl<S: Shim> Store<S> {
         held.record.disarm::<S>();
         let moved = cleaner.moved_bytes.load().wrapping_add(bytes);
         cleaner.moved_bytes.store::<S>(moved);
+        if let Verdict::Stays { hits: Some(hits), .. } = stays {
+            self.go_on(queue, hash, hits);
+            cleaner.victim_moved.store::<S>(cleaner.victim_moved.load().saturating_add(units));
+        }
         Ok(Moved::Done)
     }
 }
 
 /// What emptying an extent gives, in units; 0 for one that gives less than `least`, or takes no
-/// cleaning.
-fn gain(word: ExtentWord, capacity: u32, least: u32) -> u32 {
+/// cleaning. The end that an extent has left counts if puts filled it, not if cleaning did: it was
+/// too short for what was moved, and would be again.
+fn gain(word: ExtentWord, filled: Queue, capacity: u32, least: u32) -> u32 {
     let (gain, least) = match word.state {
         // A suspect may hold nothing at all.
         ExtentState::Sealed | ExtentState::Open if word.suspect => (capacity + 1, 0),
+        ExtentState::Sealed if filled == Queue::Main => {
+            (word.used.saturating_sub(word.live), least)
+        }
         ExtentState::Sealed => (capacity.saturating_sub(word.live), least),
         ExtentState::Open if word.owner.is_none() => (word.used.saturating_sub(word.live), least),
         ExtentState::Open => (word.used.saturating_sub(word.live), capacity / GAIN_PART_MIN_OWNED),
@@ -769,7 +884,8 @@ mod tests {
             assert_eq!(store.segment.extent_word(first), Ok(ExtentWord::FREE));
             assert_eq!(store.segment.extent_word(head), Ok(ExtentWord::FREE));
             // What a crash leaves: room that was reserved and will not be used.
-            let left = reserve(&store.segment, &session.lease, 64, Reach::Own).expect("room");
+            let left = reserve(&store.segment, &session.lease, (64, Queue::Small), Reach::Own)
+                .expect("room");
             assert_eq!(store.segment.geometry.extent_of(left.offset), Some(shared));
             drop(left);
             let offset = store.segment.geometry.extent_offset(shared);

@@ -30,7 +30,7 @@ impl<S: Shim> Store<S> {
                 .look_up_hashed(key, hash, |item| self.expiry_word(item.item, item.header).ok())?
                 .flatten();
             let item = self.item((key, hash), Value::Counter(0), expiry)?;
-            let place = self.reserve(session, item.header)?;
+            let place = self.reserve(session, item.header, self.queue_for(hash))?;
             let result =
                 self.with_lines(session, || self.publish_counter(session, &item, *place, by));
             self.abandon_unless_published(session, *place, &result)?;

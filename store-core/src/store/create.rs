@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::Store;
 use super::attach::{Access, attach, check_start, kind_of_no_file, validate};
 use super::name::{ObjectName, Place};
-use crate::config::{CreateOptions, GuardKind, HashKind};
+use crate::config::{CreateOptions, GuardKind, HashKind, Mode};
 use crate::error::{AttachError, Corruption, CreateError};
 use crate::hash::{self, Hasher};
 use crate::layout::{
     ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD,
-    FEATURE_OTHER_HASH, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, Line, Plan, STATE_LIVE, Segment,
-    Superblock, format_version_of,
+    FEATURE_OTHER_HASH, FEATURE_OTHER_MODE, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, Line,
+    MODE_CACHE, MODE_STORE, Plan, STATE_LIVE, Segment, Superblock, format_version_of,
 };
 use crate::region::{Cell64, Plain, Region, Shim};
 use crate::sys::holder::{Holder, available_memory};
@@ -28,9 +28,6 @@ use crate::sys::{clock, sysv};
 /// Where the superblock has its length: the first word that a creator writes, so that a store that
 /// was never finished is known from what is none.
 const SEGMENT_BYTES_AT: u64 = offset_of!(Superblock, segment_bytes) as u64;
-
-/// Mode word: refuse when full.
-const MODE_STORE: u64 = 1;
 
 /// Makes a store and attaches it read-write.
 ///
@@ -230,6 +227,7 @@ impl<'a> New<'a> {
             checksums: self.checksums,
             guard: self.options.guard,
             hash,
+            mode: self.options.mode,
             secrets: Hasher::random_words(hash),
         };
         initialise::<S>(region, &self.plan, self.uuid, kinds)
@@ -349,6 +347,7 @@ fn private_in<S: Shim>(
         checksums: options.checksums.unwrap_or(false),
         guard: GuardKind::Futex,
         hash: options.hash,
+        mode: options.mode,
         secrets,
     };
     initialise::<S>(&region, &plan, uuid, kinds).map_err(AttachError::from)?;
@@ -361,6 +360,7 @@ struct Kinds {
     checksums: bool,
     guard: GuardKind,
     hash: HashKind,
+    mode: Mode,
     secrets: [u64; 8],
 }
 
@@ -373,7 +373,7 @@ fn initialise<S: Shim>(
     uuid: u128,
     kinds: Kinds,
 ) -> Result<(), Corruption> {
-    let Kinds { checksums, guard, hash, secrets } = kinds;
+    let Kinds { checksums, guard, hash, mode, secrets } = kinds;
     let superblock = region.view::<Superblock>(0)?;
     let boot = clock::boot_id();
     let geometry = &plan.geometry;
@@ -389,13 +389,17 @@ fn initialise<S: Shim>(
         GuardKind::Futex => (GUARD_FUTEX, 0),
         GuardKind::SystemV => (GUARD_SYSTEM_V, FEATURE_OTHER_GUARD),
     };
+    let (mode, of_mode) = match mode {
+        Mode::Store => (MODE_STORE, 0),
+        Mode::Cache => (MODE_CACHE, FEATURE_OTHER_MODE),
+    };
     let words = [
         (&superblock.features_required, features),
-        (&superblock.features_to_write, features_to_write),
+        (&superblock.features_to_write, features_to_write | of_mode),
         (&superblock.uuid[0], uuid as u64),
         (&superblock.uuid[1], (uuid >> 64) as u64),
         (&superblock.created_unix_ms, clock::wall_ms()),
-        (&superblock.mode, MODE_STORE),
+        (&superblock.mode, mode),
         (&superblock.guard_kind, guard),
         (&superblock.hash_kind, hash::number_of(hash)),
         (&superblock.hash_check, Hasher::new(hash, secrets).self_test()),

@@ -1,6 +1,7 @@
 //! What a store says of itself.
 
 use super::Store;
+use super::eviction_stats::EvictionStats;
 use super::grow::LOAD_TENTHS;
 use super::tally::ClientCounts;
 use crate::arena::usage::Usage;
@@ -239,6 +240,8 @@ pub struct Stats {
     pub clients: u32,
     /// Those of them that count their lookups too.
     pub clients_counting_lookups: u32,
+    /// What eviction did; `None` in store mode.
+    pub eviction: Option<EvictionStats>,
 }
 
 impl Stats {
@@ -306,7 +309,7 @@ impl<S: Shim> Store<S> {
             removed_when_detached: backing == Backing::SystemV && removed_when_detached(),
             uuid: uuid::Uuid::from_u128(uuid).to_string(),
             format_version: FORMAT_VERSION,
-            mode: Mode::Store,
+            mode: if self.segment.evicts { Mode::Cache } else { Mode::Store },
             segment_bytes: geometry.arena_offset
                 + (u64::from(geometry.extents - usage.uncommissioned) << geometry.extent_shift),
             max_segment_bytes: geometry.segment_bytes,
@@ -559,6 +562,7 @@ impl<S: Shim> Store<S> {
             counts: self.client_counts()?,
             clients,
             clients_counting_lookups,
+            eviction: self.eviction_stats()?,
         })
     }
 }

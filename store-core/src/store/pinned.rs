@@ -76,6 +76,7 @@ impl<S: Shim> Store<S> {
                     let words = self.segment.region.words(value_at, len.div_ceil(8) as u64)?;
                     let bytes = SharedBytes::new(words, len);
                     self.count_lookup(session, true);
+                    self.mark(hash);
                     return Ok(Some(Pinned { store: self, session, pin, bytes }));
                 }
                 Ok(None) => {}

@@ -100,7 +100,7 @@ impl<S: Shim> Store<S> {
         Ok(found.then_some(value))
     }
 
-    /// Replaces what is in `to` by the value of `key`; whether there is one.
+    /// Replaces what is in `to` by the value of `key`, and marks a hit; whether there is one.
     #[inline(always)]
     fn fetch(&self, key: &[u8], hash: u64, to: &mut Vec<u8>) -> Result<bool, ReadError> {
         self.fetch_at(lookup::spot(&self.segment, hash), key, hash, to)
@@ -109,6 +109,21 @@ impl<S: Shim> Store<S> {
     /// [`Store::fetch`] of a key whose slot was spotted.
     #[inline(always)]
     fn fetch_at(
+        &self,
+        spot: Spot<'_>,
+        key: &[u8],
+        hash: u64,
+        to: &mut Vec<u8>,
+    ) -> Result<bool, ReadError> {
+        let found = self.copy_at(spot, key, hash, to)?;
+        if found {
+            self.mark(hash);
+        }
+        Ok(found)
+    }
+
+    #[inline(always)]
+    fn copy_at(
         &self,
         spot: Spot<'_>,
         key: &[u8],
@@ -151,6 +166,20 @@ impl<S: Shim> Store<S> {
     #[inline]
     pub fn get_into(&self, key: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, ReadError> {
         let hash = self.segment.hasher.hash(key);
+        let found = self.copy_into(key, hash, buffer)?;
+        if found.is_some() {
+            self.mark(hash);
+        }
+        Ok(found)
+    }
+
+    #[inline(always)]
+    fn copy_into(
+        &self,
+        key: &[u8],
+        hash: u64,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, ReadError> {
         match lookup::spot(&self.segment, hash) {
             Spot::Missing => return Ok(None),
             Spot::Slot(cell, slot) => {
@@ -207,11 +236,16 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// `Contended` or `Corruption`.
     pub fn get_entry(&self, key: &[u8]) -> Result<Option<Entry>, ReadError> {
-        self.look_up(key, |item| {
+        let hash = self.segment.hasher.hash(key);
+        let found = self.look_up_hashed(key, hash, |item| {
             let (value, version) = self.versioned_value(item)?;
             let ttl = self.ttl_left(self.expiry_word(item.item, item.header).ok()?);
             Some(Entry { value, version, ttl })
-        })
+        })?;
+        if found.is_some() {
+            self.mark(hash);
+        }
+        Ok(found)
     }
 
     /// The value and the version of an item that was located, of the same moment.
@@ -292,6 +326,7 @@ impl<S: Shim> Store<S> {
             *spot = lookup::spot(&self.segment, *hash);
             if let Spot::Slot(_, slot) = *spot {
                 prefetch_item(&self.segment, slot, PREFETCH_LINES);
+                self.segment.heat.prefetch(&self.segment.region, *hash);
             }
         }
         for (number, ((key, hash), spot)) in keys.iter().zip(hashes).zip(spots).enumerate() {

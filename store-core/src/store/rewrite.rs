@@ -7,7 +7,7 @@ use super::write::{Deletion, Item, Value};
 use super::{Condition, Outcome, PutOptions, Session, Store, Ttl, Version};
 use crate::arena::retire;
 use crate::error::{ReadError, WriteError};
-use crate::layout::Header;
+use crate::layout::{Header, Queue};
 use crate::region::{Mutation, Shim, mutated};
 
 /// How often an operation is tried apart from the guard: the others work on meanwhile.
@@ -185,7 +185,7 @@ impl<S: Shim> Store<S> {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Disturbed => {}
                 Attempt::NoRoom(header) => {
-                    let place = self.reserve(session, header)?;
+                    let place = self.reserve(session, header, Queue::Small)?;
                     retire::abandon(&self.segment, *place, session.owner())?;
                 }
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Store;
+use super::evict::Order;
 use super::grow::Growth;
 use super::tally::Tally;
 use crate::arena::{Lease, pin};
@@ -54,6 +55,7 @@ pub struct Session {
     pub(super) tally: Arc<Tally>,
     /// Bytes of moving that puts owe and have not done yet.
     pub(super) cleaning_owed: AtomicU64,
+    pub(super) eviction_order: Order,
 }
 
 impl Session {
@@ -127,6 +129,7 @@ impl<S: Shim> Store<S> {
             growth: Growth::new(),
             tally: Arc::new(Tally::new(owner.client)),
             cleaning_owed: AtomicU64::new(0),
+            eviction_order: Order::default(),
         };
         self.clear_clean_mark()?;
         Ok(session)

@@ -6,7 +6,7 @@ use crate::arena::lease::{can_be_claimed, claim, reserve_stands};
 use crate::arena::reserve::Reserved;
 use crate::arena::{InFlight, run};
 use crate::error::{Corruption, WriteError};
-use crate::layout::ExtentState;
+use crate::layout::{ExtentState, Queue};
 use crate::region::Shim;
 
 /// Windows that are tried before it is said that there is no room.
@@ -24,7 +24,7 @@ impl<S: Shim> Store<S> {
     pub(super) fn reserve_window(
         &self,
         session: &Session,
-        bytes: u64,
+        (bytes, queue): (u64, Queue),
     ) -> Result<Option<Reserved<'_, S>>, WriteError> {
         let segment = &self.segment;
         let Some(count) = run::extents_for(segment, bytes) else { return Ok(None) };
@@ -45,7 +45,7 @@ impl<S: Shim> Store<S> {
             };
             if matches!(result, Ok(true)) {
                 let in_flight = InFlight::begin(segment, session.owner())?;
-                let place = run::occupy(segment, session.owner(), head, bytes)?;
+                let place = run::occupy(segment, session.owner(), head, (bytes, queue))?;
                 return Ok(Some(Reserved::new(place, in_flight)));
             }
             run::give_back(segment, head, claimed)?;

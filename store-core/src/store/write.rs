@@ -12,7 +12,7 @@ use crate::arena::{NoRoom, Place, lease, reserve, retire, usage::Usage};
 use crate::error::{Corruption, Fullness, WriteError};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
-use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, flags};
+use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, Queue, flags};
 use crate::region::{Cell64, Shim, copy_in};
 
 /// Bytes that a put moves ahead of need for each of its own.
@@ -26,6 +26,8 @@ const CLEANING_ROUNDS: u32 = 16;
 
 /// How often a put that was refused looks again, because much is free all the same.
 const FULL_AGAIN_MAX: u32 = 16;
+/// Extents that are evicted for each one of a large item, before others are emptied for it.
+const EVICTED_FOR_RUN: u32 = 8;
 /// Rounds in which less is gained than cleaning is worth otherwise.
 const LAST_ROUNDS: u32 = 4;
 
@@ -144,7 +146,7 @@ impl<S: Shim> Store<S> {
         item: &Item<'_>,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
-        let place = self.reserve(session, item.header)?;
+        let place = self.reserve(session, item.header, self.queue_for(item.hash))?;
         let result = self.write_item(session, *place, item).and_then(|()| {
             self.with_lines(session, || {
                 self.publish_if(&self.hold(session, item.hash)?, item, *place, condition)
@@ -171,7 +173,8 @@ impl<S: Shim> Store<S> {
         condition: Condition,
     ) -> Result<Option<Outcome>, WriteError> {
         let bytes = item.header.shape().bytes;
-        let place = match reserve::reserve(&self.segment, &session.lease, bytes, Reach::Own) {
+        let room = (bytes, self.queue_for(item.hash));
+        let place = match reserve::reserve(&self.segment, &session.lease, room, Reach::Own) {
             Ok(place) => place,
             Err(NoRoom::Corruption(error)) => return Err(error.into()),
             Err(NoRoom::Full | NoRoom::Grow(_)) => return Ok(None),
@@ -378,11 +381,12 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         header: Header,
+        queue: Queue,
     ) -> Result<Reserved<'_, S>, WriteError> {
         self.assert_usable(session);
         self.grow_if_due(session);
         let bytes = header.shape().bytes;
-        let reserve = || self.until_unstuck(session, || self.reserve_once(session, bytes));
+        let reserve = || self.until_unstuck(session, || self.reserve_once(session, (bytes, queue)));
         for _ in 0..FULL_AGAIN_MAX {
             match reserve() {
                 // Somebody made room, or had it for a moment only, while this one looked.
@@ -399,18 +403,28 @@ impl<S: Shim> Store<S> {
         self.segment.geometry.extent_bytes()
     }
 
-    fn reserve_once(&self, session: &Session, bytes: u64) -> Result<Reserved<'_, S>, WriteError> {
-        let try_in = |reach| reserve::reserve(&self.segment, &session.lease, bytes, reach);
+    fn reserve_once(
+        &self,
+        session: &Session,
+        (bytes, queue): (u64, Queue),
+    ) -> Result<Reserved<'_, S>, WriteError> {
+        let try_in = |reach| reserve::reserve(&self.segment, &session.lease, (bytes, queue), reach);
         let mut stuck = None;
+        // What goes out of a queue need not lie together.
+        let evicted_for_run = if self.segment.evicts && bytes > self.extent_bytes() {
+            EVICTED_FOR_RUN * bytes.div_ceil(self.extent_bytes()) as u32
+        } else {
+            0
+        };
         // Others may take what was cleaned, so the number of rounds is bounded, not fixed.
-        for _ in 0..CLEANING_ROUNDS {
+        for round in 0..CLEANING_ROUNDS + evicted_for_run {
             match try_in(Reach::Own) {
                 Ok(place) => return Ok(place),
                 Err(NoRoom::Corruption(error)) => return Err(error.into()),
                 Err(NoRoom::Full | NoRoom::Grow(_)) => {}
             }
-            let cleaned = if bytes > self.segment.geometry.extent_bytes() {
-                match self.reserve_window(session, bytes) {
+            let cleaned = if bytes > self.extent_bytes() && round >= evicted_for_run {
+                match self.reserve_window(session, (bytes, queue)) {
                     Ok(Some(place)) => return Ok(place),
                     other => other.map(|_| false),
                 }

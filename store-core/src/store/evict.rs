@@ -1,0 +1,303 @@
+//! Eviction, in cache mode: S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction",
+//! SOSP 23) on extents. New items are in the small queue, a tenth of what lives. When they reach its
+//! end, those that were hit twice go to the main queue, the others go, and a fingerprint of them is
+//! noted; who comes back while it is known, goes to the main queue at once. At the end of the main
+//! queue those that were hit go round once more for each hit.
+//!
+//! The queues are extents in the order in which they were filled, so that room comes back whole. An
+//! extent is walked like one that is cleaned: an item either is moved, or goes.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
+use super::eviction_stats::queued_units;
+use super::guarded::Held;
+use super::{Session, Store};
+use crate::arena::{lease, run};
+use crate::error::{Corruption, WriteError};
+use crate::index::lookup::{Spot, spot};
+use crate::index::search::{Standing, find_slot};
+use crate::layout::{Cleaner, ExtentState, Queue, Slot};
+use crate::region::Shim;
+use crate::sync::WaitLimit;
+
+/// The part of what lives that the small queue is to have: one in so many.
+const SMALL_PART: u64 = 10;
+/// Hits in the small queue that take an item to the main queue.
+const HITS_TO_MAIN: u8 = 2;
+/// Extents that are chosen together, as a part of all; at most so many.
+const CHOSEN_PART: u32 = 1024;
+const CHOSEN_MAX: u32 = 64;
+
+/// An extent of which so many parts are dead is emptied before anything has to go.
+const DEAD_PART: u32 = 4;
+/// Of an extent all but one part in so many may stay, whatever was hit.
+const GAIN_PART: u64 = 32;
+
+/// The extents that a session empties next, in order.
+#[derive(Debug, Default)]
+pub(super) struct Order(Mutex<VecDeque<Next>>);
+
+/// An extent that is to be emptied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Next {
+    pub(super) extent: u32,
+    /// What it had when it was chosen: others may have used it since.
+    generation: u64,
+    sequence: u64,
+    /// What nobody wants goes. Else all is moved: so much of it is dead.
+    pub(super) evict: bool,
+}
+
+/// Where an item goes on when its extent is emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// In a queue; with so many hits, if it came to the end of the one it was in.
+    Stays { queue: Queue, hits: Option<u8> },
+    /// Nowhere.
+    Goes,
+}
+
+/// An extent that may be emptied.
+struct Candidate {
+    extent: u32,
+    sequence: u64,
+    live: u64,
+}
+
+impl<S: Shim> Store<S> {
+    /// The queue for an item that is about to be written: that of the item that it takes the place
+    /// of, else the main queue if the key was evicted a short while ago. One look at the bucket, and
+    /// one at the ghost; nothing in store mode.
+    #[inline]
+    pub(super) fn queue_for(&self, hash: u64) -> Queue {
+        if self.segment.evicts { self.queue_of(hash) } else { Queue::Small }
+    }
+
+    fn queue_of(&self, hash: u64) -> Queue {
+        let segment = &self.segment;
+        if let Spot::Slot(_, slot) = spot(segment, hash)
+            && let Some(extent) = segment.geometry.extent_of(slot.offset())
+            && segment.slot_stands(slot)
+        {
+            return segment.queue(extent).unwrap_or(Queue::Small);
+        }
+        let superblock = segment.superblock();
+        // As many keys come back to the main queue as there are items: a little more than it has.
+        let keys = superblock.items_near.load();
+        if segment.ghost.take::<S>(&superblock.ghost_clock, hash, keys) {
+            superblock.came_back.fetch_add::<S>(1);
+            Queue::Main
+        } else {
+            Queue::Small
+        }
+    }
+
+    /// Marks a hit, where eviction asks for it and the memory can be written. One branch in store
+    /// mode.
+    #[inline(always)]
+    pub(super) fn mark(&self, hash: u64) {
+        if self.segment.heat.is_there() && self.segment.region.writable() {
+            self.segment.heat.add(hash, 1);
+        }
+    }
+
+    /// What becomes of an item of an extent in `queue` that is emptied. If the extent came to the
+    /// end of its queue, the place that empties it is given, and the item's units.
+    pub(super) fn verdict(
+        &self,
+        queue: Queue,
+        hash: u64,
+        ends: Option<(&Cleaner, u64)>,
+    ) -> Verdict {
+        let hits = self.segment.heat.hits(hash);
+        let main = |hits| Verdict::Stays { queue: Queue::Main, hits };
+        let Some((cleaner, units)) = ends else {
+            return match queue {
+                Queue::Small if hits < HITS_TO_MAIN => Verdict::Stays { queue, hits: None },
+                _ => main(None),
+            };
+        };
+        let capacity = u64::from(self.segment.geometry.extent_units());
+        let moved = cleaner.victim_moved.load().saturating_add(units);
+        if moved > capacity - capacity / GAIN_PART {
+            return Verdict::Goes;
+        }
+        hits_after(queue, hits).map_or(Verdict::Goes, |hits| main(Some(hits)))
+    }
+
+    /// Notes that an item goes on from the end of `queue`, with so many hits left.
+    pub(super) fn go_on(&self, queue: Queue, hash: u64, hits: u8) {
+        self.segment.heat.set(hash, hits);
+        if queue == Queue::Small {
+            self.segment.superblock().promoted.fetch_add::<S>(1);
+        }
+    }
+
+    /// Removes an item that nobody wanted, and notes it if it was new.
+    pub(super) fn evict(
+        &self,
+        held: &Held<'_, S>,
+        (standing, hash): (&Standing, u64),
+        queue: Queue,
+    ) -> Result<(), Corruption> {
+        let segment = &self.segment;
+        let superblock = segment.superblock();
+        let bytes = standing.header.shape().bytes;
+        self.remove(held, standing)?;
+        if queue == Queue::Small {
+            segment.ghost.note::<S>(&superblock.ghost_clock, hash);
+        }
+        // Or the next item with this hash had them.
+        segment.heat.set(hash, 0);
+        superblock.evicted[queue.word() as usize].fetch_add::<S>(1);
+        superblock.evicted_bytes.fetch_add::<S>(bytes);
+        Ok(())
+    }
+
+    /// The next extent to evict from.
+    pub(super) fn next_in_order(
+        &self,
+        session: &Session,
+        usable: impl Fn(&Next) -> bool,
+    ) -> Result<Option<Next>, Corruption> {
+        let mut order = session.eviction_order.0.lock();
+        // What was chosen before may be used up by others; what is chosen now is not.
+        for _ in 0..2 {
+            while let Some(next) = order.pop_front() {
+                if self.segment.generation(next.extent)?.load() == next.generation
+                    && self.segment.extent(next.extent)?.sequence.load() == next.sequence
+                    && self.can_be_emptied(next.extent)?
+                    && usable(&next)
+                {
+                    return Ok(Some(next));
+                }
+            }
+            *order = self.choose_in_order()?;
+        }
+        Ok(None)
+    }
+
+    fn can_be_emptied(&self, extent: u32) -> Result<bool, Corruption> {
+        let word = self.segment.extent_word(extent)?;
+        Ok(match word.state {
+            ExtentState::Sealed => true,
+            ExtentState::Open | ExtentState::RunHead => word.owner.is_none(),
+            _ => false,
+        }
+            // The end of a large item goes with it.
+            && word.live > run::tail_units(&self.segment, extent)?)
+    }
+
+    /// The extents that are emptied next: those of which much is dead, then the first ones of both
+    /// queues, in the order that keeps the small one at its part.
+    fn choose_in_order(&self) -> Result<VecDeque<Next>, Corruption> {
+        let segment = &self.segment;
+        let capacity = segment.geometry.extent_units();
+        let count = (segment.geometry.extents / CHOSEN_PART).clamp(1, CHOSEN_MAX) as usize;
+        let mut chosen = VecDeque::with_capacity(count);
+        let mut live = [0; Queue::ALL.len()];
+        let mut queues: [Vec<Candidate>; Queue::ALL.len()] = Default::default();
+        for extent in 0..segment.geometry.extents {
+            let word = segment.extent_word(extent)?;
+            let of_extent = queued_units(segment, word);
+            if of_extent == 0 {
+                continue;
+            }
+            let entry = segment.extent(extent)?;
+            let queue = segment.queue(extent)?.word() as usize;
+            live[queue] += of_extent;
+            let sequence = entry.sequence.load();
+            if self.can_be_emptied(extent)? {
+                // One that a crash left is counted anew on the way.
+                let dead = word.suspect && word.state != ExtentState::RunHead
+                    || word.state == ExtentState::Sealed
+                        && word.used.saturating_sub(word.live) >= capacity / DEAD_PART;
+                if dead && chosen.len() < count {
+                    let generation = segment.generation(extent)?.load();
+                    chosen.push_back(Next { extent, generation, sequence, evict: false });
+                }
+                queues[queue].push(Candidate { extent, sequence, live: of_extent });
+            }
+        }
+        let mut left = queues.each_ref().map(Vec::len);
+        let mut queues = queues.map(|mut queue| {
+            if queue.len() > count {
+                queue.select_nth_unstable_by_key(count - 1, |candidate| candidate.sequence);
+                queue.truncate(count);
+            }
+            queue.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.sequence));
+            queue
+        });
+        while chosen.len() < count {
+            let [small, main] = live;
+            // What came last stays for a while, however large it is.
+            let small_is_large = small * SMALL_PART >= small + main && left[0] > 1;
+            let first = if small_is_large { Queue::Small } else { Queue::Main };
+            let from = [first, if first == Queue::Small { Queue::Main } else { Queue::Small }];
+            let Some((queue, next)) = from.into_iter().find_map(|queue| {
+                let queue = queue.word() as usize;
+                queues[queue].pop().map(|next| (queue, next))
+            }) else {
+                break;
+            };
+            live[queue] -= next.live;
+            left[queue] -= 1;
+            let Candidate { extent, sequence, .. } = next;
+            let generation = segment.generation(extent)?.load();
+            chosen.push_back(Next { extent, generation, sequence, evict: true });
+        }
+        Ok(chosen)
+    }
+
+    /// Ends the stay of a large item at the end of its queue: it goes, or its extents are put at the
+    /// end of the main queue as they are. Whether it is gone.
+    ///
+    /// # Errors
+    /// `Stuck` if its guard could not be had within `limit`.
+    pub(super) fn evict_run(
+        &self,
+        session: &Session,
+        head: u32,
+        limit: WaitLimit,
+    ) -> Result<bool, WriteError> {
+        let segment = &self.segment;
+        let item = segment.geometry.extent_offset(head);
+        let generation = segment.generation(head)?.load();
+        let header = segment.header(item)?;
+        let mut key = Vec::new();
+        segment.copy_key(item, header, &mut key)?;
+        let hash = segment.hasher.hash(&key);
+        let slot = Slot::of_item(item, generation, hash, segment.geometry.slot_hash_shift);
+        let held = self.hold_within(session, hash, limit)?;
+        let Some(at) = find_slot(segment, slot, hash)? else { return Ok(false) };
+        let standing = Standing { at, slot, header };
+        let queue = segment.queue(head)?;
+        if self.is_expired(item, header)? {
+            self.remove(&held, &standing)?;
+            return Ok(true);
+        }
+        match hits_after(queue, segment.heat.hits(hash)) {
+            None => {
+                self.evict(&held, (&standing, hash), queue)?;
+                Ok(true)
+            }
+            Some(hits) => {
+                lease::enqueue(segment, head, Queue::Main)?;
+                self.go_on(queue, hash, hits);
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// The hits that an item is left with which goes on in the main queue from the end of `queue`;
+/// `None` for one that goes.
+fn hits_after(queue: Queue, hits: u8) -> Option<u8> {
+    match (queue, hits) {
+        (Queue::Small, HITS_TO_MAIN..) => Some(0),
+        (Queue::Main, 1..) => Some(hits - 1),
+        _ => None,
+    }
+}
