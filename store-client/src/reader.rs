@@ -124,6 +124,13 @@ impl Reader {
         Ok(())
     }
 
+    /// Whether it marks some of what it looks up, so that eviction knows
+    /// ([`CreateOptions::heat_permissions`](crate::CreateOptions::heat_permissions)). A writer marks
+    /// all that it looks up.
+    pub fn marks_lookups(&self) -> bool {
+        self.store.has_reader_heat()
+    }
+
     /// Whether `key` is there.
     ///
     /// # Errors

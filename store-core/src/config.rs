@@ -119,6 +119,7 @@ pub struct CreateOptions {
     pub(crate) items: Option<u64>,
     pub(crate) mode: Mode,
     pub(crate) permissions: u32,
+    pub(crate) heat_permissions: u32,
     pub(crate) group: Option<u32>,
     pub(crate) checksums: Option<bool>,
     pub(crate) hash: HashKind,
@@ -136,6 +137,7 @@ impl CreateOptions {
             items: None,
             mode: Mode::Store,
             permissions: 0o600,
+            heat_permissions: 0,
             group: None,
             checksums: None,
             hash: HashKind::Rapidhash,
@@ -176,6 +178,14 @@ impl CreateOptions {
     /// is enough to read, write permission lets a process change everything. Its owner has both.
     pub fn permissions(mut self, permissions: u32) -> Self {
         self.permissions = permissions;
+        self
+    }
+
+    /// In cache mode: permission bits of a place beside the store where readers mark some of what they
+    /// look up, so that eviction knows; 0o666 lets every reader. Whoever may write there can spoil
+    /// the hit ratio, and nothing else. Readers mark nothing if not given, or 0.
+    pub fn heat_permissions(mut self, permissions: u32) -> Self {
+        self.heat_permissions = permissions;
         self
     }
 

@@ -66,6 +66,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "BITS", help_heading = MAKING)]
     pub(crate) permissions: Option<Setting<Permissions>>,
 
+    /// In cache mode, permissions of a place where readers mark what they look up, in octal [default: none]
+    #[arg(long, value_name = "MODE", help_heading = MAKING)]
+    pub(crate) heat_permissions: Option<Setting<Permissions>>,
+
     /// User that it is given to, by name or number
     #[arg(long, value_name = "NAME|UID", help_heading = MAKING)]
     pub(crate) owner: Option<Setting<User>>,
@@ -109,6 +113,7 @@ impl Settings {
         let options = with(options, self.guard, CreateOptions::guard);
         let options = with(options, self.checksums.map(Setting), CreateOptions::checksums);
         let options = with(options, self.permissions, CreateOptions::permissions);
+        let options = with(options, self.heat_permissions, CreateOptions::heat_permissions);
         let options = with(options, self.group, CreateOptions::group);
         Some(options)
     }

@@ -59,6 +59,11 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = names::permissions)]
     permissions: u32,
 
+    /// In cache mode, permissions of a place where readers mark what they look up, in octal, such as
+    /// 0666: who may write there can spoil the hit ratio, and nothing else [default: none]
+    #[arg(long, value_name = "MODE", value_parser = names::permissions)]
+    heat_permissions: Option<u32>,
+
     /// Group that owns it, by name or number
     #[arg(long, value_name = "NAME|GID")]
     group: Option<String>,
@@ -94,7 +99,8 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         .mode(mode)
         .hash(hash)
         .guard(guard)
-        .permissions(args.permissions);
+        .permissions(args.permissions)
+        .heat_permissions(args.heat_permissions.unwrap_or(0));
     if let Some(max_size) = args.max_size {
         options = options.max_size(max_size);
     }

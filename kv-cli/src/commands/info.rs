@@ -23,6 +23,7 @@ struct JsonInfo<'a> {
     uuid: &'a str,
     format_version: u32,
     mode: String,
+    heat_permissions: String,
     created: String,
     created_unix_ms: u64,
     segment_bytes: u64,
@@ -117,7 +118,7 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
         ("backing", backing(info)),
         ("uuid", info.uuid.clone()),
         ("format version", info.format_version.to_string()),
-        ("mode", info.mode.to_string()),
+        ("mode", mode(info)),
         ("created", human::date(info.created_unix_ms)),
         ("size", human::exact_size(info.segment_bytes)),
         ("largest size", human::exact_size(info.max_segment_bytes)),
@@ -176,6 +177,14 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// What a full store does, and whether it learns from readers.
+fn mode(info: &Info) -> String {
+    match info.heat_permissions {
+        0 => info.mode.to_string(),
+        permissions => format!("{}; readers mark what they look up ({permissions:04o})", info.mode),
+    }
 }
 
 /// What holds its memory, with the seals of a memfd and what they mean.
@@ -250,6 +259,7 @@ fn json<'a>(info: &'a Info, store: &'a str) -> JsonInfo<'a> {
         uuid: &info.uuid,
         format_version: info.format_version,
         mode: info.mode.to_string(),
+        heat_permissions: format!("{:04o}", info.heat_permissions),
         created: human::date(info.created_unix_ms),
         created_unix_ms: info.created_unix_ms,
         segment_bytes: info.segment_bytes,

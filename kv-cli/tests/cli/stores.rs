@@ -311,7 +311,9 @@ fn what_this_version_lacks_is_refused_by_name() {
 #[test]
 fn a_cache_makes_room_by_itself() {
     let store = Store::unmade();
-    store.kv(["create", "--mode", "cache", "--size", "1MiB"]).exits(0);
+    store.kv(["create", "--heat-permissions", "0666"]).fails(2, "choose the mode `cache`");
+    let create = ["create", "--mode", "cache", "--size", "1MiB", "--heat-permissions", "0666"];
+    store.kv(create).exits(0);
     let value = "v".repeat(1000);
     let line = |n| format!("{{\"key\":\"key {n}\",\"value\":\"{value}\"}}\n");
     let lines: String = (0..10_000).map(line).collect();
@@ -325,7 +327,8 @@ fn a_cache_makes_room_by_itself() {
     store.kv(["get", "key 0"]).exits(1);
     assert!(store.kv(["stats"]).exits(0).text().contains("evicted"));
     store.kv(["check"]).exits(0);
-    assert_eq!(store.kv(["info", "--format", "json"]).json()["mode"], "cache");
+    let info = store.kv(["info", "--format", "json"]).json();
+    assert_eq!((&info["mode"], &info["heat_permissions"]), (&"cache".into(), &"0666".into()));
 }
 
 #[test]

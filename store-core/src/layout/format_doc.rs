@@ -167,6 +167,7 @@ fn the_superblock_is_as_documented() {
         heat_bytes,
         ghost_offset,
         ghost_count,
+        heat_permissions,
         reserved_geometry,
         index_size,
         pad_index,
@@ -195,7 +196,7 @@ fn the_superblock_is_as_documented() {
         evicted_bytes,
         promoted,
         came_back,
-        pad_cache,
+        heat_object,
         reserved,
     });
     compare_record("Superblock", size_of::<Superblock>(), &fields);

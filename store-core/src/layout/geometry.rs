@@ -2,7 +2,7 @@
 //! superblock and validated. From then on only this private copy is believed.
 
 use super::ghost::GHOST_SET;
-use super::heat::{HEAT_BYTES_MIN, HEAT_BYTES_PER_ITEM};
+use super::heat::{HEAT_BYTES_MIN, HEAT_BYTES_PER_ITEM, HEAT_PERMISSIONS};
 use super::line::Line;
 use super::slot::Slot;
 use super::superblock::{IndexSize, SUPERBLOCK_BYTES, Superblock};
@@ -104,6 +104,16 @@ impl Plan {
             let given = format!("{:04o}", options.permissions);
             let rule = "the owner must be able to read and write: add 0600".to_owned();
             return Err(CreateError::InvalidOption { option: "permissions", given, rule });
+        }
+        if options.heat_permissions & !HEAT_PERMISSIONS != 0 {
+            let given = format!("{:04o}", options.heat_permissions);
+            let rule = "read and write bits only: at most 0666".to_owned();
+            return Err(CreateError::InvalidOption { option: "heat-permissions", given, rule });
+        }
+        if options.heat_permissions != 0 && options.mode == Mode::Store {
+            let given = format!("{:04o}", options.heat_permissions);
+            let rule = "only a cache evicts: choose the mode `cache`, or leave it out".to_owned();
+            return Err(CreateError::InvalidOption { option: "heat-permissions", given, rule });
         }
         if options.group == Some(u32::MAX) {
             let rule = "chown takes this number for no change; give the number of a group";

@@ -13,6 +13,8 @@ use crate::region::{Cell8, Region, Table};
 /// Hits that are told apart.
 pub(crate) const HITS_MAX: u8 = 3;
 const HITS_MASK: u8 = 3;
+/// The permission bits that a heat of readers can have.
+pub(crate) const HEAT_PERMISSIONS: u32 = 0o666;
 /// The fewest bytes that there are, if there are any.
 pub(crate) const HEAT_BYTES_MIN: u64 = 64;
 /// Bytes for each item that is planned: with fewer, items take each other's marks.

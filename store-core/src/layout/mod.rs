@@ -25,6 +25,7 @@ pub(crate) use client::{
 pub(crate) use counts::{COUNTS, Counts};
 pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, RunTail};
 pub(crate) use geometry::{Geometry, Plan};
+pub(crate) use heat::{HEAT_PERMISSIONS, Heat};
 pub(crate) use item::{Header, KEY_BYTES_MAX, flags};
 pub(crate) use line::{LANES, LINK_LANE, Line, TagWord};
 pub(crate) use loader::{LOADER_WINDOW, LoaderLease};

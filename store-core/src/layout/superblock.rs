@@ -103,7 +103,9 @@ pub(crate) struct Superblock {
     pub(crate) heat_bytes: Cell64,
     pub(crate) ghost_offset: Cell64,
     pub(crate) ghost_count: Cell64,
-    pub(crate) reserved_geometry: [Cell64; 19],
+    /// Permission bits of the marks of readers; 0: they mark nothing.
+    pub(crate) heat_permissions: Cell64,
+    pub(crate) reserved_geometry: [Cell64; 18],
     // Line 8: the size word of the index, see [`IndexSize`].
     pub(crate) index_size: Cell64,
     pub(crate) pad_index: [Cell64; 7],
@@ -145,7 +147,8 @@ pub(crate) struct Superblock {
     pub(crate) evicted_bytes: Cell64,
     pub(crate) promoted: Cell64,
     pub(crate) came_back: Cell64,
-    pub(crate) pad_cache: Cell64,
+    /// Where readers mark, laid out as [`GuardSetWord`].
+    pub(crate) heat_object: Cell64,
     pub(crate) reserved: [Cell64; 352],
 }
 
@@ -186,6 +189,7 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     heat_bytes: 336,
     ghost_offset: 344,
     ghost_count: 352,
+    heat_permissions: 360,
     index_size: 512,
     next_stamp: 576,
     clock_offset_ms: 640,
@@ -207,6 +211,7 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     evicted_bytes: 1248,
     promoted: 1256,
     came_back: 1264,
+    heat_object: 1272,
     reserved: 1280,
 });
 

@@ -62,6 +62,7 @@ pub fn attach<S: Shim>(name: &ObjectName, access: Access) -> Result<Store<S>, At
     validate(region.view(0)?, writable, &shown)?;
     let store = Store::over(region, shown)?;
     store.admit_after_reboot()?;
+    store.find_reader_heat();
     Ok(store)
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::offset_of;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::Store;
@@ -228,6 +229,7 @@ impl<'a> New<'a> {
             guard: self.options.guard,
             hash,
             mode: self.options.mode,
+            heat_permissions: self.options.heat_permissions,
             secrets: Hasher::random_words(hash),
         };
         initialise::<S>(region, &self.plan, self.uuid, kinds)
@@ -348,6 +350,7 @@ fn private_in<S: Shim>(
         guard: GuardKind::Futex,
         hash: options.hash,
         mode: options.mode,
+        heat_permissions: 0,
         secrets,
     };
     initialise::<S>(&region, &plan, uuid, kinds).map_err(AttachError::from)?;
@@ -361,6 +364,7 @@ struct Kinds {
     guard: GuardKind,
     hash: HashKind,
     mode: Mode,
+    heat_permissions: u32,
     secrets: [u64; 8],
 }
 
@@ -373,7 +377,7 @@ fn initialise<S: Shim>(
     uuid: u128,
     kinds: Kinds,
 ) -> Result<(), Corruption> {
-    let Kinds { checksums, guard, hash, mode, secrets } = kinds;
+    let Kinds { checksums, guard, hash, mode, heat_permissions, secrets } = kinds;
     let superblock = region.view::<Superblock>(0)?;
     let boot = clock::boot_id();
     let geometry = &plan.geometry;
@@ -401,6 +405,7 @@ fn initialise<S: Shim>(
         (&superblock.created_unix_ms, clock::wall_ms()),
         (&superblock.mode, mode),
         (&superblock.guard_kind, guard),
+        (&superblock.heat_permissions, heat_permissions.into()),
         (&superblock.hash_kind, hash::number_of(hash)),
         (&superblock.hash_check, Hasher::new(hash, secrets).self_test()),
         (&superblock.index_size, plan.buckets),
@@ -462,6 +467,6 @@ impl<S: Shim> Store<S> {
             && superblock.boot_id[1].load() == (boot >> 64) as u64;
         let clock_offset_ms =
             if same_boot { superblock.clock_offset_ms.load() } else { fresh_clock_offset_ms() };
-        Ok(Self { segment, name, clock_offset_ms })
+        Ok(Self { segment, name, clock_offset_ms, reader_heat: OnceLock::new() })
     }
 }

@@ -98,8 +98,12 @@ impl<S: Shim> Store<S> {
     /// mode.
     #[inline(always)]
     pub(super) fn mark(&self, hash: u64) {
-        if self.segment.heat.is_there() && self.segment.region.writable() {
-            self.segment.heat.add(hash, 1);
+        if self.segment.heat.is_there() {
+            if self.segment.region.writable() {
+                self.segment.heat.add(hash, 1);
+            } else if let Some(readers) = self.reader_heat.get() {
+                readers.sample(hash);
+            }
         }
     }
 
@@ -111,7 +115,7 @@ impl<S: Shim> Store<S> {
         hash: u64,
         ends: Option<(&Cleaner, u64)>,
     ) -> Verdict {
-        let hits = self.segment.heat.hits(hash);
+        let hits = self.hits(hash);
         let main = |hits| Verdict::Stays { queue: Queue::Main, hits };
         let Some((cleaner, units)) = ends else {
             return match queue {
@@ -129,7 +133,7 @@ impl<S: Shim> Store<S> {
 
     /// Notes that an item goes on from the end of `queue`, with so many hits left.
     pub(super) fn go_on(&self, queue: Queue, hash: u64, hits: u8) {
-        self.segment.heat.set(hash, hits);
+        self.set_hits(hash, hits);
         if queue == Queue::Small {
             self.segment.superblock().promoted.fetch_add::<S>(1);
         }
@@ -150,7 +154,7 @@ impl<S: Shim> Store<S> {
             segment.ghost.note::<S>(&superblock.ghost_clock, hash);
         }
         // Or the next item with this hash had them.
-        segment.heat.set(hash, 0);
+        self.set_hits(hash, 0);
         superblock.evicted[queue.word() as usize].fetch_add::<S>(1);
         superblock.evicted_bytes.fetch_add::<S>(bytes);
         Ok(())
@@ -278,7 +282,7 @@ impl<S: Shim> Store<S> {
             self.remove(&held, &standing)?;
             return Ok(true);
         }
-        match hits_after(queue, segment.heat.hits(hash)) {
+        match hits_after(queue, self.hits(hash)) {
             None => {
                 self.evict(&held, (&standing, hash), queue)?;
                 Ok(true)

@@ -43,6 +43,8 @@ pub struct Info {
     pub format_version: u32,
     /// What happens when it is full.
     pub mode: Mode,
+    /// Permission bits of the place where readers mark what they look up; 0: there is none.
+    pub heat_permissions: u32,
     /// Its present size: structures and the extents that have memory.
     pub segment_bytes: u64,
     /// The size it may grow to, which is the address space that a mapping takes.
@@ -310,6 +312,7 @@ impl<S: Shim> Store<S> {
             uuid: uuid::Uuid::from_u128(uuid).to_string(),
             format_version: FORMAT_VERSION,
             mode: if self.segment.evicts { Mode::Cache } else { Mode::Store },
+            heat_permissions: self.segment.superblock().heat_permissions.load() as u32,
             segment_bytes: geometry.arena_offset
                 + (u64::from(geometry.extents - usage.uncommissioned) << geometry.extent_shift),
             max_segment_bytes: geometry.segment_bytes,

@@ -23,6 +23,7 @@ mod orphans;
 mod permissions;
 mod pinned;
 mod read;
+mod reader_heat;
 mod rewrite;
 mod scan;
 mod server;
@@ -34,8 +35,11 @@ mod unnamed;
 mod window;
 mod write;
 
+use std::sync::OnceLock;
+
 use crate::layout::Segment;
 use crate::region::{Plain, Shim};
+use reader_heat::ReaderHeat;
 
 pub use attach::{Access, attach};
 pub use check::CheckReport;
@@ -74,4 +78,6 @@ pub struct Store<S: Shim = Plain> {
     /// Added to the monotonic clock to get the segment's time. Copied once: it changes only with
     /// a reboot, which no mapping outlives.
     clock_offset_ms: u64,
+    /// Where readers mark what they look up, once it was found.
+    reader_heat: OnceLock<ReaderHeat>,
 }

@@ -132,6 +132,7 @@ impl<S: Shim> Store<S> {
             eviction_order: Order::default(),
         };
         self.clear_clean_mark()?;
+        self.open_reader_heat();
         Ok(session)
     }
 

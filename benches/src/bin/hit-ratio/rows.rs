@@ -11,12 +11,12 @@ use crate::fifo::Fifo;
 use crate::lru::Lru;
 use crate::s3_fifo::S3Fifo;
 use crate::subject::{Played, Subject, play};
-use crate::subject_cistern::{self, Marks};
+use crate::subject_cistern::{Marks, first_guess, fitted};
 use crate::subject_moka::Moka;
 use crate::subject_quick_cache::QuickCache;
 use crate::traces::Trace;
 
-/// Players of a row, if all are there.
+/// Players of a row.
 pub(crate) const PLAYERS: u64 = 8;
 
 /// Hit ratios, and how many items Cistern had for them.
@@ -30,7 +30,7 @@ pub(crate) struct Row {
     pub(crate) moka: f64,
     pub(crate) quick_cache: f64,
     #[serde(flatten)]
-    pub(crate) cistern: Option<Cistern>,
+    pub(crate) cistern: Cistern,
 }
 
 /// What Cistern made of it.
@@ -66,23 +66,26 @@ impl Course<'_> {
         })
     }
 
-    fn cistern(&self, trace: &Trace, capacity: u32) -> Result<Option<Cistern>> {
-        let played = |marks| {
-            subject_cistern::open(self.store, marks, capacity, self.seed)?
-                .map(|mut subject| self.play(trace, subject.as_mut()))
-                .transpose()
+    fn cistern(&self, trace: &Trace, capacity: u32) -> Result<Cistern> {
+        let mut bytes = first_guess(capacity);
+        let mut played = |marks| {
+            let mut plays = 0;
+            fitted((self.store, marks, capacity), &mut bytes, |subject| {
+                plays += 1;
+                if plays > 1 {
+                    self.bar.inc_length(trace.requests.len() as u64);
+                }
+                self.play(trace, subject)
+            })
         };
-        let (Some(marks), Some(sampled), Some(unmarked)) =
-            (played(Marks::Full)?, played(Marks::Sampled)?, played(Marks::None)?)
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Cistern {
+        let (marks, sampled, unmarked) =
+            (played(Marks::Full)?, played(Marks::Sampled)?, played(Marks::None)?);
+        Ok(Cistern {
             marks: marks.hit_ratio,
             sampled: sampled.hit_ratio,
             unmarked: unmarked.hit_ratio,
             items_max: marks.items_max.max(sampled.items_max).max(unmarked.items_max),
-        }))
+        })
     }
 
     fn play(&self, trace: &Trace, subject: &mut dyn Subject) -> Result<Played> {

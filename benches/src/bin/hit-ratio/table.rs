@@ -31,7 +31,7 @@ pub(crate) fn show(rows: &[Row]) {
 
 fn cells(row: &Row) -> [String; HEADER.len()] {
     let ratio = |ratio: f64| format!("{ratio:.4}");
-    let ours = |of: fn(&Cistern) -> f64| row.cistern.as_ref().map_or("-".into(), |c| ratio(of(c)));
+    let ours = |of: fn(&Cistern) -> f64| ratio(of(&row.cistern));
     [
         row.trace.into(),
         row.capacity.to_string(),
@@ -43,6 +43,6 @@ fn cells(row: &Row) -> [String; HEADER.len()] {
         ours(|cistern| cistern.marks),
         ours(|cistern| cistern.sampled),
         ours(|cistern| cistern.unmarked),
-        row.gap_points().map_or("-".into(), |points| format!("{points:.2}")),
+        format!("{:.2}", row.gap_points()),
     ]
 }

@@ -20,20 +20,18 @@ pub(crate) struct Figures {
     pub(crate) seed: u64,
     pub(crate) rows: Vec<Row>,
     /// Points below S3-FIFO, where they are most.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) worst_gap_points: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) worst_sampled_gap_points: Option<f64>,
+    pub(crate) worst_gap_points: f64,
+    pub(crate) worst_sampled_gap_points: f64,
 }
 
 impl Row {
     /// Points that full marks stay below S3-FIFO.
-    pub(crate) fn gap_points(&self) -> Option<f64> {
+    pub(crate) fn gap_points(&self) -> f64 {
         self.gap(|cistern| cistern.marks)
     }
 
-    fn gap(&self, of: fn(&Cistern) -> f64) -> Option<f64> {
-        self.cistern.as_ref().map(|cistern| points(self.s3fifo, of(cistern)))
+    fn gap(&self, of: fn(&Cistern) -> f64) -> f64 {
+        points(self.s3fifo, of(&self.cistern))
     }
 }
 
@@ -43,15 +41,10 @@ fn points(measure: f64, ratio: f64) -> f64 {
 }
 
 pub(crate) fn judge(backing: String, guard: String, seed: u64, rows: Vec<Row>) -> Outcome<Figures> {
-    let mut failures = Vec::new();
-    for row in &rows {
-        failures.extend(row.cistern.iter().flat_map(|cistern| failures_of(row, cistern)));
-    }
-    if rows.iter().any(|row| row.cistern.is_none()) {
-        failures.push("Cistern has no cache mode here: nothing of it was measured".into());
-    }
-    let worst =
-        |gap: fn(&Cistern) -> f64| rows.iter().filter_map(|row| row.gap(gap)).reduce(f64::max);
+    let failures = rows.iter().flat_map(|row| failures_of(row, &row.cistern)).collect();
+    let worst = |gap: fn(&Cistern) -> f64| {
+        rows.iter().map(|row| row.gap(gap)).fold(f64::NEG_INFINITY, f64::max)
+    };
     let (worst_gap_points, worst_sampled_gap_points) =
         (worst(|cistern| cistern.marks), worst(|cistern| cistern.sampled));
     let figures =
@@ -90,7 +83,7 @@ mod tests {
     use super::{Cistern, Row, judge};
     use store_benches::report::Outcome;
 
-    fn judged(cistern: Option<Cistern>) -> Outcome<super::Figures> {
+    fn judged(cistern: Cistern) -> Outcome<super::Figures> {
         let row = Row {
             trace: "T",
             capacity: 100,
@@ -104,16 +97,16 @@ mod tests {
         judge("posix".into(), "futex".into(), 1, vec![row])
     }
 
-    fn cistern(marks: f64, sampled: f64, items_max: u64) -> Option<Cistern> {
-        Some(Cistern { marks, sampled, unmarked: 0.1, items_max })
+    fn cistern(marks: f64, sampled: f64, items_max: u64) -> Cistern {
+        Cistern { marks, sampled, unmarked: 0.1, items_max }
     }
 
     #[test]
     fn the_limits_themselves_pass() {
         let outcome = judged(cistern(0.4, 0.37, 100));
         assert_eq!(outcome.failures, [""; 0]);
-        assert_eq!(outcome.figures.worst_gap_points, Some(1.0));
-        assert_eq!(outcome.figures.worst_sampled_gap_points, Some(4.0));
+        assert_eq!(outcome.figures.worst_gap_points, 1.0);
+        assert_eq!(outcome.figures.worst_sampled_gap_points, 4.0);
     }
 
     #[test]
@@ -123,7 +116,6 @@ mod tests {
             (cistern(0.41, 0.369, 100), &["4.1 points below S3-FIFO"]),
             (cistern(0.41, 0.3, 100), &["11 points below S3-FIFO", "FIFO 0.3"]),
             (cistern(0.41, 0.41, 101), &["had 101 items, others 100"]),
-            (None, &["no cache mode"]),
         ] {
             let outcome = judged(cistern);
             assert_eq!(outcome.failures.len(), failures.len(), "{:?}", outcome.failures);
