@@ -47,6 +47,7 @@
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+mod cache;
 mod leaks;
 mod listing;
 mod loads;
@@ -59,6 +60,7 @@ mod spec;
 mod typed;
 mod writer;
 
+pub use cache::{Cache, CacheBuilder};
 pub use leaks::{leaks, remove_leak};
 pub use listing::{Listing, ListingState, list};
 pub use permissions::{set_owner, set_permissions};
@@ -71,9 +73,9 @@ pub use typed::TypedWriteError;
 pub use writer::{Pinned, Stored, Swapped, Writer, create, destroy};
 
 pub use store_core::{
-    AttachError, Backing, CheckReport, ClientCounts, ClientInfo, ClientState, Corruption,
+    AttachError, Backing, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Corruption,
     CreateError, CreateOptions, Cursor, Entry, EvictionStats, ExtentInfo, ExtentUse, Fullness,
-    GuardKind, HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError, LoadOptions,
-    Mode, PinError, PutOptions, ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass,
-    Stats, Trimmed, Ttl, Version, WriteError, removed_when_detached,
+    Gone, GuardKind, HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError,
+    LoadOptions, Mode, PinError, PutOptions, ReadError, Reaped, ScanPage, Sealing, SharedBytes,
+    SizeClass, Stats, Trimmed, Ttl, Version, WriteError, removed_when_detached,
 };

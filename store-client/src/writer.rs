@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use once_cell::race::OnceBox;
 use store_core::{
-    Access, AttachError, Condition, CreateError, CreateOptions, Deletion, KeepError, Outcome,
+    Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Gone, KeepError, Outcome,
     PinError, PutOptions, Reaped, Sealing, Session, Store, Trimmed, Version, WriteError,
 };
 
@@ -88,6 +88,18 @@ pub fn destroy(spec: &Spec) -> Result<(), AttachError> {
 }
 
 impl Writer {
+    /// Has `tell` called for each item that this writer drops because it expired, or to make room in
+    /// cache mode; after the operation that did it, on its thread, so it may use the store, and a
+    /// panic in it goes through that operation. Items that other processes drop are theirs to
+    /// tell; what is deleted or overwritten is nobody's. Costs a copy of each such item. `false` if
+    /// somebody listens already.
+    ///
+    /// # Errors
+    /// Those of a first write in a forked child.
+    pub fn listen(&self, tell: impl Fn(Gone) + Send + Sync + 'static) -> Result<bool, WriteError> {
+        Ok(self.session()?.listen(tell))
+    }
+
     /// Attaches a store for reading and writing.
     ///
     /// # Errors
@@ -202,6 +214,15 @@ impl Writer {
         self.reader.store.begin_counting_lookups(session)?;
         self.reader.tally = Some(Arc::clone(session.tally()));
         Ok(self)
+    }
+
+    /// Adds what this writer has counted to what [`Reader::stats`] shows, which it does by itself only
+    /// now and then.
+    ///
+    /// # Errors
+    /// `Reattach` in a forked child that can't become a client; `Corruption`.
+    pub fn tell_counts(&self) -> Result<(), WriteError> {
+        Ok(self.reader.store.tell_counts(self.session()?)?)
     }
 
     /// A handle on the same mapping that can only read. Its lookups are not counted.

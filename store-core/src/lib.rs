@@ -59,11 +59,11 @@ pub use error::{
 pub use recovery::Reaped;
 pub use region::{Mutation, Plain, SharedBytes, Shim};
 pub use store::{
-    Access, CheckReport, ClientCounts, ClientInfo, ClientState, Condition, Cursor, Deletion, Entry,
-    EvictionStats, ExtentInfo, ExtentUse, HeldGuard, HeldLease, Histograms, Info, LoadOptions,
-    ObjectName, Outcome, Pinned, PutOptions, Registered, ScanPage, Session, SizeClass, Stats,
-    Store, Tally, Trimmed, Ttl, UnusedSemaphores, Version, anonymous, attach, create, destroy,
-    from_image, memfd, private, private_on_heap, registered_elsewhere, registrations,
+    Access, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Condition, Cursor, Deletion,
+    Entry, EvictionStats, ExtentInfo, ExtentUse, Gone, HeldGuard, HeldLease, Histograms, Info,
+    LoadOptions, ObjectName, Outcome, Pinned, PutOptions, Registered, ScanPage, Session, SizeClass,
+    Stats, Store, Tally, Trimmed, Ttl, UnusedSemaphores, Version, anonymous, attach, create,
+    destroy, from_image, memfd, private, private_on_heap, registered_elsewhere, registrations,
     remove_orphan, remove_unused_semaphores, set_owner, set_permissions, unused_semaphores,
 };
 pub use sys::holder::Backing;

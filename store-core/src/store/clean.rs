@@ -141,6 +141,7 @@ impl<S: Shim> Store<S> {
             }
             done += 1;
         }
+        self.tell_gone(session);
         Ok(done)
     }
 
@@ -651,7 +652,7 @@ impl<S: Shim> Store<S> {
         let Some(at) = find_slot(segment, slot, hash)? else { return Ok(Moved::Dead) };
         let standing = Standing { at, slot, header };
         if self.is_expired(item, header)? {
-            self.remove(&held, &standing)?;
+            self.remove_expired(&held, &standing)?;
             return Ok(Moved::Gone);
         }
         let bytes = header.shape().bytes;

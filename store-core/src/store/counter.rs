@@ -34,8 +34,11 @@ impl<S: Shim> Store<S> {
             let result =
                 self.with_lines(session, || self.publish_counter(session, &item, *place, by));
             self.abandon_unless_published(session, *place, &result)?;
+            let bytes = place.bytes;
+            drop(place);
+            self.tell_gone(session);
             if let Some(sum) = result? {
-                self.count_put(session, place.bytes);
+                self.count_put(session, bytes);
                 return Ok(sum);
             }
         }
@@ -75,7 +78,9 @@ impl<S: Shim> Store<S> {
         self.write_item(session, place, item)?;
         let held = self.hold(session, hash)?;
         let found = search(&self.segment, key, hash)?;
-        let current = match self.present(&found)? {
+        let present = self.present(&found)?;
+        self.note_if_expired(&held, &found, present.as_ref())?;
+        let current = match present {
             None if expiry.is_none() => 0,
             Some(Present { standing, version: Version { number: None, .. } }) => {
                 if self.expiry_word(standing.slot.offset(), standing.header)? != expiry {

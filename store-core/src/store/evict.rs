@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::eviction_stats::queued_units;
 use super::guarded::Held;
+use super::listener::Cause;
 use super::{Session, Store};
 use crate::arena::{lease, run};
 use crate::error::{Corruption, WriteError};
@@ -149,6 +150,8 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         let superblock = segment.superblock();
         let bytes = standing.header.shape().bytes;
+        let item = (standing.slot.offset(), standing.header);
+        self.note_gone(held.session, item, Cause::Evicted)?;
         self.remove(held, standing)?;
         if queue == Queue::Small {
             segment.ghost.note::<S>(&superblock.ghost_clock, hash);
@@ -279,7 +282,7 @@ impl<S: Shim> Store<S> {
         let standing = Standing { at, slot, header };
         let queue = segment.queue(head)?;
         if self.is_expired(item, header)? {
-            self.remove(&held, &standing)?;
+            self.remove_expired(&held, &standing)?;
             return Ok(true);
         }
         match hits_after(queue, self.hits(hash)) {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::listener::Cause;
 use super::{Session, Store, Version};
 use crate::arena::{Place, retire, run};
 use crate::error::{AttachError, Corruption, WriteError};
@@ -246,6 +247,33 @@ impl<S: Shim> Store<S> {
             run::settle(&self.segment, head, Some(owner))?;
         }
         Ok(())
+    }
+
+    /// Notes that the item which another one is about to replace has expired, if it has.
+    pub(super) fn note_if_expired(
+        &self,
+        held: &Held<'_, S>,
+        found: &Search,
+        present: Option<&Present>,
+    ) -> Result<(), Corruption> {
+        match (found.found, present) {
+            (Some(standing), None) => {
+                let item = (standing.slot.offset(), standing.header);
+                self.note_gone(held.session, item, Cause::Expired)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// [`Store::remove`] of an item whose time is over.
+    pub(super) fn remove_expired(
+        &self,
+        held: &Held<'_, S>,
+        standing: &Standing,
+    ) -> Result<(), Corruption> {
+        let item = (standing.slot.offset(), standing.header);
+        self.note_gone(held.session, item, Cause::Expired)?;
+        self.remove(held, standing)
     }
 
     /// Unpublishes an item and gives its bytes back.

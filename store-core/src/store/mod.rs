@@ -17,6 +17,7 @@ mod guard_set;
 mod guarded;
 mod histogram;
 mod info;
+mod listener;
 mod loader;
 mod name;
 mod orphans;
@@ -50,6 +51,7 @@ pub use expiry::Ttl;
 pub use extents::{ExtentInfo, ExtentUse};
 pub use histogram::{Histograms, SizeClass};
 pub use info::{ClientInfo, ClientState, HeldGuard, HeldLease, Info, Stats};
+pub use listener::{Cause, Gone};
 pub use loader::LoadOptions;
 pub use name::ObjectName;
 pub use orphans::{

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::Store;
 use super::evict::Order;
 use super::grow::Growth;
+use super::listener::Listener;
 use super::tally::Tally;
 use crate::arena::{Lease, pin};
 use crate::error::{AttachError, Corruption};
@@ -56,6 +57,7 @@ pub struct Session {
     /// Bytes of moving that puts owe and have not done yet.
     pub(super) cleaning_owed: AtomicU64,
     pub(super) eviction_order: Order,
+    pub(super) listener: Listener,
 }
 
 impl Session {
@@ -130,6 +132,7 @@ impl<S: Shim> Store<S> {
             tally: Arc::new(Tally::new(owner.client)),
             cleaning_owed: AtomicU64::new(0),
             eviction_order: Order::default(),
+            listener: Listener::default(),
         };
         self.clear_clean_mark()?;
         self.open_reader_heat();

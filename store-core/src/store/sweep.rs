@@ -21,8 +21,9 @@ impl<S: Shim> Store<S> {
     /// `Stuck` or `Corruption`; some items are deleted then.
     pub fn sweep(&self, session: &Session, buckets: u64) -> Result<u64, WriteError> {
         let mut swept = 0;
-        self.sweep_within(session, buckets, session.wait_limit(), &mut swept)?;
-        Ok(swept)
+        let result = self.sweep_within(session, buckets, session.wait_limit(), &mut swept);
+        self.tell_gone(session);
+        result.map(|()| swept)
     }
 
     fn sweep_within(
@@ -86,7 +87,7 @@ impl<S: Shim> Store<S> {
         let held = self.hold_within(session, bucket, limit)?;
         let mut swept = 0;
         while let Some(standing) = self.next_expired(bucket)? {
-            self.remove(&held, &standing)?;
+            self.remove_expired(&held, &standing)?;
             swept += 1;
         }
         Ok(swept)

@@ -173,6 +173,13 @@ impl<S: Shim> Store<S> {
     }
 
     /// Adds what was counted since the last time to the client's entry.
+    ///
+    /// # Errors
+    /// `Corruption`.
+    pub fn tell_counts(&self, session: &Session) -> Result<(), Corruption> {
+        self.tell(&session.tally)
+    }
+
     pub(super) fn tell(&self, tally: &Tally) -> Result<(), Corruption> {
         self.tell_under(tally, &mut tally.told.lock())
     }

@@ -161,6 +161,7 @@ impl<S: Shim> Store<S> {
         if session.lease.is_short() {
             self.clean_after(session, bytes);
         }
+        self.tell_gone(session);
         result
     }
 
@@ -223,9 +224,14 @@ impl<S: Shim> Store<S> {
         let held = self.hold(session, hash)?;
         let Some(standing) = search(&self.segment, key, hash)?.found else { return Ok(false) };
         let expired = self.is_expired(standing.slot.offset(), standing.header)?;
-        self.remove(&held, &standing)?;
+        if expired {
+            self.remove_expired(&held, &standing)?;
+        } else {
+            self.remove(&held, &standing)?;
+        }
         drop(held);
         self.count_deletes(session, u64::from(!expired));
+        self.tell_gone(session);
         Ok(!expired)
     }
 
@@ -547,6 +553,7 @@ impl<S: Shim> Store<S> {
         if !holds(condition, version) {
             return Ok(Outcome::Refused(version));
         }
+        self.note_if_expired(held, &found, present.as_ref())?;
         self.publish(held, &found, item.hash, place)?;
         Ok(if present.is_some() { Outcome::Replaced } else { Outcome::Inserted })
     }
