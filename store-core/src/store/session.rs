@@ -56,8 +56,8 @@ pub struct Session {
     pub(super) tally: Arc<Tally>,
     /// Bytes of moving that puts owe and have not done yet.
     pub(super) cleaning_owed: AtomicU64,
-    pub(super) eviction_order: Order,
-    pub(super) listener: Listener,
+    pub(super) eviction_order: Box<Order>,
+    pub(super) listener: Box<Listener>,
 }
 
 impl Session {
@@ -131,8 +131,8 @@ impl<S: Shim> Store<S> {
             growth: Growth::new(),
             tally: Arc::new(Tally::new(owner.client)),
             cleaning_owed: AtomicU64::new(0),
-            eviction_order: Order::default(),
-            listener: Listener::default(),
+            eviction_order: Box::default(),
+            listener: Box::default(),
         };
         self.clear_clean_mark()?;
         self.open_reader_heat();
