@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use store_core::{Condition, CreateOptions, Plain, PutOptions, Store, private_on_heap};
+use store_core::{Condition, CreateOptions, Mode, Plain, PutOptions, Store, private_on_heap};
 
 /// Number of keys that the targets use.
 pub const KEYS: u8 = 24;
@@ -12,9 +12,10 @@ pub fn key(number: u8) -> Vec<u8> {
     vec![number % KEYS; usize::from(number % KEYS) + 1]
 }
 
-/// A store of 160 KiB with chains, a counter, a run of extents and items that expire.
-pub fn small_store() -> Store {
-    let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(8);
+/// A store of 160 KiB with chains, a counter, a run of extents and items that expire; a cache is full
+/// besides, so that each put evicts.
+pub fn small_store(mode: Mode) -> Store {
+    let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(8).mode(mode);
     let store: Store<Plain> = private_on_heap(&options, 7).expect("a small store");
     let session = store.open_session().expect("a client entry");
     let soon = PutOptions::new().ttl(std::time::Duration::from_secs(3600));
@@ -25,15 +26,23 @@ pub fn small_store() -> Store {
     }
     store.add_to(&session, b"counter", 5).expect("a counter");
     store.put(&session, &key(1), &[1; 9000], &soon, Condition::Always).expect("a run");
+    let filled = if mode == Mode::Cache { 300_u32 } else { 0 };
+    for number in 0..filled {
+        let (key, value) = (number.to_le_bytes(), vec![2; number as usize * 37 % 900]);
+        store.put(&session, &key, &value, &soon, Condition::Always).expect("eviction makes room");
+        store.get(&(number % 20).to_le_bytes()).expect("a lookup");
+    }
     store.close_session(&session).expect("a close");
     store
 }
 
 /// The image of [`small_store`] with the changes that `input` asks for: three bytes of place and
-/// one that says how, then eight of value.
+/// one that says how, then eight of value. Of an odd length: that of a cache.
 pub fn changed_image(input: &[u8]) -> Vec<u8> {
-    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
-    let mut image = IMAGE.get_or_init(|| small_store().image().expect("an image")).clone();
+    static IMAGES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+    let image_of = |mode| small_store(mode).image().expect("an image");
+    let images = IMAGES.get_or_init(|| [Mode::Store, Mode::Cache].map(image_of));
+    let mut image = images[input.len() % 2].clone();
     let words = image.len() / 8;
     for change in input.as_chunks::<12>().0 {
         let [a, b, c, how, value @ ..] = *change;

@@ -6,9 +6,29 @@ mod common;
 use std::time::Duration;
 
 use common::{Op, Pair, geometries, key};
-use store_core::{Condition, Cursor, LoadOptions, Plain, PutOptions, Store, from_image};
+use store_core::{
+    Condition, CreateOptions, Cursor, LoadOptions, Mode, Plain, PutOptions, Store, from_image,
+    private_on_heap,
+};
 
 fn images() -> Vec<Vec<u8>> {
+    // A cache is full, so that each put evicts.
+    let caches = [
+        CreateOptions::new(160 << 10).extent_size(4 << 10).items(60).mode(Mode::Cache),
+        CreateOptions::new(160 << 10).extent_size(8 << 10).items(8).mode(Mode::Cache),
+    ];
+    let caches = caches.iter().map(|options| {
+        let store: Store = private_on_heap(options, 7).expect("a tiny store");
+        let session = store.open_session().expect("a client entry");
+        for number in 0..400_u32 {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            let key = key((number * 7 % 200) as u8);
+            let value = vec![3; number as usize * 131 % if number % 9 == 0 { 9000 } else { 1500 }];
+            store.put(&session, &key, &value, &options, always).expect("eviction makes room");
+            let _ = store.get(&self::key((number % 20) as u8));
+        }
+        store.image().expect("an image")
+    });
     geometries()
         .iter()
         .map(|options| {
@@ -20,6 +40,7 @@ fn images() -> Vec<Vec<u8>> {
             pair.apply(&Op::Put(3, 9000));
             pair.store.image().expect("an image")
         })
+        .chain(caches)
         .collect()
 }
 
