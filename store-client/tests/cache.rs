@@ -63,6 +63,7 @@ fn what_expires_is_told_and_the_listener_may_use_the_cache() {
     sleep(millis(80));
     assert_eq!(cache.get(b"k").unwrap(), None);
     assert_eq!(cache.sweep().unwrap(), 1);
+    assert_eq!(cache.stats().unwrap().expired, 1);
     assert_eq!(cache.get(b"last gone").unwrap().as_deref(), Some(&b"k"[..]));
     let heard = heard.lock().unwrap();
     assert_eq!((heard.len(), heard[0].cause, &heard[0].value[..]), (1, Cause::Expired, &b"v"[..]));

@@ -66,6 +66,7 @@ struct JsonStats {
     puts: u64,
     put_bytes: u64,
     deletes: u64,
+    expired: u64,
     clients: u32,
     clients_counting_lookups: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,6 +172,9 @@ fn show(stats: &Stats, context: &mut Context) -> Result<(), Failure> {
         ("lookups", lookups(stats)),
         ("writes", writes(stats)),
     ];
+    if stats.expired > 0 {
+        pairs.push(("expired", human::plural(stats.expired, "item dropped", "items dropped")));
+    }
     if let Some(eviction) = &stats.eviction {
         pairs.push(("small queue", share(eviction.small_bytes)));
         pairs.push(("main queue", share(eviction.main_bytes)));
@@ -338,6 +342,7 @@ fn json(stats: &Stats, histograms: Option<Histograms>) -> JsonStats {
         puts: stats.counts.puts,
         put_bytes: stats.counts.put_bytes,
         deletes: stats.counts.deletes,
+        expired: stats.expired,
         clients: stats.clients,
         clients_counting_lookups: stats.clients_counting_lookups,
         eviction: stats.eviction.map(|eviction| JsonEviction {

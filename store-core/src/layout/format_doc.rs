@@ -197,6 +197,7 @@ fn the_superblock_is_as_documented() {
         promoted,
         came_back,
         heat_object,
+        expired,
         reserved,
     });
     compare_record("Superblock", size_of::<Superblock>(), &fields);

@@ -149,7 +149,9 @@ pub(crate) struct Superblock {
     pub(crate) came_back: Cell64,
     /// Where readers mark, laid out as [`GuardSetWord`].
     pub(crate) heat_object: Cell64,
-    pub(crate) reserved: [Cell64; 352],
+    /// Line 20: items that were dropped since their time was over.
+    pub(crate) expired: Cell64,
+    pub(crate) reserved: [Cell64; 351],
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
@@ -212,7 +214,8 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     promoted: 1256,
     came_back: 1264,
     heat_object: 1272,
-    reserved: 1280,
+    expired: 1280,
+    reserved: 1288,
 });
 
 /// Where the semaphores of the guards are, if the guards are of that kind.

@@ -259,6 +259,7 @@ impl<S: Shim> Store<S> {
         match (found.found, present) {
             (Some(standing), None) => {
                 let item = (standing.slot.offset(), standing.header);
+                self.segment.superblock().expired.fetch_add::<S>(1);
                 self.note_gone(held.session, item, Cause::Expired)
             }
             _ => Ok(()),
@@ -273,6 +274,7 @@ impl<S: Shim> Store<S> {
     ) -> Result<(), Corruption> {
         let item = (standing.slot.offset(), standing.header);
         self.note_gone(held.session, item, Cause::Expired)?;
+        self.segment.superblock().expired.fetch_add::<S>(1);
         self.remove(held, standing)
     }
 

@@ -242,6 +242,8 @@ pub struct Stats {
     pub clients: u32,
     /// Those of them that count their lookups too.
     pub clients_counting_lookups: u32,
+    /// Items that were dropped since their time was over, by sweeps, cleaning, or writes to their keys.
+    pub expired: u64,
     /// What eviction did; `None` in store mode.
     pub eviction: Option<EvictionStats>,
 }
@@ -565,6 +567,7 @@ impl<S: Shim> Store<S> {
             counts: self.client_counts()?,
             clients,
             clients_counting_lookups,
+            expired: self.segment.superblock().expired.load(),
             eviction: self.eviction_stats()?,
         })
     }
