@@ -61,6 +61,14 @@ structure *ARGS:
 hit-ratio *ARGS:
     cargo run --release -p store-benches --bin hit-ratio -- {{ARGS}}
 
+# How much of the arena holds live items in cache mode.
+usable *ARGS:
+    cargo run --release -p store-benches --bin usable -- {{ARGS}}
+
+# What a put takes that makes room by eviction.
+eviction *ARGS:
+    cargo run --release -p store-benches --bin eviction -- {{ARGS}}
+
 # 200 writer processes at once on 64 MiB.
 many-writers *ARGS:
     cargo run --release -p store-benches --bin many-writers -- {{ARGS}}
