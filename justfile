@@ -65,6 +65,10 @@ hit-ratio *ARGS:
 usable *ARGS:
     cargo run --release -p store-benches --bin usable -- {{ARGS}}
 
+# Items with times to live under a steady load.
+expiry *ARGS:
+    cargo run --release -p store-benches --bin expiry -- {{ARGS}}
+
 # What a put takes that makes room by eviction.
 eviction *ARGS:
     cargo run --release -p store-benches --bin eviction -- {{ARGS}}

@@ -210,7 +210,7 @@ fn what_is_hit_stays_while_others_pass() {
         cache.put(&passer.to_le_bytes(), &[2; 200]);
         // Some come back while they are known, and fill the main queue.
         if passer % 4 == 0 {
-            let ago = 300 * (passer / 4 % 10);
+            let ago = 1000 + passer.wrapping_mul(7919) % 2000;
             cache.put(&passer.saturating_sub(ago).to_le_bytes(), &[2; 200]);
         }
     }

@@ -9,7 +9,7 @@
 //! key that is noted and back by one for each that is found: so it counts about twice the keys
 //! noted since that are still there. Hints: any value will do.
 
-use crate::region::{Cell32, Cell64, Shim, Table};
+use crate::region::{Cell32, Cell64, Region, Shim, Table};
 
 /// Entries in a set.
 pub(crate) const GHOST_SET: u64 = 16;
@@ -35,6 +35,15 @@ impl Ghost {
         let sets = self.0.count() / GHOST_SET;
         let first = (hash >> 24 & sets.wrapping_sub(1)) * GHOST_SET;
         (first..first + GHOST_SET).filter_map(|entry| self.0.get(entry))
+    }
+
+    /// Asks for the set of `hash`.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, region: &Region, hash: u64) {
+        let sets = self.0.count() / GHOST_SET;
+        if sets > 0 {
+            self.0.prefetch(region, (hash >> 24 & (sets - 1)) * GHOST_SET);
+        }
     }
 
     fn fingerprint(hash: u64) -> u32 {

@@ -40,8 +40,13 @@ const HASHED_FACTOR: u64 = 64;
 /// by the time that each takes.
 const LOOK_BYTES: u64 = 32;
 const MOVE_BYTES: u64 = 256;
+/// Bytes that are moved for one that is owed, where an extent is emptied of a cache in which much is
+/// dead.
+const CACHE_MOVES: u64 = 3;
 /// Items whose buckets are asked for ahead of looking at them.
 const AHEAD: usize = 32;
+/// The same where each put evicts about one.
+const AHEAD_EVICTED: usize = 2;
 
 /// What a step of cleaning did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -432,7 +437,10 @@ impl<S: Shim> Store<S> {
         let stamps = segment.superblock().next_stamp.load();
         let mut key = Vec::new();
         let mut hashed = 0;
-        let mut asked_for = 0;
+        // A step of a put's was asked for when the last one stopped.
+        let small_step = victim.evict && *budget < u64::MAX;
+        let mut asked_for = if small_step && from > 0 { u64::MAX } else { 0 };
+        let ahead = if small_step { AHEAD_EVICTED } else { AHEAD };
         let mut at = u64::from(from.max(run::start_units(segment, victim.extent)?)) * 8;
         loop {
             if !self.stands(victim)? {
@@ -443,15 +451,14 @@ impl<S: Shim> Store<S> {
                 break;
             }
             if *budget == 0 {
-                cleaner.set_cursor::<S>((at / 8) as u32);
-                return Ok(Walked::Stopped);
+                return self.stop(cleaner, victim, (at, end), stamps, &mut key);
             }
             if at >= asked_for {
-                asked_for = self.ask_ahead(victim, at, end, stamps, &mut key)?;
+                asked_for = self.ask_ahead(victim, (at, end), ahead, stamps, &mut key)?;
             }
             let found = self.candidate(victim, base + at, end - at, stamps, &mut key)?;
             let Some(candidate) = found else {
-                *budget = budget.saturating_sub(LOOK_BYTES);
+                *budget = budget.saturating_sub(self.cost(victim, Moved::Dead, 8));
                 at += 8;
                 continue;
             };
@@ -463,15 +470,13 @@ impl<S: Shim> Store<S> {
             let bytes = candidate.header.shape().bytes;
             // A large item waits until enough is owed.
             if bytes > *budget {
-                cleaner.set_cursor::<S>((at / 8) as u32);
-                return Ok(Walked::Stopped);
+                return self.stop(cleaner, victim, (at, end), stamps, &mut key);
             }
             let moved = self.move_item(session, cleaner, victim, limit, &candidate)?;
-            *budget = budget.saturating_sub(match moved {
-                Moved::Done => bytes + MOVE_BYTES,
-                Moved::Gone => MOVE_BYTES,
-                _ => LOOK_BYTES,
-            });
+            *budget = budget.saturating_sub(self.cost(victim, moved, bytes));
+            if victim.evict {
+                session.eviction_order.walked(bytes, moved != Moved::Done);
+            }
             at += match moved {
                 Moved::Done | Moved::Gone => bytes,
                 // What looks like an item may be bytes that a crash left; a live one may begin
@@ -485,6 +490,34 @@ impl<S: Shim> Store<S> {
             Some((head, _)) => self.reopen(session, victim, head, limit),
             None => self.finish_victim(victim),
         }
+    }
+
+    /// What a look at an item of `bytes` takes off a budget, or of a place where none is.
+    fn cost(&self, victim: Victim, moved: Moved, bytes: u64) -> u64 {
+        match moved {
+            // In cache mode budgets are bytes that are walked.
+            _ if victim.evict => bytes,
+            _ if self.segment.evicts => bytes / CACHE_MOVES,
+            Moved::Done => bytes + MOVE_BYTES,
+            Moved::Gone => MOVE_BYTES,
+            Moved::Dead | Moved::NoRoom => LOOK_BYTES,
+        }
+    }
+
+    /// Stops a walk at byte `at`. What the next step looks at is asked for, so that it is there then.
+    fn stop(
+        &self,
+        cleaner: &Cleaner,
+        victim: Victim,
+        (at, end): (u64, u64),
+        stamps: u64,
+        key: &mut Vec<u8>,
+    ) -> Result<Walked, WriteError> {
+        cleaner.set_cursor::<S>((at / 8) as u32);
+        if victim.evict {
+            self.ask_ahead(victim, (at, end), AHEAD_EVICTED, stamps, key)?;
+        }
+        Ok(Walked::Stopped)
     }
 
     /// Opens an extent anew that holds the end of a run and nothing else: from there on.
@@ -578,19 +611,22 @@ impl<S: Shim> Store<S> {
     fn ask_ahead(
         &self,
         victim: Victim,
-        mut at: u64,
-        end: u64,
+        (mut at, end): (u64, u64),
+        items: usize,
         stamps: u64,
         key: &mut Vec<u8>,
     ) -> Result<u64, Corruption> {
-        let base = self.segment.geometry.extent_offset(victim.extent);
-        for _ in 0..AHEAD {
+        let segment = &self.segment;
+        let base = segment.geometry.extent_offset(victim.extent);
+        for _ in 0..items {
             if at + 16 > end {
                 break;
             }
             at += match self.candidate(victim, base + at, end - at, stamps, key)? {
                 Some(candidate) => {
-                    prefetch_bucket(&self.segment, candidate.hash);
+                    prefetch_bucket(segment, candidate.hash);
+                    segment.heat.prefetch(&segment.region, candidate.hash);
+                    segment.ghost.prefetch(&segment.region, candidate.hash);
                     candidate.header.shape().bytes
                 }
                 None => 8,

@@ -8,6 +8,7 @@
 //! extent is walked like one that is cleaned: an item either is moved, or goes.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -19,7 +20,7 @@ use crate::arena::{lease, run};
 use crate::error::{Corruption, WriteError};
 use crate::index::lookup::{Spot, spot};
 use crate::index::search::{Standing, find_slot};
-use crate::layout::{Cleaner, ExtentState, Queue, Slot};
+use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Slot};
 use crate::region::Shim;
 use crate::sync::WaitLimit;
 
@@ -28,17 +29,50 @@ const SMALL_PART: u64 = 10;
 /// Hits in the small queue that take an item to the main queue.
 const HITS_TO_MAIN: u8 = 2;
 /// Extents that are chosen together, as a part of all; at most so many.
-const CHOSEN_PART: u32 = 1024;
+const CHOSEN_PART: u32 = 256;
 const CHOSEN_MAX: u32 = 64;
 
-/// An extent of which so many parts are dead is emptied before anything has to go.
+/// An extent of which one part in so many is dead is emptied before anything has to go.
 const DEAD_PART: u32 = 4;
 /// Of an extent all but one part in so many may stay, whatever was hit.
 const GAIN_PART: u64 = 32;
 
-/// The extents that a session empties next, in order.
+/// Of bytes that puts take, so many quarters are to be freed at the same time.
+const PACE_QUARTERS: u64 = 5;
+/// The most that is walked for a byte, if most of what is walked stays.
+const WALK_MAX: u64 = 16;
+/// Bytes that are walked before what was seen counts half.
+const WALKED_MAX: u64 = 1 << 20;
+
+/// The extents that a session empties next, in order, and how much it has to walk.
 #[derive(Debug, Default)]
-pub(super) struct Order(Mutex<VecDeque<Next>>);
+pub(super) struct Order {
+    next: Mutex<VecDeque<Next>>,
+    /// Bytes of items that were walked lately, and those of them that went.
+    walked: AtomicU64,
+    freed: AtomicU64,
+}
+
+impl Order {
+    /// Notes that an item was walked, and whether it went. Near, if threads do it at once.
+    pub(super) fn walked(&self, bytes: u64, went: bool) {
+        let walked = self.walked.load(Ordering::Relaxed) + bytes;
+        let freed = self.freed.load(Ordering::Relaxed) + if went { bytes } else { 0 };
+        let halved = u32::from(walked > WALKED_MAX);
+        self.walked.store(walked >> halved, Ordering::Relaxed);
+        self.freed.store(freed >> halved, Ordering::Relaxed);
+    }
+
+    /// Bytes of items to be walked for a put of so many, so that a little more than these are freed.
+    pub(super) fn walk_for(&self, bytes: u64) -> u64 {
+        let walked = self.walked.load(Ordering::Relaxed).max(1);
+        let freed = self.freed.load(Ordering::Relaxed).max(1);
+        let paced = bytes.saturating_mul(PACE_QUARTERS) / 4;
+        let most = paced.saturating_mul(WALK_MAX);
+        (u128::from(paced) * u128::from(walked) / u128::from(freed))
+            .clamp(paced.into(), most.into()) as u64
+    }
+}
 
 /// An extent that is to be emptied.
 #[derive(Debug, Clone, Copy)]
@@ -169,13 +203,13 @@ impl<S: Shim> Store<S> {
         session: &Session,
         usable: impl Fn(&Next) -> bool,
     ) -> Result<Option<Next>, Corruption> {
-        let mut order = session.eviction_order.0.lock();
+        let mut order = session.eviction_order.next.lock();
         // What was chosen before may be used up by others; what is chosen now is not.
         for _ in 0..2 {
             while let Some(next) = order.pop_front() {
                 if self.segment.generation(next.extent)?.load() == next.generation
                     && self.segment.extent(next.extent)?.sequence.load() == next.sequence
-                    && self.can_be_emptied(next.extent)?
+                    && self.can_be_emptied(next.extent, self.segment.extent_word(next.extent)?)?
                     && usable(&next)
                 {
                     return Ok(Some(next));
@@ -186,15 +220,15 @@ impl<S: Shim> Store<S> {
         Ok(None)
     }
 
-    fn can_be_emptied(&self, extent: u32) -> Result<bool, Corruption> {
-        let word = self.segment.extent_word(extent)?;
+    fn can_be_emptied(&self, extent: u32, word: ExtentWord) -> Result<bool, Corruption> {
         Ok(match word.state {
             ExtentState::Sealed => true,
             ExtentState::Open | ExtentState::RunHead => word.owner.is_none(),
             _ => false,
         }
             // The end of a large item goes with it.
-            && word.live > run::tail_units(&self.segment, extent)?)
+            && (self.segment.extent(extent)?.run_tail.load() == 0
+                || word.live > run::tail_units(&self.segment, extent)?))
     }
 
     /// The extents that are emptied next: those of which much is dead, then the first ones of both
@@ -216,7 +250,7 @@ impl<S: Shim> Store<S> {
             let queue = segment.queue(extent)?.word() as usize;
             live[queue] += of_extent;
             let sequence = entry.sequence.load();
-            if self.can_be_emptied(extent)? {
+            if self.can_be_emptied(extent, word)? {
                 // One that a crash left is counted anew on the way.
                 let dead = word.suspect && word.state != ExtentState::RunHead
                     || word.state == ExtentState::Sealed

@@ -117,6 +117,7 @@ impl<S: Shim> Store<S> {
     ) -> Result<Outcome, WriteError> {
         let hash = self.segment.hasher.hash(key);
         crate::index::lookup::prefetch_bucket(&self.segment, hash);
+        self.segment.ghost.prefetch(&self.segment.region, hash);
         self.put_hashed(session, (key, hash), value, options, condition)
     }
 
@@ -194,9 +195,15 @@ impl<S: Shim> Store<S> {
     /// its way is no put's answer.
     #[cold]
     fn clean_after(&self, session: &Session, bytes: u64) {
-        let owed = bytes.saturating_mul(CLEANING_PER_BYTE).saturating_add(CLEANING_PER_PUT);
+        let (owed, together) = if self.segment.evicts {
+            // Each put pays for itself, so that none pays for many.
+            (session.eviction_order.walk_for(bytes), 0)
+        } else {
+            let owed = bytes.saturating_mul(CLEANING_PER_BYTE).saturating_add(CLEANING_PER_PUT);
+            (owed, CLEANING_TOGETHER)
+        };
         let before = session.cleaning_owed.fetch_add(owed, Ordering::Relaxed);
-        if before.saturating_add(owed) < CLEANING_TOGETHER {
+        if before.saturating_add(owed) < together {
             return;
         }
         let mut budget = session.cleaning_owed.swap(0, Ordering::Relaxed);
