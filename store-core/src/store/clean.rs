@@ -648,7 +648,8 @@ impl<S: Shim> Store<S> {
         let stamp = segment.stamp(item)?;
         let header = segment.header(item)?;
         if stamp == 0
-            || stamp >= stamps
+            // The last one of a block is where the next block begins.
+            || stamp > stamps
             || header.flags & !flags::KNOWN != 0
             || header.namespace != 0
             || header.shape().bytes > room
@@ -830,6 +831,24 @@ mod tests {
             standing[at] = key;
             put(key).expect("as much was deleted");
         }
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+    }
+
+    #[test]
+    fn the_last_stamp_of_a_block_is_moved_like_any_other() {
+        let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
+        let store: Store = private_on_heap(&options, 3).expect("a tiny store");
+        let session = store.open_session().expect("an entry");
+        for turn in 1..=4096 {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            let key = if turn == 4096 { b"last" } else { b"over" };
+            store.put(&session, key, &value(1, turn), &options, always).expect("a put");
+        }
+        let last = store.get_entry(b"last").expect("a lookup").expect("it was put");
+        let next = store.segment.superblock().next_stamp.load();
+        assert_eq!(last.version.to_string(), next.to_string());
+        assert!(store.clean(&session, 100).expect("cleaning") > 0);
+        assert_eq!(store.get(b"last"), Ok(Some(value(1, 4096))));
         assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
     }
 
