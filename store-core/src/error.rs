@@ -43,6 +43,9 @@ pub enum ReadError {
     Corruption(#[from] Corruption),
 }
 
+/// A store that can't use more than this part of its arena has pieces that are too small.
+const LEFT_PART: u64 = 16;
+
 /// The numbers behind a refused put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fullness {
@@ -56,11 +59,20 @@ pub struct Fullness {
     pub free: u64,
     /// Bytes that are kept for cleaning.
     pub reserve: u64,
-    /// The largest item that there would have been room for, in bytes, header included: of one
-    /// larger than an extent what can be made by emptying neighbours, else the largest piece.
+    /// The largest piece that is free for an item smaller than this one, in bytes, header included.
+    /// Cleaning may make larger ones for it.
     pub largest: u64,
     /// Bytes of the whole arena at its present size, without the index.
     pub capacity: u64,
+}
+
+impl Fullness {
+    /// Whether much of the arena is left over in pieces that are too small for such items, as with
+    /// values that are a little more than half an extent.
+    fn is_in_pieces(&self) -> bool {
+        let left = self.free.saturating_add(self.dead);
+        left >= self.needed && left >= self.capacity / LEFT_PART
+    }
 }
 
 /// Why a write was refused. Nothing was changed by it.
@@ -88,10 +100,11 @@ pub enum WriteError {
     },
     /// No room for the item.
     #[error(
-        "the store is full: {} bytes are needed, room can be made for {} at most; of {} bytes {} are \
+        "the store is full: {} bytes are needed, the largest free piece has {}; of {} bytes {} are \
          live, {} dead in extents that hold live items too, {} free in pieces that are too small, {} \
-         kept for cleaning; delete keys, or dump the store and load it into a larger one",
-        .0.needed, .0.largest, .0.capacity, .0.live, .0.dead, .0.free, .0.reserve
+         kept for cleaning; delete keys, or dump the store and load it into a larger one{}",
+        .0.needed, .0.largest, .0.capacity, .0.live, .0.dead, .0.free, .0.reserve,
+        if .0.is_in_pieces() { " or one with another --extent-size, which leaves smaller pieces" } else { "" }
     )]
     Full(Fullness),
     /// No room for one more key in its bucket, and no free extent for the index to grow.

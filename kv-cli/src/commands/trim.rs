@@ -9,7 +9,7 @@ use crate::human;
 use crate::output::Format;
 use crate::progress;
 
-/// What stays free with its memory unless told otherwise: this part of the arena.
+/// What stays free with its memory unless told otherwise: this part of what lives.
 const KEEP_PART: u64 = 16;
 
 /// Give memory that holds nothing back to the kernel
@@ -20,7 +20,7 @@ const KEEP_PART: u64 = 16;
 /// item and reading it takes a page again, and on a full /dev/shm or disk that ends it (SIGBUS).
 #[derive(Debug, clap::Args)]
 pub(crate) struct TrimArgs {
-    /// How much stays free with its memory [default: a sixteenth of the arena]
+    /// How much stays free with its memory [default: a sixteenth of what lives]
     #[arg(long, value_name = "SIZE", value_parser = human::parse_size)]
     keep: Option<u64>,
 }
@@ -40,7 +40,7 @@ pub(crate) fn run(args: TrimArgs, context: &mut Context) -> Result<Exit, Failure
     let writer = context.writer()?;
     let before = writer.info()?;
     let cleaned_extents = clean(&writer, before.extent_bytes)?;
-    let keep = args.keep.unwrap_or(writer.stats()?.arena_bytes / KEEP_PART);
+    let keep = args.keep.unwrap_or(writer.stats()?.live_bytes / KEEP_PART);
     let bar = progress::things(0, "extents");
     let trimmed = writer.trim(keep, |done, all| {
         bar.set_length(all);

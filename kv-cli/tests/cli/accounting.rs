@@ -73,6 +73,41 @@ fn watching_needs_a_terminal() {
     store.kv(["map", "--watch", "0"]).fails(2, "seconds");
 }
 
+/// What is kept does not shrink with what was given back.
+#[test]
+fn a_second_trim_has_nothing_to_give() {
+    let store = used();
+    let trim = || {
+        let trimmed = store.kv(["trim", "--format", "json"]).exits(0).json();
+        trimmed["trimmed_bytes"].as_u64().expect("bytes")
+    };
+    assert!(trim() > 1 << 20);
+    assert_eq!(trim(), 0);
+}
+
+#[test]
+fn info_and_stats_call_different_numbers_by_different_names() {
+    let store = used();
+    let info = store.kv(["info", "--format", "json"]).exits(0).json();
+    let stats = store.kv(["stats", "--format", "json"]).exits(0).json();
+    assert!(info["arena_bytes"].is_null(), "{info}");
+    let parts = stats["arena_bytes"].as_u64().zip(stats["index_bytes"].as_u64());
+    let (arena, index) = parts.expect("numbers");
+    // It has all its memory from the start.
+    assert_eq!(info["max_arena_bytes"].as_u64(), Some(arena + index));
+}
+
+/// Values of a little more than half an extent: a larger store is not the only remedy.
+#[test]
+fn a_refusal_for_pieces_names_the_extent_size() {
+    let store = Store::unmade();
+    store.kv(["create", "--size", "1MiB", "--extent-size", "4KiB"]).exits(0);
+    let lines: String = (0..1000)
+        .map(|key| format!("{{\"key\":\"k{key}\",\"value\":\"{}\"}}\n", "v".repeat(2100)))
+        .collect();
+    store.kv_with(["load", "-"], lines.as_bytes()).fails(5, "--extent-size");
+}
+
 #[test]
 fn stats_count_chains_and_sizes_when_they_are_asked_to() {
     let store = used();

@@ -1,6 +1,6 @@
 //! What the arena holds, summed over the extent table.
 
-use super::run;
+use super::lease::can_be_claimed;
 use crate::error::Corruption;
 use crate::layout::{ExtentState, Segment};
 use crate::region::Shim;
@@ -28,7 +28,7 @@ pub(crate) struct Usage {
     pub(crate) suspect: u32,
     /// The largest piece that is left of an open extent.
     pub(crate) rest_bytes: u64,
-    /// The most neighbouring extents that are free or can be emptied.
+    /// The most neighbouring extents that are free.
     pub(crate) row: u32,
 }
 
@@ -40,10 +40,7 @@ impl Usage {
         let mut row = 0;
         for extent in 0..segment.geometry.extents {
             let word = segment.extent_word(extent)?;
-            let emptied =
-                matches!(word.state, ExtentState::Free | ExtentState::Open | ExtentState::Sealed)
-                    && run::tail_units(segment, extent)? == 0;
-            row = if emptied { row + 1 } else { 0 };
+            row = if can_be_claimed(segment, extent)? { row + 1 } else { 0 };
             usage.row = usage.row.max(row);
             let (live, used) = (u64::from(word.live) * 8, u64::from(word.used) * 8);
             usage.capacity_bytes += extent_bytes;
@@ -100,12 +97,12 @@ impl Usage {
         Ok(usage)
     }
 
-    /// The largest item that there was room for when one of `needed` bytes was refused.
-    pub(crate) fn largest_for(&self, needed: u64, extent_bytes: u64) -> u64 {
-        let together = match needed > extent_bytes {
-            true => (self.free_bytes + self.dead_bytes).min(u64::from(self.row) * extent_bytes),
-            false => 0,
-        };
+    /// The largest piece that a put of fewer than `needed` bytes could have as things are: the rest of an
+    /// open extent, or neighbours that are free, but for one that is kept for cleaners.
+    pub(crate) fn largest_below(&self, needed: u64, extent_bytes: u64) -> u64 {
+        let neighbours = u64::from(self.row.min(self.free.saturating_sub(1))) * extent_bytes;
+        let together =
+            if needed > extent_bytes && neighbours > extent_bytes { neighbours } else { 0 };
         self.rest_bytes.max(together).min(needed.saturating_sub(8))
     }
 }

@@ -51,8 +51,9 @@ pub struct Info {
     pub max_segment_bytes: u64,
     /// Memory or disk that the kernel counts for it; 0 for a private store.
     pub resident_bytes: u64,
-    /// The arena at its maximum size.
-    pub arena_bytes: u64,
+    /// The arena at its maximum size, with what the index takes of it. `Stats::arena_bytes` is what
+    /// has memory now, without the index.
+    pub max_arena_bytes: u64,
     /// The unit of the arena.
     pub extent_bytes: u64,
     /// Extents that have memory.
@@ -199,7 +200,8 @@ pub struct Stats {
     pub structure_bytes: u64,
     /// Of these, bytes of the index: buckets and overflow lines.
     pub index_bytes: u64,
-    /// Bytes for items that have memory.
+    /// Bytes for items that have memory: the arena without the index and without what it may still
+    /// grow by.
     pub arena_bytes: u64,
     /// Bytes that are kept free for cleaning, so that it can always go on.
     pub reserve_bytes: u64,
@@ -249,7 +251,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// The share of the arena's bytes that is dead, in percent: what cleaning could make free.
+    /// The share of the arena's bytes that is dead, in percent. Cleaning makes them free, but for ends
+    /// of extents that are too short for an item.
     pub fn fragmentation_percent(&self) -> f64 {
         self.dead_bytes as f64 / self.arena_bytes.max(1) as f64 * 100.0
     }
@@ -319,7 +322,7 @@ impl<S: Shim> Store<S> {
                 + (u64::from(geometry.extents - usage.uncommissioned) << geometry.extent_shift),
             max_segment_bytes: geometry.segment_bytes,
             resident_bytes: self.segment.region.resident_bytes(),
-            arena_bytes: geometry.arena_bytes(),
+            max_arena_bytes: geometry.arena_bytes(),
             extent_bytes: geometry.extent_bytes(),
             extents: geometry.extents - usage.uncommissioned,
             extents_max: geometry.extents,
@@ -485,8 +488,11 @@ impl<S: Shim> Store<S> {
     fn room_for(&self, bytes: u64) -> Result<u64, Corruption> {
         let extent_bytes = self.segment.geometry.extent_bytes();
         let in_a_row = bytes.div_ceil(extent_bytes);
-        let (mut room, mut row, mut dead) = (0_u64, 0, 0);
+        let (mut room, mut row, mut gain) = (0_u64, 0, 0);
         let mut kept = self.segment.geometry.cleaners();
+        // An extent is emptied for a part of it at least, or for one item. What no item fits in stays.
+        let worth = (extent_bytes / super::clean::GAIN_PART_MIN).min(bytes);
+        let filled = extent_bytes - extent_bytes % bytes;
         for extent in 0..self.segment.geometry.extents {
             let word = self.segment.extent_word(extent)?;
             let free = match word.state {
@@ -496,7 +502,8 @@ impl<S: Shim> Store<S> {
                 }
                 ExtentState::Free => extent_bytes,
                 ExtentState::Sealed => {
-                    dead += extent_bytes.saturating_sub(u64::from(word.live) * 8);
+                    let dead = filled.saturating_sub(u64::from(word.live) * 8);
+                    gain += if dead >= worth { dead } else { 0 };
                     0
                 }
                 ExtentState::Open => extent_bytes.saturating_sub(u64::from(word.used) * 8),
@@ -509,9 +516,7 @@ impl<S: Shim> Store<S> {
                 (room, row) = (room + 1, 0);
             }
         }
-        // Less than this part of an extent is not worth emptying it.
-        let worth = dead.saturating_sub(self.len() * bytes / super::clean::GAIN_PART_MIN);
-        let room = if in_a_row == 1 { room + worth / bytes } else { room };
+        let room = if in_a_row == 1 { room + gain / bytes } else { room };
         // What the index has room for, and behind that what it takes of the arena to grow.
         let spare = self.index_spare().min(room);
         Ok(spare + (room - spare) * bytes / (bytes + INDEX_BYTES_PER_ITEM))

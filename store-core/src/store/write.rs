@@ -485,7 +485,7 @@ impl<S: Shim> Store<S> {
                     dead: usage.dead_bytes,
                     free: usage.free_bytes,
                     reserve: usage.reserve_bytes,
-                    largest: usage.largest_for(bytes, self.extent_bytes()),
+                    largest: usage.largest_below(bytes, self.extent_bytes()),
                     capacity: usage.capacity_bytes,
                 }),
                 Err(error) => error.into(),

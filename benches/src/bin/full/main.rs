@@ -124,7 +124,7 @@ fn fill_one(
 ) -> Result<Filled> {
     let (scratch, writer) = Scratch::create("full", args.store, CreateOptions::new(size))?;
     let reader = Reader::attach(scratch.spec().context("a store to attach")?)?;
-    let arena_bytes = reader.info()?.arena_bytes;
+    let arena_bytes = reader.info()?.max_arena_bytes;
     let mut brim = Brim::new(&writer, &reader, values, args.seed);
     let refused_len = brim.fill()?;
     let stats = reader.stats()?;
