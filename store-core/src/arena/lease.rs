@@ -128,16 +128,18 @@ impl Lease {
         }
         let extents = segment.geometry.extents;
         let start = segment.superblock().lease_hint.load() as u32 % extents;
+        // No rest takes what is larger than half an extent.
+        let last = at_last(segment, reach) && units > segment.geometry.extent_units() / 2;
         // Another client may take what was found; the table is searched a few times then.
         for _ in 0..64 {
-            let found = self.candidates(segment, start, units, queue)?;
+            let found = self.candidates(segment, start, (units, queue), last)?;
             if let Some(extent) = found.handed_on {
                 if self.adopt(segment, extent)? {
                     opened.extent.store(extent + 1, Ordering::Relaxed);
                     return Ok(Wanted::Renewed);
                 }
             } else if let Some(extent) = found.free {
-                if self.claim_open(segment, extent, queue)? {
+                if self.claim_open(segment, extent, queue, last)? {
                     segment.superblock().lease_hint.store::<S>(u64::from(extent) + 1);
                     opened.extent.store(extent + 1, Ordering::Relaxed);
                     return Ok(Wanted::Renewed);
@@ -161,11 +163,12 @@ impl Lease {
         &self,
         segment: &Segment<S>,
         start: u32,
-        units: u32,
-        queue: Queue,
+        (units, queue): (u32, Queue),
+        last: bool,
     ) -> Result<Candidates, Corruption> {
         let extents = segment.geometry.extents;
         let capacity = segment.geometry.extent_units();
+        let kept = if last { 1 } else { segment.geometry.cleaners() };
         let mut found = Candidates::default();
         let (mut first_free, mut free) = (None, 0);
         let plenty = plenty(segment);
@@ -177,7 +180,7 @@ impl Lease {
                 ExtentState::Open
                     if word.owner.is_none()
                         && capacity.saturating_sub(word.used) >= units
-                        && segment.queue(extent)? == queue =>
+                        && (!segment.evicts || segment.queue(extent)? == queue) =>
                 {
                     found.handed_on = Some(extent);
                     return Ok(found);
@@ -188,7 +191,7 @@ impl Lease {
                         // The hint is looked at twice.
                         free += u32::from(looked > 0);
                         first_free = first_free.or(Some(extent));
-                        if free > segment.geometry.cleaners() {
+                        if free > kept {
                             found.free = first_free;
                         }
                     } else if found.uncommissioned.is_none()
@@ -231,11 +234,12 @@ impl Lease {
         segment: &Segment<S>,
         extent: u32,
         queue: Queue,
+        last: bool,
     ) -> Result<bool, Corruption> {
         if !claim(segment, extent, self.owner)? {
             return Ok(false);
         }
-        if !reserve_stands(segment)? {
+        if !(last && one_is_free(segment)? || reserve_stands(segment)?) {
             segment.extent(extent)?.word.store::<S>(ExtentWord::FREE.word());
             return Ok(false);
         }
@@ -385,7 +389,8 @@ fn one_is_free<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
     are_free(segment, 1)
 }
 
-fn are_free<S: Shim>(segment: &Segment<S>, kept: u64) -> Result<bool, Corruption> {
+/// Whether so many extents are free at least.
+pub(super) fn are_free<S: Shim>(segment: &Segment<S>, kept: u64) -> Result<bool, Corruption> {
     let mut free = 0;
     let extents = segment.geometry.extents;
     let start = segment.superblock().lease_hint.load() as u32 % extents;
@@ -537,6 +542,11 @@ pub(crate) fn commission_range<S: Shim>(
     Ok(())
 }
 
+/// Whether one free extent is enough for cleaners.
+fn at_last<S: Shim>(segment: &Segment<S>, reach: Reach) -> bool {
+    reach == Reach::Last && !segment.evicts
+}
+
 /// Reserves in any open extent that has the room, whoever owns it, if the reach is that far.
 fn borrow_anywhere<S: Shim>(
     segment: &Segment<S>,
@@ -544,11 +554,15 @@ fn borrow_anywhere<S: Shim>(
     units: u32,
     reach: Reach,
 ) -> Result<Option<Place>, Corruption> {
-    if reach != Reach::Any {
+    if reach == Reach::Own {
         return Ok(None);
     }
     // With what is kept for cleaners still there, they need no more room in their destinations.
-    let spare = reserve_stands_without(segment, units)?;
+    let spare = if at_last(segment, reach) {
+        one_is_free(segment)?
+    } else {
+        reserve_stands_without(segment, units)?
+    };
     for extent in 0..segment.geometry.extents {
         let word = segment.extent_word(extent)?;
         if (word.state == ExtentState::Open || word.state == ExtentState::Relocation && spare)

@@ -37,6 +37,9 @@ pub(crate) enum Reach {
     Own,
     /// In any extent that has the room.
     Any,
+    /// There too, and out of what is kept for cleaners, but for one extent: nothing more can be
+    /// gained otherwise.
+    Last,
 }
 
 /// Reserves `bytes` (a multiple of 8, at least 16) through `lease`, in an extent of `queue`.

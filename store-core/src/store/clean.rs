@@ -266,6 +266,10 @@ impl<S: Shim> Store<S> {
                 // One that turned out to count too much is tried again, as such.
                 Walked::Held if !was_suspect && self.is_suspect(victim.extent)? => {}
                 Walked::Held => tried[at] = victim.extent,
+                // Another one gives an extent back.
+                Walked::NoRoom if run::tail_units(&self.segment, victim.extent)? > 0 => {
+                    tried[at] = victim.extent;
+                }
                 Walked::NoRoom => break,
             }
         }
@@ -306,27 +310,35 @@ impl<S: Shim> Store<S> {
         let looked = extents.min(CANDIDATES_MAX);
         let start = if looked < extents { session.next_candidates(looked) % extents } else { 0 };
         // A victim that was begun must be emptied: either it fits, or there is another extent.
-        let mut spare = false;
+        let (places, mut free) = (segment.geometry.cleaners(), 0);
         for extent in (0..extents).map(|i| (start + i) % extents) {
-            if lease::can_be_claimed(segment, extent)? {
-                spare = true;
+            free += u32::from(lease::can_be_claimed(segment, extent)?);
+            if free > places {
                 break;
             }
         }
+        let spare = free > 0;
         if spare {
             relocation::leave_useless(segment, cleaner)?;
         }
-        let room = if spare { capacity } else { relocation::room(segment, cleaner)? };
+        let rest = relocation::room(segment, cleaner)?;
         let mut best: Option<(u32, u32)> = None;
         for extent in (0..looked).map(|i| (start + i) % extents) {
             let word = segment.extent_word(extent)?;
             let gain = gain(word, segment.queue(extent)?, capacity, least);
             if gain > best.map_or(0, |(_, gain)| gain)
-                && word.live <= room
                 && !tried.contains(&extent)
                 && !self.is_victim_elsewhere(cleaner, extent)
             {
-                best = Some((extent, gain));
+                // One with the end of a run will not be free.
+                let end = run::tail_units(segment, extent)?;
+                let fresh = if end == 0 { spare } else { free > places };
+                let room = if fresh { capacity } else { rest };
+                if word.live.saturating_sub(end) <= room
+                    || word.suspect && self.standing_units(extent)? <= room
+                {
+                    best = Some((extent, gain));
+                }
             }
         }
         let extent = match best {
@@ -341,6 +353,35 @@ impl<S: Shim> Store<S> {
             return Ok(None);
         }
         self.make_victim(cleaner, extent, false)
+    }
+
+    /// Units of the items in an extent that slots lead to, where the count may be too high. Without
+    /// guards no more than a hint.
+    fn standing_units(&self, extent: u32) -> Result<u32, Corruption> {
+        let segment = &self.segment;
+        let base = segment.geometry.extent_offset(extent);
+        let generation = segment.generation(extent)?.load();
+        let victim = Victim { extent, generation, recount: true, evict: false };
+        let stamps = segment.superblock().next_stamp.load();
+        let end = u64::from(segment.extent_word(extent)?.used) * 8;
+        let mut at = u64::from(run::start_units(segment, extent)?) * 8;
+        let (mut key, mut hashed, mut standing) = (Vec::new(), 0, 0);
+        while at + 16 <= end && hashed <= HASHED_FACTOR * segment.geometry.extent_bytes() {
+            at += match self.candidate(victim, base + at, end - at, stamps, &mut key)? {
+                Some(Candidate { header, hash, slot, .. }) => {
+                    hashed += key.len() as u64;
+                    match find_slot(segment, slot, hash)? {
+                        Some(_) => {
+                            standing += header.shape().bytes;
+                            header.shape().bytes
+                        }
+                        None => 8,
+                    }
+                }
+                None => 8,
+            };
+        }
+        Ok((standing / 8) as u32)
     }
 
     /// Chooses the next extent that eviction makes room in.
@@ -703,7 +744,12 @@ impl<S: Shim> Store<S> {
         let reserved = match stays {
             Verdict::Goes => None,
             Verdict::Stays { queue: Queue::Main, .. } => {
-                relocation::reserve(segment, cleaner, session.owner(), units as u32)?
+                // An extent with the end of a run will not be free: none is taken from others for it.
+                let kept = match run::tail_units(segment, victim.extent)? {
+                    1.. if !segment.evicts => segment.geometry.cleaners(),
+                    _ => 0,
+                };
+                relocation::reserve(segment, cleaner, session.owner(), (units as u32, kept))?
             }
             Verdict::Stays { queue: Queue::Small, .. } => {
                 reserve::reserve(segment, &session.lease, (bytes, Queue::Small), Reach::Own).ok()
@@ -830,6 +876,59 @@ mod tests {
             assert!(store.delete(&session, &standing[at].to_le_bytes()).expect("no guard is held"));
             standing[at] = key;
             put(key).expect("as much was deleted");
+        }
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+    }
+
+    /// Items that leave a tenth of each extent: a place for none of them.
+    #[test]
+    fn ends_that_no_item_fits_in_are_no_gain() {
+        let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
+        let store: Store = private_on_heap(&options, 3).expect("a tiny store");
+        let session = store.open_session().expect("an entry");
+        let put = |key: u64| {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            store.put(&session, &key.to_le_bytes(), &[1; 440], &options, always)
+        };
+        let items = (0..).find(|key| put(*key).is_err()).expect("it fills up");
+        let extents = store.segment.geometry.extents;
+        // Once what puts have filled, which could have been of many sizes.
+        assert!(store.clean(&session, 10 * extents).expect("cleaning") <= extents);
+        let stats = store.stats().expect("stats");
+        assert!(stats.dead_bytes > stats.arena_bytes / 16, "{stats:?}");
+        assert_eq!(stats.room_items, 0);
+        assert_eq!(store.clean(&session, u32::MAX).expect("cleaning"), 0);
+        assert!(put(items).is_err());
+        assert_eq!(store.stats().expect("stats").moved_bytes, stats.moved_bytes);
+    }
+
+    /// A cleaner that has the last free extent is killed between publishing and retiring: what is left
+    /// of its victim fits, by what lives and not by what it counts.
+    #[test]
+    fn a_victim_that_counts_too_much_is_emptied_without_a_free_extent() {
+        let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
+        let store: Store = private_on_heap(&options, 3).expect("a tiny store");
+        let session = store.open_session().expect("an entry");
+        let put = |key: u64| {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            store.put(&session, &key.to_le_bytes(), &value(key, 0), &options, always)
+        };
+        let items = (0..).find(|key| put(*key).is_err()).expect("it fills up");
+        for key in 0..2_u64 {
+            assert!(store.delete(&session, &key.to_le_bytes()).expect("no guard is held"));
+        }
+        let mut budget = 1000;
+        assert_eq!(store.clean_ahead(&session, &mut budget).expect("cleaning"), Step::Working);
+        assert_eq!(store.stats().expect("stats").extents_free, 0);
+        let (victim, _) = store.segment.cleaners()[0].victim().expect("it was begun");
+        let cell = &store.segment.extent(victim.extent).expect("an extent").word;
+        let word = ExtentWord::of(cell.load());
+        let too_much = ExtentWord { live: word.used, suspect: true, ..word };
+        cell.store::<crate::region::Plain>(too_much.word());
+        assert_eq!(store.clean(&session, 1).expect("cleaning"), 1);
+        assert_eq!(store.stats().expect("stats").extents_free, 1);
+        for key in 2..items {
+            assert_eq!(store.get(&key.to_le_bytes()), Ok(Some(value(key, 0))));
         }
         assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
     }

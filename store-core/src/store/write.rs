@@ -431,7 +431,9 @@ impl<S: Shim> Store<S> {
         };
         // Others may take what was cleaned, so the number of rounds is bounded, not fixed.
         for round in 0..CLEANING_ROUNDS + evicted_for_run {
-            match try_in(Reach::Own) {
+            // What was cleaned may be in a destination only: the next victim would go there.
+            let reach = if round == 0 || self.segment.evicts { Reach::Own } else { Reach::Any };
+            match try_in(reach) {
                 Ok(place) => return Ok(place),
                 Err(NoRoom::Corruption(error)) => return Err(error.into()),
                 Err(NoRoom::Full | NoRoom::Grow(_)) => {}
@@ -460,7 +462,7 @@ impl<S: Shim> Store<S> {
         // For the sake of this item alone.
         if stuck.is_none() && bytes <= self.segment.geometry.extent_bytes() {
             for _ in 0..LAST_ROUNDS {
-                if let Ok(place) = try_in(Reach::Any) {
+                if let Ok(place) = try_in(Reach::Last) {
                     return Ok(place);
                 }
                 if !self.clean_for(session, (bytes / 8) as u32)? {
@@ -468,7 +470,7 @@ impl<S: Shim> Store<S> {
                 }
             }
         }
-        try_in(Reach::Any).map_err(|error| match (error, stuck) {
+        try_in(Reach::Last).map_err(|error| match (error, stuck) {
             (NoRoom::Full, Some(stuck)) => stuck,
             (error, _) => self.no_room(error, bytes),
         })
