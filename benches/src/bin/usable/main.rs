@@ -182,7 +182,7 @@ fn run_one(args: &Args, size: u64, turns: u64, workload: &Workload) -> Result<Ro
         traffic.go_on_until(put_bytes)?;
         bar.set_position(put_bytes);
         if look > LOOKS / 2 {
-            looks.take(&writer, info.arena_bytes)?;
+            looks.take(&writer, info.max_arena_bytes)?;
         }
     }
     bar.finish_and_clear();
@@ -201,7 +201,7 @@ fn run_one(args: &Args, size: u64, turns: u64, workload: &Workload) -> Result<Ro
         index: looks.mean(looks.index),
         usable_with_index,
         usable_of_segment: rounded(
-            usable_with_index * info.arena_bytes as f64 / info.segment_bytes as f64,
+            usable_with_index * info.max_arena_bytes as f64 / info.segment_bytes as f64,
             4,
         ),
         items: stats.items,
