@@ -244,6 +244,8 @@ mod tests {
                 )
             })
             .collect();
+        // Only a cache has marks.
+        let uncommented = uncommented.replace("mode = \"store\"", "mode = \"cache\"");
         let table: Table = uncommented.parse().expect("TOML");
         load(&Settings::default(), &uncommented).expect("good").check().expect("good");
         let flags = <crate::Args as clap::CommandFactory>::command();
