@@ -33,6 +33,8 @@ mod sweep;
 mod tally;
 mod trim;
 mod unnamed;
+mod victim;
+mod walk;
 mod window;
 mod write;
 

@@ -74,11 +74,13 @@ impl<S: Shim> Store<S> {
 
     /// [`Store::find_reader_heat`] of a writer, which makes the place where there is none.
     pub(super) fn open_reader_heat(&self) {
+        if self.segment.region.holder().backing() == Backing::Private {
+            return;
+        }
         self.find_reader_heat();
         let superblock = self.segment.superblock();
         let permissions = superblock.heat_permissions.load() as u32 & HEAT_PERMISSIONS;
-        let is_private = self.segment.region.holder().backing() == Backing::Private;
-        if permissions == 0 || is_private || self.reader_heat.get().is_some() {
+        if permissions == 0 || self.reader_heat.get().is_some() {
             return;
         }
         let found = superblock.heat_object.load();

@@ -1,0 +1,220 @@
+//! Which extent is emptied next: the one with the most to gain, or in cache mode the next one in
+//! order.
+
+use super::clean::{GUARD_WAIT, VICTIMS_MAX, Why};
+use super::evict::Next;
+use super::walk::{Candidate, HASHED_FACTOR};
+use super::{Session, Store};
+use crate::arena::{in_flight, lease, relocation, run};
+use crate::error::{Corruption, WriteError};
+use crate::index::search::find_slot;
+use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Victim};
+use crate::recovery::is_dead;
+use crate::region::Shim;
+
+/// Extents that are compared to find the one with the most to gain.
+const CANDIDATES_MAX: u32 = 4096;
+/// An open extent that has an owner, for this part of it.
+const GAIN_PART_MIN_OWNED: u32 = 4;
+
+/// What to empty next.
+pub(super) enum Chosen {
+    /// This extent, from a unit on.
+    Victim(Victim, u32),
+    /// A large item went, with its extents.
+    Freed,
+    Nothing,
+}
+
+impl<S: Shim> Store<S> {
+    /// The victim that was begun, if it is still the extent that was meant. One that became suspect
+    /// since is chosen anew, to be recounted.
+    pub(super) fn current_victim(
+        &self,
+        cleaner: &Cleaner,
+    ) -> Result<Option<(Victim, u32)>, Corruption> {
+        let Some((victim, from)) = cleaner.victim() else { return Ok(None) };
+        let goes_on =
+            self.stands(victim)? && (victim.recount || !self.is_suspect(victim.extent)?);
+        Ok(goes_on.then_some((victim, from)))
+    }
+
+    /// Whether a victim is still sealed and in the same use.
+    pub(super) fn stands(&self, victim: Victim) -> Result<bool, Corruption> {
+        Ok(victim.extent < self.segment.geometry.extents
+            && self.segment.extent_word(victim.extent)?.state == ExtentState::Sealed
+            && self.segment.generation(victim.extent)?.load() == victim.generation)
+    }
+
+    pub(super) fn is_suspect(&self, extent: u32) -> Result<bool, Corruption> {
+        Ok(self.segment.extent_word(extent)?.suspect)
+    }
+
+    /// Chooses the extent with the most to gain, suspects first, seals it and names it.
+    pub(super) fn choose_victim(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        least: u32,
+        tried: &[u32],
+    ) -> Result<Option<Victim>, Corruption> {
+        let segment = &self.segment;
+        let capacity = segment.geometry.extent_units();
+        let extents = segment.geometry.extents;
+        let looked = extents.min(CANDIDATES_MAX);
+        let start = if looked < extents { session.next_candidates(looked) % extents } else { 0 };
+        // A victim that was begun must be emptied: either it fits, or there is another extent.
+        let (places, mut free) = (segment.geometry.cleaners(), 0);
+        for extent in (0..extents).map(|i| (start + i) % extents) {
+            free += u32::from(lease::can_be_claimed(segment, extent)?);
+            if free > places {
+                break;
+            }
+        }
+        let spare = free > 0;
+        if spare {
+            relocation::leave_useless(segment, cleaner)?;
+        }
+        let rest = relocation::room(segment, cleaner)?;
+        let mut best: Option<(u32, u32)> = None;
+        for extent in (0..looked).map(|i| (start + i) % extents) {
+            let word = segment.extent_word(extent)?;
+            let gain = gain(word, segment.queue(extent)?, capacity, least);
+            if gain > best.map_or(0, |(_, gain)| gain)
+                && !tried.contains(&extent)
+                && !self.is_victim_elsewhere(cleaner, extent)
+            {
+                // One with the end of a run will not be free.
+                let end = run::tail_units(segment, extent)?;
+                let fresh = if end == 0 { spare } else { free > places };
+                let room = if fresh { capacity } else { rest };
+                if word.live.saturating_sub(end) <= room
+                    || word.suspect && self.standing_units(extent)? <= room
+                {
+                    best = Some((extent, gain));
+                }
+            }
+        }
+        let extent = match best {
+            Some((extent, _)) => extent,
+            None if spare => match relocation::leave_for(segment, cleaner, least)? {
+                Some(extent) => extent,
+                None => return Ok(None),
+            },
+            None => return Ok(None),
+        };
+        if gain(segment.extent_word(extent)?, segment.queue(extent)?, capacity, least) == 0 {
+            return Ok(None);
+        }
+        self.make_victim(cleaner, extent, false)
+    }
+
+    /// Units of the items in an extent that slots lead to, where the count may be too high. Without
+    /// guards no more than a hint.
+    fn standing_units(&self, extent: u32) -> Result<u32, Corruption> {
+        let segment = &self.segment;
+        let base = segment.geometry.extent_offset(extent);
+        let generation = segment.generation(extent)?.load();
+        let victim = Victim { extent, generation, recount: true, evict: false };
+        let stamps = segment.superblock().next_stamp.load();
+        let end = u64::from(segment.extent_word(extent)?.used) * 8;
+        let mut at = u64::from(run::start_units(segment, extent)?) * 8;
+        let (mut key, mut hashed, mut standing) = (Vec::new(), 0, 0);
+        while at + 16 <= end && hashed <= HASHED_FACTOR * segment.geometry.extent_bytes() {
+            at += match self.candidate(victim, base + at, end - at, stamps, &mut key)? {
+                Some(Candidate { header, hash, slot, .. }) => {
+                    hashed += key.len() as u64;
+                    match find_slot(segment, slot, hash)? {
+                        Some(_) => {
+                            standing += header.shape().bytes;
+                            header.shape().bytes
+                        }
+                        None => 8,
+                    }
+                }
+                None => 8,
+            };
+        }
+        Ok((standing / 8) as u32)
+    }
+
+    /// Chooses the next extent that eviction makes room in.
+    pub(super) fn choose_to_evict(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        why: Why,
+        tried: &[u32],
+    ) -> Result<Chosen, WriteError> {
+        relocation::leave_useless(&self.segment, cleaner)?;
+        let usable = |next: &Next| {
+            (!next.evict || why != Why::Order)
+                && !tried.contains(&next.extent)
+                && !self.is_victim_elsewhere(cleaner, next.extent)
+        };
+        for _ in 0..VICTIMS_MAX {
+            let Some(next) = self.next_in_order(session, usable)? else { break };
+            if self.segment.extent_word(next.extent)?.state == ExtentState::RunHead {
+                match self.evict_run(session, next.extent, GUARD_WAIT) {
+                    Ok(true) => return Ok(Chosen::Freed),
+                    Ok(false) | Err(WriteError::Stuck { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            } else if let Some(victim) = self.make_victim(cleaner, next.extent, next.evict)? {
+                return Ok(Chosen::Victim(victim, 0));
+            }
+        }
+        Ok(Chosen::Nothing)
+    }
+
+    /// Seals an extent and names it the victim of a place. `None` if it changed meanwhile, or is of
+    /// a kind that is not emptied.
+    pub(super) fn make_victim(
+        &self,
+        cleaner: &Cleaner,
+        extent: u32,
+        evict: bool,
+    ) -> Result<Option<Victim>, Corruption> {
+        let segment = &self.segment;
+        let generation = segment.generation(extent)?.load();
+        let cell = &segment.extent(extent)?.word;
+        let found = cell.load_acquire();
+        let word = ExtentWord::of(found);
+        match word.state {
+            ExtentState::Sealed => {}
+            ExtentState::Open
+                if cell.compare_exchange::<S>(found, lease::sealed(word).word()).is_ok() => {}
+            _ => return Ok(None),
+        }
+        let recount =
+            word.suspect && !in_flight::may_publish(segment, extent, |o| is_dead(segment, o))?;
+        let victim = Victim { extent, generation, recount, evict };
+        cleaner.set_victim::<S>(Some(victim));
+        Ok(Some(victim))
+    }
+
+    pub(super) fn is_victim_elsewhere(&self, cleaner: &Cleaner, extent: u32) -> bool {
+        self.segment.cleaners().iter().any(|other| {
+            !std::ptr::eq(other, cleaner)
+                && other.victim().is_some_and(|(victim, _)| victim.extent == extent)
+        })
+    }
+}
+
+/// What emptying an extent gives, in units; 0 for one that gives less than `least`, or takes no
+/// cleaning. The end that an extent has left counts if puts filled it, not if cleaning did: it was
+/// too short for what was moved, and would be again.
+fn gain(word: ExtentWord, filled: Queue, capacity: u32, least: u32) -> u32 {
+    let (gain, least) = match word.state {
+        // A suspect may hold nothing at all.
+        ExtentState::Sealed | ExtentState::Open if word.suspect => (capacity + 1, 0),
+        ExtentState::Sealed if filled == Queue::Main => {
+            (word.used.saturating_sub(word.live), least)
+        }
+        ExtentState::Sealed => (capacity.saturating_sub(word.live), least),
+        ExtentState::Open if word.owner.is_none() => (word.used.saturating_sub(word.live), least),
+        ExtentState::Open => (word.used.saturating_sub(word.live), capacity / GAIN_PART_MIN_OWNED),
+        _ => (0, 0),
+    };
+    if gain >= least.max(1) { gain } else { 0 }
+}

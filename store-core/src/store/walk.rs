@@ -1,0 +1,383 @@
+//! The walk over an extent that is emptied: what looks like an item is found, and moved or dropped
+//! under its guard; in the end the extent is free.
+
+use super::evict::Verdict;
+use super::{Session, Store};
+use crate::arena::reserve::{self, Reach};
+use crate::arena::{in_flight, lease, pin, relocation, retire, run};
+use crate::error::{Corruption, WriteError};
+use crate::index::change;
+use crate::index::lookup::prefetch_bucket;
+use crate::index::search::{Standing, find_slot};
+use crate::layout::{
+    Cleaner, ExtentState, ExtentWord, Header, Queue, RunTail, Slot, Victim, flags,
+};
+use crate::recovery::is_dead;
+use crate::region::Shim;
+use crate::sync::WaitLimit;
+
+/// How many times an extent's bytes are hashed as keys before a walk is given up.
+pub(super) const HASHED_FACTOR: u64 = 64;
+/// What a look at an item costs, and what moving one costs besides its bytes: in bytes of moving,
+/// by the time that each takes.
+const LOOK_BYTES: u64 = 32;
+const MOVE_BYTES: u64 = 256;
+/// Bytes that are moved for one that is owed, where an extent is emptied of a cache in which much is
+/// dead.
+const CACHE_MOVES: u64 = 3;
+/// Items whose buckets are asked for ahead of looking at them.
+const AHEAD: usize = 32;
+/// The same where each put evicts about one.
+const AHEAD_EVICTED: usize = 2;
+
+/// How a walk over a victim ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walked {
+    /// It is free, or was made another use of meanwhile.
+    Freed,
+    /// The budget was used up.
+    Stopped,
+    /// Something in it could not be moved, or may still be published.
+    Held,
+    /// There is no room to move its items to.
+    NoRoom,
+}
+
+/// What became of one item.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    /// It is elsewhere now.
+    Done,
+    /// It is gone: evicted, or expired.
+    Gone,
+    /// No slot leads to it.
+    Dead,
+    NoRoom,
+}
+
+/// A place in the arena that may hold an item of a victim.
+pub(super) struct Candidate {
+    item: u64,
+    pub(super) header: Header,
+    pub(super) hash: u64,
+    pub(super) slot: Slot,
+}
+
+impl<S: Shim> Store<S> {
+    /// Moves what lives in `victim`, from unit `from` on.
+    pub(super) fn walk_victim(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        (victim, from): (Victim, u32),
+        limit: WaitLimit,
+        budget: &mut u64,
+    ) -> Result<Walked, WriteError> {
+        let segment = &self.segment;
+        let base = segment.geometry.extent_offset(victim.extent);
+        let stamps = segment.superblock().next_stamp.load();
+        let mut key = Vec::new();
+        let mut hashed = 0;
+        // A step of a put's was asked for when the last one stopped.
+        let small_step = victim.evict && *budget < u64::MAX;
+        let mut asked_for = if small_step && from > 0 { u64::MAX } else { 0 };
+        let ahead = if small_step { AHEAD_EVICTED } else { AHEAD };
+        let mut at = u64::from(from.max(run::start_units(segment, victim.extent)?)) * 8;
+        loop {
+            if !self.stands(victim)? {
+                return Ok(Walked::Freed);
+            }
+            let end = u64::from(segment.extent_word(victim.extent)?.used) * 8;
+            if at + 16 > end {
+                break;
+            }
+            if *budget == 0 {
+                return self.stop(cleaner, victim, (at, end), stamps, &mut key);
+            }
+            if at >= asked_for {
+                asked_for = self.ask_ahead(victim, (at, end), ahead, stamps, &mut key)?;
+            }
+            let found = self.candidate(victim, base + at, end - at, stamps, &mut key)?;
+            let Some(candidate) = found else {
+                *budget = budget.saturating_sub(self.cost(victim, Moved::Dead, 8));
+                at += 8;
+                continue;
+            };
+            // Keys that lie over each other, which only bytes made for it do.
+            hashed += key.len() as u64;
+            if hashed > HASHED_FACTOR * segment.geometry.extent_bytes() {
+                return Ok(Walked::Held);
+            }
+            let bytes = candidate.header.shape().bytes;
+            // A large item waits until enough is owed.
+            if bytes > *budget {
+                return self.stop(cleaner, victim, (at, end), stamps, &mut key);
+            }
+            let moved = self.move_item(session, cleaner, victim, limit, &candidate)?;
+            *budget = budget.saturating_sub(self.cost(victim, moved, bytes));
+            if victim.evict {
+                session.eviction_order.walked(bytes, moved != Moved::Done);
+            }
+            at += match moved {
+                Moved::Done | Moved::Gone => bytes,
+                // What looks like an item may be bytes that a crash left; a live one may begin
+                // within them.
+                Moved::Dead if victim.recount => 8,
+                Moved::Dead => bytes,
+                Moved::NoRoom => return Ok(Walked::NoRoom),
+            };
+        }
+        match run::run_that_ends_in(segment, victim.extent)? {
+            Some((head, _)) => self.reopen(session, victim, head, limit),
+            None => self.finish_victim(victim),
+        }
+    }
+
+    /// What a look at an item of `bytes` takes off a budget, or of a place where none is.
+    fn cost(&self, victim: Victim, moved: Moved, bytes: u64) -> u64 {
+        match moved {
+            // In cache mode budgets are bytes that are walked.
+            _ if victim.evict => bytes,
+            _ if self.segment.evicts => bytes / CACHE_MOVES,
+            Moved::Done => bytes + MOVE_BYTES,
+            Moved::Gone => MOVE_BYTES,
+            Moved::Dead | Moved::NoRoom => LOOK_BYTES,
+        }
+    }
+
+    /// Stops a walk at byte `at`. What the next step looks at is asked for, so that it is there then.
+    fn stop(
+        &self,
+        cleaner: &Cleaner,
+        victim: Victim,
+        (at, end): (u64, u64),
+        stamps: u64,
+        key: &mut Vec<u8>,
+    ) -> Result<Walked, WriteError> {
+        cleaner.set_cursor::<S>((at / 8) as u32);
+        if victim.evict {
+            self.ask_ahead(victim, (at, end), AHEAD_EVICTED, stamps, key)?;
+        }
+        Ok(Walked::Stopped)
+    }
+
+    /// Opens an extent anew that holds the end of a run and nothing else: from there on.
+    ///
+    /// Dies after the generation was counted up: it is sealed as before.
+    fn reopen(
+        &self,
+        session: &Session,
+        victim: Victim,
+        head: u32,
+        limit: WaitLimit,
+    ) -> Result<Walked, WriteError> {
+        let segment = &self.segment;
+        let item = segment.geometry.extent_offset(head);
+        let mut key = Vec::new();
+        // One that is not settled may have no key yet.
+        if segment.extent_word(head)?.owner.is_some()
+            || segment
+                .header(item)
+                .and_then(|header| segment.copy_key(item, header, &mut key))
+                .is_err()
+        {
+            return Ok(Walked::Held);
+        }
+        // Under its guard the run stays.
+        let _held = self.hold_within(session, segment.hasher.hash(&key), limit)?;
+        let cell = &segment.extent(victim.extent)?.word;
+        let found = cell.load_acquire();
+        let word = ExtentWord::of(found);
+        let units = match run::run_that_ends_in(segment, victim.extent)? {
+            Some((now, run)) if now == head && run.owner.is_none() => run.live,
+            _ => return Ok(Walked::Held),
+        };
+        if !self.stands(victim)? {
+            return Ok(Walked::Freed);
+        }
+        if !victim.recount && word.live != units {
+            return self.held_back(victim, found);
+        }
+        lease::bump_generation(segment, victim.extent)?;
+        lease::put_last(segment, victim.extent)?;
+        let start = RunTail { head: Some(head), room: units }.word();
+        segment.extent(victim.extent)?.run_tail.store::<S>(start);
+        let open = ExtentWord {
+            state: ExtentState::Open,
+            owner: None,
+            suspect: false,
+            live: units,
+            used: units,
+        };
+        if pin::is_pinned(segment, victim.extent)?
+            || cell.compare_exchange::<S>(found, open.word()).is_err()
+        {
+            return Ok(Walked::Held);
+        }
+        segment.superblock().orphan_hint.store::<S>(victim.extent.into());
+        Ok(Walked::Freed)
+    }
+
+    /// Units that no item takes: somebody is about to publish, or nobody ever will.
+    fn held_back(&self, victim: Victim, found: u64) -> Result<Walked, WriteError> {
+        let segment = &self.segment;
+        if !in_flight::may_publish(segment, victim.extent, |o| is_dead(segment, o))? {
+            let suspect = ExtentWord { suspect: true, ..ExtentWord::of(found) };
+            let _ =
+                segment.extent(victim.extent)?.word.compare_exchange::<S>(found, suspect.word());
+        }
+        Ok(Walked::Held)
+    }
+
+    /// At the end of a walk that moved everything that it found.
+    fn finish_victim(&self, victim: Victim) -> Result<Walked, WriteError> {
+        let segment = &self.segment;
+        let cell = &segment.extent(victim.extent)?.word;
+        loop {
+            let found = cell.load_acquire();
+            if !self.stands(victim)? {
+                return Ok(Walked::Freed);
+            }
+            if !victim.recount {
+                return self.held_back(victim, found);
+            }
+            if cell.compare_exchange::<S>(found, ExtentWord::FREE.word()).is_ok() {
+                return Ok(Walked::Freed);
+            }
+        }
+    }
+
+    /// Prefetches the buckets of the next items from byte `at` on: their cache misses overlap. Gives
+    /// the byte behind the last of them.
+    fn ask_ahead(
+        &self,
+        victim: Victim,
+        (mut at, end): (u64, u64),
+        items: usize,
+        stamps: u64,
+        key: &mut Vec<u8>,
+    ) -> Result<u64, Corruption> {
+        let segment = &self.segment;
+        let base = segment.geometry.extent_offset(victim.extent);
+        for _ in 0..items {
+            if at + 16 > end {
+                break;
+            }
+            at += match self.candidate(victim, base + at, end - at, stamps, key)? {
+                Some(candidate) => {
+                    prefetch_bucket(segment, candidate.hash);
+                    segment.heat.prefetch(&segment.region, candidate.hash);
+                    segment.ghost.prefetch(&segment.region, candidate.hash);
+                    candidate.header.shape().bytes
+                }
+                None => 8,
+            };
+        }
+        Ok(at)
+    }
+
+    /// What looks like an item at `item`, with at most `room` bytes.
+    pub(super) fn candidate(
+        &self,
+        victim: Victim,
+        item: u64,
+        room: u64,
+        stamps: u64,
+        key: &mut Vec<u8>,
+    ) -> Result<Option<Candidate>, Corruption> {
+        let segment = &self.segment;
+        let stamp = segment.stamp(item)?;
+        let header = segment.header(item)?;
+        if stamp == 0
+            // The last one of a block is where the next block begins.
+            || stamp > stamps
+            || header.flags & !flags::KNOWN != 0
+            || header.namespace != 0
+            || header.shape().bytes > room
+        {
+            return Ok(None);
+        }
+        segment.copy_key(item, header, key)?;
+        let hash = segment.hasher.hash(key);
+        let shift = segment.geometry.slot_hash_shift;
+        let slot = Slot::of_item(item, victim.generation, hash, shift);
+        Ok(Some(Candidate { item, header, hash, slot }))
+    }
+
+    /// Moves one item, if its slot leads to it, all of it under its guard: so nothing is reserved in
+    /// the destination that will not be used.
+    ///
+    /// # Errors
+    /// `Stuck` if its guard could not be had within `limit`: the item stays where it is.
+    ///
+    /// Dies before the slot is stored: the copy is dead room, named by `in_flight` and the intent.
+    /// After it: the item is where it was moved to, and the victim suspect.
+    fn move_item(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        victim: Victim,
+        limit: WaitLimit,
+        candidate: &Candidate,
+    ) -> Result<Moved, WriteError> {
+        let Candidate { item, header, hash, slot } = *candidate;
+        let segment = &self.segment;
+        // Without a guard no more than a hint, unless the extent is recounted.
+        if !victim.recount && find_slot(segment, slot, hash)?.is_none() {
+            return Ok(Moved::Dead);
+        }
+        let held = self.hold_within(session, hash, limit)?;
+        let Some(at) = find_slot(segment, slot, hash)? else { return Ok(Moved::Dead) };
+        let standing = Standing { at, slot, header };
+        if self.is_expired(item, header)? {
+            self.remove_expired(&held, &standing)?;
+            return Ok(Moved::Gone);
+        }
+        let bytes = header.shape().bytes;
+        let units = bytes / 8;
+        let queue = segment.queue(victim.extent)?;
+        let stays = if segment.evicts {
+            self.verdict(queue, hash, victim.evict.then_some((cleaner, units)))
+        } else {
+            Verdict::Stays { queue: Queue::Main, hits: None }
+        };
+        let reserved = match stays {
+            Verdict::Goes => None,
+            Verdict::Stays { queue: Queue::Main, .. } => {
+                // An extent with the end of a run will not be free: none is taken from others for it.
+                let kept = match run::tail_units(segment, victim.extent)? {
+                    1.. if !segment.evicts => segment.geometry.cleaners(),
+                    _ => 0,
+                };
+                relocation::reserve(segment, cleaner, session.owner(), (units as u32, kept))?
+            }
+            Verdict::Stays { queue: Queue::Small, .. } => {
+                reserve::reserve(segment, &session.lease, (bytes, Queue::Small), Reach::Own).ok()
+            }
+        };
+        let Some(place) = reserved else {
+            if !segment.evicts {
+                return Ok(Moved::NoRoom);
+            }
+            self.evict(&held, (&standing, hash), queue)?;
+            return Ok(Moved::Gone);
+        };
+        let to = segment.region.words(place.offset, units)?;
+        for (from, to) in segment.region.words(item, units)?.iter().zip(to) {
+            to.store_unpublished::<S>(from.load());
+        }
+        let shift = segment.geometry.slot_hash_shift;
+        let new = Slot::of_item(place.offset, place.generation, hash, shift);
+        held.arm_swap(&standing, new);
+        change::overwrite(segment, at, new)?;
+        retire::retire(segment, slot)?;
+        held.record.disarm::<S>();
+        let moved = cleaner.moved_bytes.load().wrapping_add(bytes);
+        cleaner.moved_bytes.store::<S>(moved);
+        if let Verdict::Stays { hits: Some(hits), .. } = stays {
+            self.go_on(queue, hash, hits);
+            cleaner.victim_moved.store::<S>(cleaner.victim_moved.load().saturating_add(units));
+        }
+        Ok(Moved::Done)
+    }
+}
