@@ -8,7 +8,6 @@
 //! extent is walked like one that is cleaned: an item either is moved, or goes.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -37,41 +36,10 @@ const DEAD_PART: u32 = 4;
 /// Of an extent all but one part in so many may stay, whatever was hit.
 const GAIN_PART: u64 = 32;
 
-/// Of bytes that puts take, so many quarters are to be freed at the same time.
-const PACE_QUARTERS: u64 = 5;
-/// The most that is walked for a byte, if most of what is walked stays.
-const WALK_MAX: u64 = 16;
-/// Bytes that are walked before what was seen counts half.
-const WALKED_MAX: u64 = 1 << 20;
-
-/// The extents that a session empties next, in order, and how much it has to walk.
+/// The extents that a session empties next, in order.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     next: Mutex<VecDeque<Next>>,
-    /// Bytes of items that were walked lately, and those of them that went.
-    walked: AtomicU64,
-    freed: AtomicU64,
-}
-
-impl Order {
-    /// Notes that an item was walked, and whether it went. Near, if threads do it at once.
-    pub(super) fn walked(&self, bytes: u64, went: bool) {
-        let walked = self.walked.load(Ordering::Relaxed) + bytes;
-        let freed = self.freed.load(Ordering::Relaxed) + if went { bytes } else { 0 };
-        let halved = u32::from(walked > WALKED_MAX);
-        self.walked.store(walked >> halved, Ordering::Relaxed);
-        self.freed.store(freed >> halved, Ordering::Relaxed);
-    }
-
-    /// Bytes of items to be walked for a put of so many, so that a little more than these are freed.
-    pub(super) fn walk_for(&self, bytes: u64) -> u64 {
-        let walked = self.walked.load(Ordering::Relaxed).max(1);
-        let freed = self.freed.load(Ordering::Relaxed).max(1);
-        let paced = bytes.saturating_mul(PACE_QUARTERS) / 4;
-        let most = paced.saturating_mul(WALK_MAX);
-        (u128::from(paced) * u128::from(walked) / u128::from(freed))
-            .clamp(paced.into(), most.into()) as u64
-    }
 }
 
 /// An extent that is to be emptied.

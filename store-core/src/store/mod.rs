@@ -21,6 +21,7 @@ mod listener;
 mod loader;
 mod name;
 mod orphans;
+mod pace;
 mod permissions;
 mod pinned;
 mod read;

@@ -10,6 +10,7 @@ use super::Store;
 use super::evict::Order;
 use super::grow::Growth;
 use super::listener::Listener;
+use super::pace::Pace;
 use super::tally::Tally;
 use crate::arena::{Lease, pin};
 use crate::error::{AttachError, Corruption};
@@ -56,6 +57,7 @@ pub struct Session {
     pub(super) tally: Arc<Tally>,
     /// Bytes of moving that puts owe and have not done yet.
     pub(super) cleaning_owed: AtomicU64,
+    pub(super) pace: Pace,
     pub(super) eviction_order: Box<Order>,
     pub(super) listener: Box<Listener>,
 }
@@ -131,6 +133,7 @@ impl<S: Shim> Store<S> {
             growth: Growth::new(),
             tally: Arc::new(Tally::new(owner.client)),
             cleaning_owed: AtomicU64::new(0),
+            pace: Pace::default(),
             eviction_order: Box::default(),
             listener: Box::default(),
         };

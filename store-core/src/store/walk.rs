@@ -114,9 +114,10 @@ impl<S: Shim> Store<S> {
                 return self.stop(cleaner, victim, (at, end), stamps, &mut key);
             }
             let moved = self.move_item(session, cleaner, victim, limit, &candidate)?;
-            *budget = budget.saturating_sub(self.cost(victim, moved, bytes));
-            if victim.evict {
-                session.eviction_order.walked(bytes, moved != Moved::Done);
+            let cost = self.cost(victim, moved, bytes);
+            *budget = budget.saturating_sub(cost);
+            if victim.evict || !self.segment.evicts {
+                session.pace.note(cost, if moved == Moved::Done { 0 } else { bytes });
             }
             at += match moved {
                 Moved::Done | Moved::Gone => bytes,

@@ -15,8 +15,12 @@ use crate::index::search::{Standing, search};
 use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, Queue, flags};
 use crate::region::{Cell64, Shim, copy_in};
 
-/// Bytes that a put moves ahead of need for each of its own.
+/// Bytes that a put moves ahead of need for each of its own, at least. More if it costs more to free
+/// as many bytes: looks at small items, mostly.
 const CLEANING_PER_BYTE: u64 = 4;
+const CLEANING_PER_BYTE_MAX: u64 = 64;
+/// The most that is walked for a byte of a cache, if most of what is walked stays.
+const EVICTION_PER_BYTE_MAX: u64 = 16;
 /// What it pays besides, as if for bytes: a few items that are small, or dead.
 const CLEANING_PER_PUT: u64 = 1 << 10;
 /// What is done at once, rather than a little by each put.
@@ -197,9 +201,10 @@ impl<S: Shim> Store<S> {
     fn clean_after(&self, session: &Session, bytes: u64) {
         let (owed, together) = if self.segment.evicts {
             // Each put pays for itself, so that none pays for many.
-            (session.eviction_order.walk_for(bytes), 0)
+            (session.pace.cost_of(bytes, EVICTION_PER_BYTE_MAX), 0)
         } else {
-            let owed = bytes.saturating_mul(CLEANING_PER_BYTE).saturating_add(CLEANING_PER_PUT);
+            let least = bytes.saturating_mul(CLEANING_PER_BYTE).saturating_add(CLEANING_PER_PUT);
+            let owed = session.pace.cost_of(bytes, CLEANING_PER_BYTE_MAX).max(least);
             (owed, CLEANING_TOGETHER)
         };
         let before = session.cleaning_owed.fetch_add(owed, Ordering::Relaxed);
