@@ -11,9 +11,9 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cas, check, chmod, chown, completions, counter, create, demo, dump, expire, extend, gc,
-    get, get_or_run, getset, info, keys, load, ls, man, map, mget, mput, put, rm, scan, stats,
-    take, trim,
+    bench, cas, check, chmod, chown, clear, completions, counter, create, demo, dump, expire,
+    extend, gc, get, get_or_run, getset, info, keys, load, ls, man, map, mget, mput, namespace,
+    put, rm, scan, stats, take, trim,
 };
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -26,6 +26,8 @@ Examples:
   tar c photos | kv-cli put backup -               a value from standard input
   kv-cli load users.jsonl && kv-cli scan --prefix user:
   kv-cli --store file:/var/lib/app/cache.kv stats  another store
+  kv-cli namespace create sessions --quota 64MiB --default-ttl 30m
+  kv-cli --namespace sessions put 42 Ada           keys of their own
   kv-cli demo                                      see it work, nothing needed
 
 Stores (--store, or the variable KV_STORE):
@@ -41,7 +43,7 @@ Exit codes:
   1 key absent, condition false,  6 corrupt, not a store, other format version
     store there already (create)  7 timed out, or stuck behind a stopped process
   2 wrong usage                   8 key, value, number or line refused
-  3 store absent                  9 system error, output not written
+  3 store, namespace absent       9 system error, output not written
   4 no permission, or written   130 ended by Ctrl-C or SIGTERM
     from another namespace";
 
@@ -79,6 +81,10 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) store: String,
+
+    /// Work on the keys of this namespace [default: the keys without one]
+    #[arg(long, short, global = true, value_name = "NAME", help_heading = "Global options")]
+    pub(crate) namespace: Option<String>,
 
     /// Shape of the output; each command has a sensible one of its own
     #[arg(long, global = true, value_enum, help_heading = "Global options")]
@@ -128,6 +134,8 @@ pub(crate) enum Command {
     Dump(dump::DumpArgs),
     Stats(stats::StatsArgs),
     Map(map::MapArgs),
+    Namespace(namespace::NamespaceArgs),
+    Clear(clear::ClearArgs),
     Trim(trim::TrimArgs),
     Check(check::CheckArgs),
     Bench(bench::BenchArgs),
@@ -138,6 +146,32 @@ pub(crate) enum Command {
     BenchWorker(bench::BenchWorkerArgs),
     #[command(hide = true)]
     DemoWorker(demo::DemoWorkerArgs),
+}
+
+impl Command {
+    /// Whether it works on keys, or can be about those of one namespace.
+    fn has_namespace(&self) -> bool {
+        !matches!(
+            self,
+            Self::Create(_)
+                | Self::Rm(_)
+                | Self::Ls(_)
+                | Self::Gc(_)
+                | Self::Chmod(_)
+                | Self::Chown(_)
+                | Self::Info(_)
+                | Self::Map(_)
+                | Self::Namespace(_)
+                | Self::Trim(_)
+                | Self::Check(_)
+                | Self::Bench(_)
+                | Self::Demo(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+                | Self::BenchWorker(_)
+                | Self::DemoWorker(_)
+        )
+    }
 }
 
 /// The whole definition, for the manual and the completions.
@@ -171,10 +205,19 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Exit> {
     }
 }
 
-/// Refuses a `--store` that would have no effect. What `KV_STORE` says concerns other commands too.
+/// Refuses a `--store` or `--namespace` that would have no effect. What `KV_STORE` says concerns
+/// other commands too.
 fn parsed(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = definition().try_get_matches_from(args)?;
     let cli = Cli::from_arg_matches(&matches)?;
+    if cli.global.namespace.is_some() && !cli.command.has_namespace() {
+        let name = matches.subcommand_name().unwrap_or_default();
+        let message = format!(
+            "kv-cli {name} is about no single namespace: leave --namespace out (`kv-cli namespace \
+             ls` shows them, `kv-cli stats --namespace NAME` one)"
+        );
+        return Err(definition().error(ErrorKind::ArgumentConflict, message));
+    }
     let given = matches.value_source("store") == Some(ValueSource::CommandLine);
     let what = match &cli.command {
         Command::Ls(_) | Command::Gc(_) => "looks at all stores in shared memory",

@@ -8,7 +8,8 @@ use std::io;
 use std::process::ExitCode;
 
 use store_client::{
-    AttachError, Corruption, CreateError, LoadError, ParseSpecError, ReadError, WriteError,
+    AttachError, Corruption, CreateError, LoadError, NamespaceError, ParseSpecError, ReadError,
+    WriteError,
 };
 
 /// The exit codes that scripts rely on.
@@ -191,10 +192,12 @@ impl From<WriteError> for Failure {
             | WriteError::NotANumber
             | WriteError::Overflow { .. }
             | WriteError::InvalidTtl { .. } => Exit::Refused,
-            WriteError::Full(_) | WriteError::IndexFull { .. } => Exit::Full,
+            WriteError::Full(_) | WriteError::QuotaFull { .. } | WriteError::IndexFull { .. } => {
+                Exit::Full
+            }
             WriteError::Stuck { .. } => Exit::TimedOut,
             WriteError::GuardsDenied { .. } => Exit::Permission,
-            WriteError::Retired { .. } => Exit::NoStore,
+            WriteError::Retired { .. } | WriteError::NamespaceGone { .. } => Exit::NoStore,
             WriteError::Read(read) => exit_of_read(read),
             WriteError::Corruption(_) => Exit::Corrupt,
             WriteError::Reattach(attach) => exit_of_attach(attach),
@@ -211,6 +214,7 @@ impl From<WriteError> for Failure {
         let hint = match &error {
             WriteError::Corruption(_) | WriteError::Read(ReadError::Corruption(_)) => CHECK,
             WriteError::IndexFull { .. } => "kv-cli stats",
+            WriteError::QuotaFull { .. } => "kv-cli namespace set NAME --quota SIZE",
             WriteError::InvalidTtl { millis: 0, .. } => {
                 "kv-cli del deletes a key at once, kv-cli persist lets it live for ever"
             }
@@ -218,6 +222,21 @@ impl From<WriteError> for Failure {
             _ => "",
         };
         Failure::new(exit, error.to_string()).hint(hint)
+    }
+}
+
+impl From<NamespaceError> for Failure {
+    fn from(error: NamespaceError) -> Failure {
+        let exit = match error {
+            NamespaceError::Write(error) => return error.into(),
+            NamespaceError::Corruption(error) => return error.into(),
+            NamespaceError::NotFound { .. } => Exit::NoStore,
+            // As with `create`: the condition that there is none yet is false.
+            NamespaceError::Exists { .. } => Exit::Absent,
+            NamespaceError::TooMany { .. } => Exit::Full,
+            _ => Exit::Usage,
+        };
+        Failure::new(exit, error.to_string())
     }
 }
 

@@ -51,10 +51,12 @@ mod cache;
 mod leaks;
 mod listing;
 mod loads;
+mod namespace;
 mod permissions;
 mod processes;
 mod reader;
 mod rewrite;
+mod sessions;
 mod spec;
 #[cfg(any(feature = "serde", feature = "zerocopy"))]
 mod typed;
@@ -76,6 +78,7 @@ pub use store_core::{
     AttachError, Backing, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Corruption,
     CreateError, CreateOptions, Cursor, Entry, EvictionStats, ExtentInfo, ExtentUse, Fullness,
     Gone, GuardKind, HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError,
-    LoadOptions, Mode, PinError, PutOptions, ReadError, Reaped, ScanPage, Sealing, SharedBytes,
-    SizeClass, Stats, Trimmed, Ttl, Version, WriteError, removed_when_detached,
+    LoadOptions, Mode, NamespaceError, NamespaceInfo, NamespaceOptions, PinError, PutOptions,
+    ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass, Stats, Trimmed, Ttl, Version,
+    WriteError, removed_when_detached,
 };

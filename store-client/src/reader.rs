@@ -34,6 +34,9 @@ impl Reader {
         if let Some(tally) = &self.tally {
             self.store.count_lookups(tally, hits, misses);
         }
+        if let Some(tally) = self.store.namespace_tally() {
+            self.store.count_lookups(tally, hits, misses);
+        }
     }
 
     /// [`Reader::count`] of one lookup.
@@ -178,7 +181,8 @@ impl Reader {
         self.store.scan(cursor, prefix, limit)
     }
 
-    /// Items in the store. Expired ones count until they are swept, though no scan shows them.
+    /// Items in the store, those of all namespaces; of a [namespace](Reader::namespace) its own.
+    /// Expired ones count until they are swept, though no scan shows them.
     pub fn len(&self) -> u64 {
         self.store.len()
     }

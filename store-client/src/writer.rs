@@ -4,13 +4,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use once_cell::race::OnceBox;
 use store_core::{
     Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Gone, KeepError, Outcome,
     PinError, PutOptions, Reaped, Sealing, Session, Store, Trimmed, Version, WriteError,
 };
 
 use crate::reader::Reader;
+use crate::sessions::Sessions;
 use crate::spec::Spec;
 
 /// A value in place: see [`Writer::get_pinned`].
@@ -45,15 +45,7 @@ pub enum Swapped {
 #[derive(Debug)]
 pub struct Writer {
     reader: Reader,
-    sessions: Link,
-}
-
-/// The session of a process, and in a forked child behind it the child's own. A list that only
-/// grows, without a lock: one that another thread held at the fork would stay locked.
-#[derive(Debug)]
-struct Link {
-    session: Session,
-    forked: OnceBox<Link>,
+    sessions: Arc<Sessions>,
 }
 
 impl Deref for Writer {
@@ -165,20 +157,19 @@ impl Writer {
     /// `System` where `mprotect(2)` fails.
     pub fn into_protected_reader(self) -> Result<Reader, AttachError> {
         // A session of this process, or none: a worker may never have written.
-        let mut link = &self.sessions;
-        while !link.session.is_of_this_process() {
-            match link.forked.get() {
-                Some(next) => link = next,
-                None => break,
-            }
-        }
-        self.reader.store.protect(&link.session)?;
+        self.reader.store.protect(self.sessions.last())?;
         Ok(self.reader.clone())
     }
 
     fn over(store: Store) -> Result<Self, AttachError> {
-        let sessions = Link { session: store.open_session()?, forked: OnceBox::new() };
-        Ok(Self { reader: Reader { store: Arc::new(store), tally: None }, sessions })
+        let store = Arc::new(store);
+        let sessions = Arc::new(Sessions::open(&store)?);
+        Ok(Self { reader: Reader { store, tally: None }, sessions })
+    }
+
+    /// Another handle of the same registration, on a view of the same store.
+    pub(crate) fn on(&self, store: Arc<Store>) -> Self {
+        Self { reader: Reader { store, tally: None }, sessions: Arc::clone(&self.sessions) }
     }
 
     /// Makes this client the server of the store, until the handle is dropped or the process ends: of
@@ -473,34 +464,7 @@ impl Writer {
     /// This process's session: after a fork, the child's own.
     #[inline]
     pub(crate) fn session(&self) -> Result<&Session, WriteError> {
-        if self.sessions.session.is_of_this_process() {
-            return Ok(&self.sessions.session);
-        }
-        self.session_after_fork()
-    }
-
-    #[cold]
-    fn session_after_fork(&self) -> Result<&Session, WriteError> {
-        let mut link = &self.sessions;
-        while !link.session.is_of_this_process() {
-            link = match link.forked.get() {
-                Some(next) => next,
-                None => {
-                    let session = self
-                        .reader
-                        .store
-                        .open_session()
-                        .map_err(|error| WriteError::Reattach(Box::new(error)))?;
-                    let fresh = Box::new(Link { session, forked: OnceBox::new() });
-                    if let Err(mine) = link.forked.set(fresh) {
-                        // Another thread of the child was faster.
-                        self.reader.store.close_session(&mine.session)?;
-                    }
-                    continue;
-                }
-            };
-        }
-        Ok(&link.session)
+        self.sessions.session()
     }
 }
 
@@ -514,12 +478,7 @@ fn stored(outcome: Outcome) -> Stored {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let mut link = Some(&self.sessions);
-        while let Some(Link { session, forked }) = link {
-            // Does nothing for the sessions of other processes. A session that can't be closed is
-            // reaped when the process is gone.
-            let _ = self.reader.store.close_session(session);
-            link = forked.get();
-        }
+        // What is not told is lost, and nothing else.
+        let _ = self.reader.store.tell_namespace();
     }
 }

@@ -107,6 +107,28 @@ pub enum WriteError {
         if .0.is_in_pieces() { " or one with another --extent-size, which leaves smaller pieces" } else { "" }
     )]
     Full(Fullness),
+    /// The item does not fit into what its namespace may take.
+    #[error(
+        "the quota of namespace {namespace} is used up: {needed} bytes are needed, and all of its \
+         {quota} are taken; delete keys of it, or give it a larger quota"
+    )]
+    QuotaFull {
+        /// Its name.
+        namespace: String,
+        /// Bytes that the item takes.
+        needed: u64,
+        /// Bytes that the namespace may take.
+        quota: u64,
+    },
+    /// The namespace was removed since this handle was opened.
+    #[error(
+        "namespace {namespace} was removed, or made anew, since it was opened: open the one of that \
+         name"
+    )]
+    NamespaceGone {
+        /// Its name, or that of the one which has its place now.
+        namespace: String,
+    },
     /// No room for one more key in its bucket, and no free extent for the index to grow.
     #[error(
         "the index is full: {items} items in {buckets} buckets, and no memory is free for more of \
@@ -222,6 +244,76 @@ pub enum WriteError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+/// Why a namespace could not be had, made, changed or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NamespaceError {
+    /// There is no such one.
+    #[error(
+        "there is no namespace {name}{}; make it first (`kv-cli namespace create`)",
+        if known.is_empty() { String::new() } else { format!(", only {}", known.join(", ")) }
+    )]
+    NotFound {
+        /// The name that was asked for.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// There is one of that name.
+    #[error("there is a namespace {name} already; change it, or take another name")]
+    Exists {
+        /// Its name.
+        name: String,
+    },
+    /// Not a name.
+    #[error(
+        "{name:?} is no name of a namespace: 1 to {limit} letters, digits, dots, colons, dashes and \
+         underscores"
+    )]
+    InvalidName {
+        /// What was given.
+        name: String,
+        /// The most bytes that a name may have.
+        limit: usize,
+    },
+    /// The store has no record left for one more.
+    #[error(
+        "the store has {limit} namespaces, which is its limit; remove one, or make a larger store"
+    )]
+    TooMany {
+        /// The limit.
+        limit: u32,
+    },
+    /// Quotas together can't be more than there is.
+    #[error(
+        "a quota of {given} bytes can't be had: others have {of}, and at most {most} are left for it \
+         (a quota takes 8 extents at least; smaller extents make smaller quotas)"
+    )]
+    InvalidQuota {
+        /// What was asked for, in bytes.
+        given: u64,
+        /// The largest that could be had.
+        most: u64,
+        /// What others have.
+        of: u64,
+    },
+    /// What is never evicted would take the room of all others.
+    #[error("a namespace of mode store in a store of mode cache needs a quota")]
+    NeedsQuota,
+    /// There is nothing to evict by.
+    #[error(
+        "the store has mode store, and no tables for eviction; make it with mode cache: namespaces \
+         of mode store can be in it"
+    )]
+    NoCacheMode,
+    /// Its time to live is out of range, or the write did not work.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// See [`Corruption`].
+    #[error(transparent)]
+    Corruption(#[from] Corruption),
 }
 
 /// Why a value could not be pinned.

@@ -39,13 +39,15 @@ pub(crate) fn kind_of(number: u64) -> Option<HashKind> {
 pub(crate) struct Hasher {
     secrets: RapidSecrets,
     pub(crate) kind: HashKind,
+    /// What a namespace makes of the hashes of its keys: 0 without one.
+    mix: u64,
 }
 
 impl Hasher {
     /// From the eight words in the superblock.
     pub(crate) fn new(kind: HashKind, words: [u64; 8]) -> Self {
         let [seed, secrets @ ..] = words;
-        Self { secrets: RapidSecrets { seed, secrets }, kind }
+        Self { secrets: RapidSecrets { seed, secrets }, kind, mix: 0 }
     }
 
     /// Eight words for a new segment, from the kernel's random numbers.
@@ -77,12 +79,30 @@ impl Hasher {
         words
     }
 
+    /// Hashes the keys of a namespace; `id` tells all that there ever were in a segment apart.
+    pub(crate) fn of_namespace(&self, id: u64) -> Self {
+        Self { mix: self.mix_of(id), ..self.clone() }
+    }
+
+    /// What the hash of a key is changed by in a namespace; 0 for the id 0.
+    pub(crate) fn mix_of(&self, id: u64) -> u64 {
+        let mut of_id = *b"namespac________";
+        of_id[8..].copy_from_slice(&id.to_le_bytes());
+        if id == 0 { 0 } else { self.bytes(&of_id) }
+    }
+
     /// The hash of `key`. About 3 ns for 16 bytes with rapidhash.
     #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        self.bytes(key) ^ self.mix
+    }
+
+    /// The hash of bytes that are no key.
+    #[inline]
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> u64 {
         match self.kind {
-            HashKind::Rapidhash => rapidhash_v3_seeded(key, &self.secrets),
-            HashKind::Siphash => self.siphash(key),
+            HashKind::Rapidhash => rapidhash_v3_seeded(bytes, &self.secrets),
+            HashKind::Siphash => self.siphash(bytes),
         }
     }
 

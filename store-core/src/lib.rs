@@ -53,18 +53,19 @@ mod sys;
 
 pub use config::{CreateOptions, GuardKind, HashKind, Mode};
 pub use error::{
-    AttachError, Corruption, CreateError, Fullness, KeepError, LoadError, PinError, ReadError,
-    WriteError,
+    AttachError, Corruption, CreateError, Fullness, KeepError, LoadError, NamespaceError, PinError,
+    ReadError, WriteError,
 };
 pub use recovery::Reaped;
 pub use region::{Mutation, Plain, SharedBytes, Shim};
 pub use store::{
     Access, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Condition, Cursor, Deletion,
     Entry, EvictionStats, ExtentInfo, ExtentUse, Gone, HeldGuard, HeldLease, Histograms, Info,
-    LoadOptions, ObjectName, Outcome, Pinned, PutOptions, Registered, ScanPage, Session, SizeClass,
-    Stats, Store, Tally, Trimmed, Ttl, UnusedSemaphores, Version, anonymous, attach, create,
-    destroy, from_image, memfd, private, private_on_heap, registered_elsewhere, registrations,
-    remove_orphan, remove_unused_semaphores, set_owner, set_permissions, unused_semaphores,
+    LoadOptions, NamespaceInfo, NamespaceOptions, ObjectName, Outcome, Pinned, PutOptions,
+    Registered, ScanPage, Session, SizeClass, Stats, Store, Tally, Trimmed, Ttl, UnusedSemaphores,
+    Version, anonymous, attach, create, destroy, from_image, memfd, private, private_on_heap,
+    registered_elsewhere, registrations, remove_orphan, remove_unused_semaphores, set_owner,
+    set_permissions, unused_semaphores,
 };
 pub use sys::holder::Backing;
 pub use sys::object::{MEMFD_NAME, POSIX_DIRECTORY, POSIX_PREFIX, Sealing};

@@ -5,6 +5,7 @@ pub(crate) mod cas;
 pub(crate) mod check;
 pub(crate) mod chmod;
 pub(crate) mod chown;
+pub(crate) mod clear;
 pub(crate) mod completions;
 pub(crate) mod counter;
 pub(crate) mod create;
@@ -24,6 +25,7 @@ pub(crate) mod man;
 pub(crate) mod map;
 pub(crate) mod mget;
 pub(crate) mod mput;
+pub(crate) mod namespace;
 pub(crate) mod put;
 pub(crate) mod rm;
 pub(crate) mod scan;
@@ -48,6 +50,8 @@ pub(crate) const RMID_FORCED: &str = "kernel.shm_rmid_forced is 1: a System V st
 pub(crate) struct Context {
     /// The store as it was written on the command line, for workers and messages.
     pub(crate) store: String,
+    /// The namespace whose keys are meant.
+    pub(crate) namespace: Option<String>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) output: Output,
 }
@@ -58,26 +62,33 @@ impl Context {
         Ok(self.store.parse()?)
     }
 
-    /// Attaches read-only: read permission is enough.
+    /// Attaches read-only: read permission is enough. The keys of a namespace, if one was given.
     pub(crate) fn reader(&self) -> Result<Reader, Failure> {
-        Ok(Reader::attach(&self.spec()?)?)
+        let reader = Reader::attach(&self.spec()?)?;
+        match &self.namespace {
+            Some(name) => Ok(reader.namespace(name)?),
+            None => Ok(reader),
+        }
     }
 
-    /// Attaches for reading and writing.
+    /// Attaches for reading and writing. The keys of a namespace, if one was given.
     pub(crate) fn writer(&self) -> Result<Writer, Failure> {
         let writer = Writer::attach(&self.spec()?)?;
         if let Some(timeout) = self.timeout {
             writer.set_guard_deadline(timeout)?;
         }
-        Ok(writer)
+        match &self.namespace {
+            Some(name) => Ok(writer.namespace(name)?),
+            None => Ok(writer),
+        }
     }
 }
 
 /// Runs the command and writes out what is still buffered, also when it fails half way.
 pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
     let output = Output::new(cli.global.format);
-    let store = cli.global.store;
-    let mut context = Context { store, timeout: cli.global.timeout, output };
+    let (store, namespace) = (cli.global.store, cli.global.namespace);
+    let mut context = Context { store, namespace, timeout: cli.global.timeout, output };
     let done = effect(&cli.command);
     let result = dispatch(cli.command, &mut context);
     let flushed = context.output.flush();
@@ -102,6 +113,8 @@ fn effect(command: &Command) -> Option<&'static str> {
         Command::Incr(_) | Command::Decr(_) => Some("the number was changed"),
         Command::Load(_) => Some("the entries were loaded"),
         Command::Trim(_) => Some("the memory was given back"),
+        Command::Clear(_) => Some("the keys were deleted"),
+        Command::Namespace(_) => Some("the namespace was changed"),
         _ => None,
     }
 }
@@ -139,6 +152,8 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Dump(args) => dump::run(args, context),
         Command::Stats(args) => stats::run(args, context),
         Command::Map(args) => map::run(args, context),
+        Command::Namespace(args) => namespace::run(args, context),
+        Command::Clear(args) => clear::run(args, context),
         Command::Trim(args) => trim::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Bench(args) => bench::run(args, context),

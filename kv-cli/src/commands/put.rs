@@ -60,13 +60,17 @@ pub(crate) struct WriteArgs {
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub(crate) struct TtlOption {
-    /// Time to live: 500ms, 10s, 5m, 2h, 1d [default: for ever]
+    /// Time to live: 500ms, 10s, 5m, 2h, 1d [default: that of the namespace, or for ever]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     ttl: Option<Duration>,
 
     /// Time to live in milliseconds
     #[arg(long, value_name = "N")]
     ttl_ms: Option<u64>,
+
+    /// No time to live, whatever the namespace says
+    #[arg(long)]
+    for_ever: bool,
 }
 
 impl TtlOption {
@@ -77,6 +81,7 @@ impl TtlOption {
     pub(crate) fn options(&self) -> PutOptions {
         match self.ttl() {
             Some(ttl) => PutOptions::new().ttl(ttl),
+            None if self.for_ever => PutOptions::new().for_ever(),
             None => PutOptions::new(),
         }
     }

@@ -24,7 +24,7 @@ const BAR_CELLS: u32 = 24;
 /// store-server does, though no scan shows them. `fragmentation` is the dead share of the arena, so
 /// what cleaning could make free. Hits, misses, puts and deletes are counted by clients that write,
 /// those that are gone included; readers count nothing, so the hit ratio is that of the clients
-/// that were asked to count their lookups.
+/// that were asked to count their lookups. With `--namespace` the numbers of that namespace alone.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatsArgs {
     /// Count chains of the index by length and items by size; reads the whole index
@@ -101,6 +101,9 @@ struct JsonSizeClass {
 }
 
 pub(crate) fn run(args: StatsArgs, context: &mut Context) -> Result<Exit, Failure> {
+    if let Some(name) = context.namespace.clone() {
+        return super::namespace::show(&name, context);
+    }
     let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
     let reader = context.reader()?;
     let stats = reader.stats()?;

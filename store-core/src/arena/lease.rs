@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 
 use super::place::{Place, reserve_in};
 use super::reserve::Reach;
-use super::{InFlight, NoRoom, pin, relocation};
+use super::{InFlight, NoRoom, pin, quota, relocation};
 use crate::error::Corruption;
-use crate::layout::{ExtentState, ExtentWord, Queue, Segment};
+use crate::layout::{ExtentState, ExtentWord, Queue, Segment, Stream};
 use crate::region::{Mutation, Shim, mutated};
 use crate::sync::Owner;
 
@@ -28,11 +28,12 @@ const FREE_LOOKED_MAX: u32 = 4096;
 /// How much memory is commissioned at once when the arena grows: about 300 microseconds.
 const GROWTH_STEP_BYTES: u64 = 1 << 20;
 
-/// The open extents of a client, one for each queue. Private to the process; all its threads use
-/// them.
+/// The open extents of a client for a group of namespaces, one for each queue. Private to the
+/// process; all its threads use them.
 #[derive(Debug)]
 pub(crate) struct Lease {
     owner: Owner,
+    group: u8,
     open: [Opened; Queue::ALL.len()],
     /// Few extents are free: puts clean ahead of need.
     short: AtomicBool,
@@ -64,13 +65,21 @@ struct Candidates {
 }
 
 impl Lease {
-    pub(crate) fn new(owner: Owner) -> Self {
-        Self { owner, open: Default::default(), short: AtomicBool::new(false) }
+    pub(crate) fn new(owner: Owner, group: u8) -> Self {
+        Self { owner, group, open: Default::default(), short: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn group(&self) -> u8 {
+        self.group
+    }
+
+    pub(super) fn stream(&self, queue: Queue) -> Stream {
+        Stream { group: self.group, queue }
     }
 
     #[inline(always)]
     fn opened(&self, queue: Queue) -> &Opened {
-        &self.open[queue.word() as usize]
+        &self.open[queue.number()]
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -100,9 +109,10 @@ impl Lease {
     }
 
     /// Whether this client may own extents: the first quarter of them, by its number, so that at
-    /// most a quarter of the extents is owned, however many clients there are.
+    /// most a quarter of the extents is owned, however many clients there are. Those of a namespace
+    /// with a quota are few, and all its writers share them.
     fn may_own<S: Shim>(&self, segment: &Segment<S>) -> bool {
-        self.owner.client < segment.geometry.extents / 4
+        self.group == 0 && self.owner.client < segment.geometry.extents / 4
     }
 
     /// Finds an open extent with room for `units`.
@@ -146,14 +156,14 @@ impl Lease {
                 }
             } else if let Some(extent) = found.uncommissioned {
                 if let Err(error) = commission(segment, self.owner, extent) {
-                    let borrowed = borrow_anywhere(segment, in_flight, units, reach)?;
+                    let borrowed = self.borrow_anywhere(segment, in_flight, units, reach)?;
                     return borrowed.map(Wanted::Borrowed).ok_or(error);
                 }
             } else {
                 break;
             }
         }
-        let borrowed = borrow_anywhere(segment, in_flight, units, reach)?;
+        let borrowed = self.borrow_anywhere(segment, in_flight, units, reach)?;
         borrowed.map(Wanted::Borrowed).ok_or(NoRoom::Full)
     }
 
@@ -168,7 +178,9 @@ impl Lease {
     ) -> Result<Candidates, Corruption> {
         let extents = segment.geometry.extents;
         let capacity = segment.geometry.extent_units();
-        let kept = if last { 1 } else { segment.geometry.cleaners() };
+        let kept = if last { 1 } else { segment.geometry.cleaners() }
+            + quota::kept_from(segment, self.group)?;
+        let left = quota::left(segment, self.group)?;
         let mut found = Candidates::default();
         let (mut first_free, mut free) = (None, 0);
         let plenty = plenty(segment);
@@ -180,7 +192,7 @@ impl Lease {
                 ExtentState::Open
                     if word.owner.is_none()
                         && capacity.saturating_sub(word.used) >= units
-                        && (!segment.evicts || segment.queue(extent)? == queue) =>
+                        && self.suits(segment, extent, queue)? =>
                 {
                     found.handed_on = Some(extent);
                     return Ok(found);
@@ -191,10 +203,11 @@ impl Lease {
                         // The hint is looked at twice.
                         free += u32::from(looked > 0);
                         first_free = first_free.or(Some(extent));
-                        if free > kept {
+                        if free > kept && left != Some(0) {
                             found.free = first_free;
                         }
                     } else if found.uncommissioned.is_none()
+                        && left != Some(0)
                         && segment.generation(extent)?.load() == 0
                     {
                         found.uncommissioned = Some(extent);
@@ -208,8 +221,21 @@ impl Lease {
             }
         }
         let growing = found.uncommissioned.is_some();
-        self.short.store(free <= plenty && !growing, Ordering::Relaxed);
+        let short = free <= plenty && !growing || left.is_some_and(|left| left <= quota::SHORT);
+        self.short.store(short, Ordering::Relaxed);
         Ok(found)
+    }
+
+    /// Whether what is put into `queue` may be put into an open extent. In store mode queues only
+    /// tell how an extent was filled.
+    fn suits<S: Shim>(
+        &self,
+        segment: &Segment<S>,
+        extent: u32,
+        queue: Queue,
+    ) -> Result<bool, Corruption> {
+        let stream = segment.stream(extent)?;
+        Ok(stream.group == self.group && (!segment.evicts || stream.queue == queue))
     }
 
     /// Makes an open extent without an owner this client's, or uses it as it is.
@@ -243,7 +269,7 @@ impl Lease {
             segment.extent(extent)?.word.store::<S>(ExtentWord::FREE.word());
             return Ok(false);
         }
-        enqueue(segment, extent, queue)?;
+        enqueue(segment, extent, self.stream(queue))?;
         let owner = self.may_own(segment).then_some(ExtentWord::kept(self.owner));
         let open = ExtentWord { state: ExtentState::Open, owner, ..ExtentWord::FREE };
         segment.extent(extent)?.word.store::<S>(open.word());
@@ -278,6 +304,36 @@ impl Lease {
         }
     }
 
+    /// Reserves in any open extent that has the room, whoever owns it, if the reach is that far.
+    fn borrow_anywhere<S: Shim>(
+        &self,
+        segment: &Segment<S>,
+        in_flight: &InFlight<'_, S>,
+        units: u32,
+        reach: Reach,
+    ) -> Result<Option<Place>, Corruption> {
+        if reach == Reach::Own {
+            return Ok(None);
+        }
+        // With what is kept for cleaners still there, they need no more room in their destinations.
+        let spare = if at_last(segment, reach) {
+            one_is_free(segment)?
+        } else {
+            reserve_stands_without(segment, units)?
+        };
+        for extent in 0..segment.geometry.extents {
+            let word = segment.extent_word(extent)?;
+            if (word.state == ExtentState::Open || word.state == ExtentState::Relocation && spare)
+                && word.used.saturating_add(units) <= segment.geometry.extent_units()
+                && segment.stream(extent)?.group == self.group
+                && let Some(place) = reserve_in(segment, in_flight, extent, word.state, units)?
+            {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
     /// Leaves the open extent for good, when the client detaches.
     pub(crate) fn close<S: Shim>(&self, segment: &Segment<S>) -> Result<(), Corruption> {
         for opened in &self.open {
@@ -293,11 +349,11 @@ impl Lease {
 pub(crate) fn enqueue<S: Shim>(
     segment: &Segment<S>,
     extent: u32,
-    queue: Queue,
+    stream: Stream,
 ) -> Result<(), Corruption> {
-    let cell = &segment.extent(extent)?.queue;
-    if cell.load() != queue.word() {
-        cell.store::<S>(queue.word());
+    let cell = &segment.extent(extent)?.stream;
+    if cell.load() != stream.word() {
+        cell.store::<S>(stream.word());
     }
     put_last(segment, extent)
 }
@@ -348,8 +404,15 @@ fn plenty<S: Shim>(segment: &Segment<S>) -> u32 {
     segment.geometry.cleaners() + 1 + spare
 }
 
-/// Whether so few extents are free that it is worth to clean ahead of need.
-pub(crate) fn is_short_of_extents<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
+/// Whether so few extents are free, or left of a group's quota, that it is worth to clean ahead of
+/// need.
+pub(crate) fn is_short_of_extents<S: Shim>(
+    segment: &Segment<S>,
+    group: u8,
+) -> Result<bool, Corruption> {
+    if quota::left(segment, group)?.is_some_and(|left| left <= quota::SHORT) {
+        return Ok(true);
+    }
     let extents = segment.geometry.extents;
     // It grows from the first to the last.
     if segment.generation(extents - 1)?.load() == 0 {
@@ -545,32 +608,4 @@ pub(crate) fn commission_range<S: Shim>(
 /// Whether one free extent is enough for cleaners.
 fn at_last<S: Shim>(segment: &Segment<S>, reach: Reach) -> bool {
     reach == Reach::Last && !segment.evicts
-}
-
-/// Reserves in any open extent that has the room, whoever owns it, if the reach is that far.
-fn borrow_anywhere<S: Shim>(
-    segment: &Segment<S>,
-    in_flight: &InFlight<'_, S>,
-    units: u32,
-    reach: Reach,
-) -> Result<Option<Place>, Corruption> {
-    if reach == Reach::Own {
-        return Ok(None);
-    }
-    // With what is kept for cleaners still there, they need no more room in their destinations.
-    let spare = if at_last(segment, reach) {
-        one_is_free(segment)?
-    } else {
-        reserve_stands_without(segment, units)?
-    };
-    for extent in 0..segment.geometry.extents {
-        let word = segment.extent_word(extent)?;
-        if (word.state == ExtentState::Open || word.state == ExtentState::Relocation && spare)
-            && word.used.saturating_add(units) <= segment.geometry.extent_units()
-            && let Some(place) = reserve_in(segment, in_flight, extent, word.state, units)?
-        {
-            return Ok(Some(place));
-        }
-    }
-    Ok(None)
 }

@@ -11,6 +11,7 @@ pub(crate) mod index_extent;
 pub(crate) mod lease;
 pub(crate) mod pin;
 mod place;
+pub(crate) mod quota;
 pub(crate) mod relocation;
 pub(crate) mod reserve;
 pub(crate) mod retire;

@@ -7,7 +7,7 @@ use super::lease::{are_free, can_be_claimed, claim, enqueue, left};
 use super::place::{Place, reserve_in};
 use super::reserve::Reserved;
 use crate::error::Corruption;
-use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Segment};
+use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Segment, Stream};
 use crate::region::Shim;
 use crate::sync::Owner;
 
@@ -64,28 +64,31 @@ pub(crate) fn leave_for<S: Shim>(
     }
 }
 
-/// Reserves in the destination of `cleaner`, whose guard `me` holds; what does not fit there in an
-/// extent that was handed on, or in a fresh destination, if it leaves `kept` extents free. `None` if
-/// there is no free extent with memory.
+/// Reserves for an item of `group` in the destination of `cleaner`, whose guard `me` holds; what does
+/// not fit there in an extent that was handed on, or in a fresh destination, if it leaves `kept`
+/// extents free. `None` if there is no free extent with memory.
 pub(crate) fn reserve<'a, S: Shim>(
     segment: &'a Segment<S>,
     cleaner: &Cleaner,
     me: Owner,
+    group: u8,
     (units, kept): (u32, u32),
 ) -> Result<Option<Reserved<'a, S>>, Corruption> {
     let in_flight = InFlight::begin(segment, me)?;
     for _ in 0..2 {
         if let Some((extent, _)) = destination(segment, cleaner)? {
             let state = ExtentState::Relocation;
-            if let Some(place) = reserve_in(segment, &in_flight, extent, state, units)? {
+            if segment.stream(extent)?.group == group
+                && let Some(place) = reserve_in(segment, &in_flight, extent, state, units)?
+            {
                 return Ok(Some(Reserved::new(place, in_flight)));
             }
-            if let Some(place) = reserve_handed_on(segment, &in_flight, units)? {
+            if let Some(place) = reserve_handed_on(segment, &in_flight, group, units)? {
                 return Ok(Some(Reserved::new(place, in_flight)));
             }
             leave(segment, extent)?;
         }
-        if !renew(segment, cleaner, me, kept)? {
+        if !renew(segment, cleaner, me, (group, kept))? {
             break;
         }
     }
@@ -96,6 +99,7 @@ pub(crate) fn reserve<'a, S: Shim>(
 fn reserve_handed_on<S: Shim>(
     segment: &Segment<S>,
     in_flight: &InFlight<'_, S>,
+    group: u8,
     units: u32,
 ) -> Result<Option<Place>, Corruption> {
     let capacity = segment.geometry.extent_units();
@@ -105,14 +109,20 @@ fn reserve_handed_on<S: Shim>(
             && word.owner.is_none()
             // One that nothing lives in is about to be free.
             && word.live > 0
-            && (!segment.evicts || segment.queue(extent)? == Queue::Main)
             && word.used.saturating_add(units) <= capacity
+            && takes_moved(segment, extent, group)?
             && let Some(place) = reserve_in(segment, in_flight, extent, word.state, units)?
         {
             return Ok(Some(place));
         }
     }
     Ok(None)
+}
+
+/// Whether an open extent takes what was moved.
+fn takes_moved<S: Shim>(segment: &Segment<S>, extent: u32, group: u8) -> Result<bool, Corruption> {
+    let stream = segment.stream(extent)?;
+    Ok(stream.group == group && (!segment.evicts || stream.queue == Queue::Main))
 }
 
 /// Leaves a destination in which an item had no room: hands on what is left of it, so that smaller
@@ -146,7 +156,7 @@ fn renew<S: Shim>(
     segment: &Segment<S>,
     cleaner: &Cleaner,
     me: Owner,
-    kept: u32,
+    (group, kept): (u8, u32),
 ) -> Result<bool, Corruption> {
     for extent in 0..segment.geometry.extents {
         if can_be_claimed(segment, extent)? && claim(segment, extent, me)? {
@@ -155,7 +165,7 @@ fn renew<S: Shim>(
                 break;
             }
             cleaner.set_destination::<S>(Some(extent));
-            enqueue(segment, extent, Queue::Main)?;
+            enqueue(segment, extent, Stream { group, queue: Queue::Main })?;
             let word = ExtentWord { state: ExtentState::Relocation, ..ExtentWord::FREE };
             segment.extent(extent)?.word.store::<S>(word.word());
             return Ok(true);

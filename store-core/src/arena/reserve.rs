@@ -53,7 +53,7 @@ pub(crate) fn reserve<'a, S: Shim>(
     if bytes > segment.geometry.extent_bytes() {
         // Its extents name their owner until it is published.
         let place = run::reserve(segment, lease, &in_flight, (bytes, queue))?;
-        lease.note_short(is_short_of_extents(segment)?);
+        lease.note_short(is_short_of_extents(segment, lease.group())?);
         return Ok(Reserved::new(place, in_flight));
     }
     let units = (bytes / 8) as u32;

@@ -12,9 +12,9 @@
 use super::lease::{HAND_ON_PART, Lease, bump_generation, claim, enqueue, may_take_for_run};
 use super::place::Place;
 use super::retire::{mark_suspect, subtract};
-use super::{InFlight, NoRoom};
+use super::{InFlight, NoRoom, quota};
 use crate::error::Corruption;
-use crate::layout::{ExtentState, ExtentWord, Queue, RunTail, Segment, Slot};
+use crate::layout::{ExtentState, ExtentWord, Queue, RunTail, Segment, Slot, Stream};
 use crate::region::Shim;
 use crate::sync::Owner;
 
@@ -38,20 +38,23 @@ pub(crate) fn reserve<S: Shim>(
     (bytes, queue): (u64, Queue),
 ) -> Result<Place, NoRoom> {
     let Some(count) = extents_for(segment, bytes) else { return Err(NoRoom::Full) };
+    if quota::left(segment, lease.group())?.is_some_and(|left| left < count) {
+        return Err(NoRoom::Full);
+    }
+    let stream = lease.stream(queue);
     let last = last_units(segment, bytes, count);
     let mut first = 0;
-    while let Some(Window { head, free }) = find_window(segment, lease.owner(), first, count, last)?
-    {
+    while let Some(Window { head, free }) = find_window(segment, lease, first, (count, last))? {
         let claimed = claim_window(segment, head, free, lease.owner())?;
         let stands =
             if claimed == free { may_take_for_run(segment, lease.owner()) } else { Ok(false) };
         if matches!(stands, Ok(true)) {
             if free == count {
-                return Ok(occupy(segment, lease.owner(), head, (bytes, queue))?);
+                return Ok(occupy(segment, lease.owner(), head, (bytes, stream))?);
             }
             in_flight.name(head + free);
             if take_room(segment, head, head + free, last)? {
-                return Ok(occupy(segment, lease.owner(), head, (bytes, queue))?);
+                return Ok(occupy(segment, lease.owner(), head, (bytes, stream))?);
             }
             give_back(segment, head, claimed)?;
             first = head + claimed;
@@ -86,7 +89,7 @@ pub(crate) fn occupy<S: Shim>(
     segment: &Segment<S>,
     owner: Owner,
     head: u32,
-    (bytes, queue): (u64, Queue),
+    (bytes, stream): (u64, Stream),
 ) -> Result<Place, Corruption> {
     let count = bytes.div_ceil(segment.geometry.extent_bytes()) as u32;
     let owner = Some(ExtentWord::kept(owner));
@@ -100,7 +103,7 @@ pub(crate) fn occupy<S: Shim>(
             continue;
         } else if units - live >= units / HAND_ON_PART {
             entry.run_tail.store::<S>(RunTail { head: Some(head), room: live }.word());
-            enqueue(segment, head + distance, queue)?;
+            enqueue(segment, head + distance, stream)?;
             ExtentWord { state: ExtentState::Open, owner, suspect: false, live, used: live }
         } else {
             let state = ExtentState::RunBody;
@@ -108,7 +111,7 @@ pub(crate) fn occupy<S: Shim>(
         };
         entry.word.store::<S>(word.word());
     }
-    enqueue(segment, head, queue)?;
+    enqueue(segment, head, stream)?;
     let word = ExtentWord {
         state: ExtentState::RunHead,
         owner,
@@ -131,17 +134,20 @@ struct Window {
 /// The first window for a run of `count` extents from `first` on, commissioned on the way.
 fn find_window<S: Shim>(
     segment: &Segment<S>,
-    owner: Owner,
+    lease: &Lease,
     first: u32,
-    count: u32,
-    last_units: u32,
+    (count, last_units): (u32, u32),
 ) -> Result<Option<Window>, NoRoom> {
+    let owner = lease.owner();
     let mut start = first;
     for extent in first..segment.geometry.extents {
         let before = extent - start;
         if segment.extent_word(extent)?.state != ExtentState::Free {
             start = extent + 1;
-            if before + 1 >= count && room_at_start(segment, extent)? >= last_units {
+            if before + 1 >= count
+                && room_at_start(segment, extent)? >= last_units
+                && segment.stream(extent)?.group == lease.group()
+            {
                 let window = Window { head: extent + 1 - count, free: count - 1 };
                 super::lease::commission_range(segment, owner, window.head, window.free)?;
                 return Ok(Some(window));

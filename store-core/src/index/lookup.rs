@@ -300,7 +300,7 @@ fn locate_parts<S: Shim>(
     located: &mut Located<'_>,
 ) -> Option<bool> {
     let header = located.header;
-    if usize::from(header.key_bytes) != key.len() || header.namespace != 0 {
+    if usize::from(header.key_bytes) != key.len() || header.namespace != segment.namespace {
         return Some(false);
     }
     let shape = header.shape();

@@ -97,7 +97,7 @@ fn header_if_key<S: Shim>(
     }
     let header = segment.header(slot.offset())?;
     let same = usize::from(header.key_bytes) == key.len()
-        && header.namespace == 0
+        && header.namespace == segment.namespace
         && segment.key_is(slot.offset(), &header.shape(), key)?;
     Ok(same.then_some(header))
 }

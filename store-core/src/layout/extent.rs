@@ -22,7 +22,8 @@ use crate::sync::Owner;
 pub(crate) struct ExtentEntry {
     pub(crate) word: Cell64,
     pub(crate) sequence: Cell64,
-    pub(crate) queue: Cell64,
+    /// See [`Stream`].
+    pub(crate) stream: Cell64,
     pub(crate) expiry_group: Cell64,
     /// See [`RunTail`].
     pub(crate) run_tail: Cell64,
@@ -35,7 +36,7 @@ pub(crate) struct ExtentEntry {
 // SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
 unsafe impl Shared for ExtentEntry {}
 
-assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, queue: 16, expiry_group: 24, run_tail: 32, trimmed_generation: 56 });
+assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, stream: 16, expiry_group: 24, run_tail: 32, trimmed_generation: 56 });
 
 /// The queue of eviction that an extent is in. In store mode it tells how the extent was filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,15 +50,36 @@ pub(crate) enum Queue {
 impl Queue {
     pub(crate) const ALL: [Self; 2] = [Self::Small, Self::Main];
 
-    pub(crate) fn of(word: u64) -> Self {
-        if word == 1 { Self::Main } else { Self::Small }
-    }
-
-    pub(crate) fn word(self) -> u64 {
+    /// Its place among all.
+    pub(crate) fn number(self) -> usize {
         match self {
             Self::Small => 0,
             Self::Main => 1,
         }
+    }
+}
+
+/// What an extent is filled with: items of one group, which one queue of eviction holds.
+///
+/// ```text
+/// 63             16 15       8 7        0
+/// 0                | group    | queue
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stream {
+    /// A namespace that has a quota, and so extents of its own; 0: all others.
+    pub(crate) group: u8,
+    pub(crate) queue: Queue,
+}
+
+impl Stream {
+    pub(crate) fn of(word: u64) -> Self {
+        let queue = if word as u8 == 1 { Queue::Main } else { Queue::Small };
+        Self { group: (word >> 8) as u8, queue }
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        u64::from(self.group) << 8 | self.queue.number() as u64
     }
 }
 

@@ -13,11 +13,12 @@ use super::Plan;
 use super::cleaner::Cleaner;
 use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord, PinWord};
 use super::counts::Counts;
-use super::extent::{ExtentEntry, ExtentState, ExtentWord, RunTail};
+use super::extent::{ExtentEntry, ExtentState, ExtentWord, Queue, RunTail, Stream};
 use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use super::item::{Header, KEY_BYTES_MAX, flags};
 use super::line::{LANES, LINK_LANE, Line, TagWord};
 use super::loader::{LOADER_WINDOW, LoaderLease};
+use super::namespace::{NamespaceRecord, NamespaceState, NamespaceWord, Share};
 use super::slot::Slot;
 use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
@@ -251,11 +252,69 @@ fn the_loader_lease_is_as_documented() {
 }
 
 #[test]
+fn the_namespace_record_is_as_documented() {
+    let fields = fields!(NamespaceRecord {
+        word,
+        default_ttl_ms,
+        share,
+        ghost_clock,
+        name,
+        items,
+        hits,
+        misses,
+        puts,
+        deletes,
+        put_bytes,
+        evicted,
+        expired
+    });
+    compare_record("Namespace record", size_of::<NamespaceRecord>(), &fields);
+    let of = |change: fn(&mut NamespaceWord)| {
+        let mut word = NamespaceWord {
+            state: NamespaceState::Free,
+            generation: 0,
+            evicts: false,
+            quota_extents: 0,
+        };
+        change(&mut word);
+        word.word()
+    };
+    let (in_use, leaving) = (
+        of(|word| word.state = NamespaceState::InUse),
+        of(|word| word.state = NamespaceState::Leaving),
+    );
+    compare_word(
+        "Namespace word",
+        64,
+        &[
+            ("quota", of(|word| word.quota_extents = u32::MAX)),
+            ("state", in_use | leaving),
+            ("evicts", of(|word| word.evicts = true)),
+            ("generation", of(|word| word.generation = u16::MAX)),
+        ],
+    );
+    assert_eq!((in_use >> 32, leaving >> 32), (1, 2));
+    let share = |first, parts| Share::new(first, parts).0;
+    compare_word(
+        "Share word",
+        64,
+        &[("parts", share(0, u32::MAX.into())), ("first", share(u16::MAX.into(), 0))],
+    );
+}
+
+#[test]
+fn the_stream_word_is_as_documented() {
+    let of = |group, queue| Stream { group, queue }.word();
+    compare_word("Stream word", 64, &[("queue", 0xFF), ("group", of(u8::MAX, Queue::Small))]);
+    assert_eq!((of(0, Queue::Small), of(0, Queue::Main)), (0, 1));
+}
+
+#[test]
 fn the_extent_entry_is_as_documented() {
     let fields = fields!(ExtentEntry {
         word,
         sequence,
-        queue,
+        stream,
         expiry_group,
         run_tail,
         reserved,
@@ -765,7 +824,12 @@ fn the_parts_are_as_documented() {
             geometry.clients.into(),
             size_of::<ClientEntry>() as u64,
         ),
-        ("namespace table", geometry.namespaces_offset, 256, 64),
+        (
+            "namespace table",
+            geometry.namespaces_offset,
+            geometry.namespaces.into(),
+            size_of::<NamespaceRecord>() as u64,
+        ),
         (
             "loader leases",
             geometry.loaders_offset,

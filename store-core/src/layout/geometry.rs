@@ -6,7 +6,9 @@ use super::heat::{HEAT_BYTES_MIN, HEAT_BYTES_PER_ITEM, HEAT_PERMISSIONS};
 use super::line::Line;
 use super::slot::Slot;
 use super::superblock::{IndexSize, SUPERBLOCK_BYTES, Superblock};
-use super::{CLEANERS_MAX, ClientEntry, ExtentEntry, ExtentWord, LoaderLease, Stripe};
+use super::{
+    CLEANERS_MAX, ClientEntry, ExtentEntry, ExtentWord, LoaderLease, NamespaceRecord, Stripe,
+};
 use crate::config::{CreateOptions, Mode};
 use crate::error::{Corruption, CreateError};
 use crate::sync::Owner;
@@ -17,8 +19,9 @@ pub(crate) const EXTENT_BYTES_MIN: u64 = 4 << 10;
 pub(crate) const EXTENT_BYTES_MAX: u64 = 1 << 20;
 
 const PAGE_BYTES: u64 = 4096;
-const NAMESPACES: u64 = 256;
-const NAMESPACE_BYTES: u64 = 64;
+/// Records of namespaces: one in 64 KiB of the store, within these bounds.
+const NAMESPACES_MIN: u64 = 128;
+const NAMESPACES_MAX: u64 = 256;
 /// Loader leases: one in 64 KiB of the store, within these bounds.
 const LOADERS_MIN: u64 = 32;
 const LOADERS_MAX: u64 = 1024;
@@ -43,6 +46,7 @@ pub(crate) struct Geometry {
     pub(crate) clients_offset: u64,
     pub(crate) clients: u32,
     pub(crate) namespaces_offset: u64,
+    pub(crate) namespaces: u32,
     pub(crate) loaders_offset: u64,
     pub(crate) loaders: u32,
     pub(crate) stripes_offset: u64,
@@ -242,6 +246,7 @@ impl Geometry {
             clients_offset: SUPERBLOCK_BYTES,
             clients: (size >> 16).clamp(32, 1024) as u32,
             namespaces_offset: 0,
+            namespaces: (size >> 16).clamp(NAMESPACES_MIN, NAMESPACES_MAX) as u32,
             loaders_offset: 0,
             loaders: (size >> 16).clamp(LOADERS_MIN, LOADERS_MAX).next_power_of_two() as u32,
             stripes_offset: 0,
@@ -271,7 +276,7 @@ impl Geometry {
             start
         };
         self.clients_offset = place(self.clients.into(), size_of::<ClientEntry>() as u64);
-        self.namespaces_offset = place(NAMESPACES, NAMESPACE_BYTES);
+        self.namespaces_offset = place(self.namespaces.into(), size_of::<NamespaceRecord>() as u64);
         self.loaders_offset = place(self.loaders.into(), size_of::<LoaderLease>() as u64);
         self.stripes_offset = place(self.stripes.into(), size_of::<Stripe>() as u64);
         self.extents_offset = place(extents.into(), size_of::<ExtentEntry>() as u64);
@@ -367,7 +372,7 @@ impl Geometry {
             (&to.clients_offset, self.clients_offset),
             (&to.clients_count, self.clients.into()),
             (&to.namespaces_offset, self.namespaces_offset),
-            (&to.namespaces_count, NAMESPACES),
+            (&to.namespaces_count, self.namespaces.into()),
             (&to.loaders_offset, self.loaders_offset),
             (&to.loaders_count, self.loaders.into()),
             (&to.stripes_offset, self.stripes_offset),
@@ -399,6 +404,7 @@ impl Geometry {
             clients_offset: from.clients_offset.load(),
             clients: narrow(from.clients_count.load(), "number of clients")?,
             namespaces_offset: from.namespaces_offset.load(),
+            namespaces: narrow(from.namespaces_count.load(), "number of namespaces")?,
             loaders_offset: from.loaders_offset.load(),
             loaders: narrow(from.loaders_count.load(), "number of loader leases")?,
             stripes_offset: from.stripes_offset.load(),
@@ -428,6 +434,9 @@ impl Geometry {
         if geometry.clients == 0 || geometry.clients > Owner::CLIENTS_MAX {
             return Err(wrong("number of clients", &from.clients_count));
         }
+        if geometry.namespaces == 0 || u64::from(geometry.namespaces) > NAMESPACES_MAX {
+            return Err(wrong("number of namespaces", &from.namespaces_count));
+        }
         if !geometry.loaders.is_power_of_two() {
             return Err(wrong("number of loader leases", &from.loaders_count));
         }
@@ -452,7 +461,7 @@ impl Geometry {
         let parts = [
             (0, 1, SUPERBLOCK_BYTES),
             (self.clients_offset, self.clients.into(), size_of::<ClientEntry>() as u64),
-            (self.namespaces_offset, NAMESPACES, NAMESPACE_BYTES),
+            (self.namespaces_offset, self.namespaces.into(), size_of::<NamespaceRecord>() as u64),
             (self.loaders_offset, self.loaders.into(), size_of::<LoaderLease>() as u64),
             (self.stripes_offset, self.stripes.into(), size_of::<Stripe>() as u64),
             (self.extents_offset, self.extents.into(), size_of::<ExtentEntry>() as u64),

@@ -9,6 +9,7 @@
 //! key that is noted and back by one for each that is found: so it counts about twice the keys
 //! noted since that are still there. Hints: any value will do.
 
+use super::Share;
 use crate::region::{Cell32, Cell64, Region, Shim, Table};
 
 /// Entries in a set.
@@ -22,7 +23,7 @@ const TIME_MASK: u32 = (1 << TIME_BITS) - 1;
 const TAKEN: u32 = 1 << 31;
 
 /// See the module. Of a store that never evicts it is empty.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ghost(Table<Cell32>);
 
 impl Ghost {
@@ -31,18 +32,18 @@ impl Ghost {
         Self(entries)
     }
 
-    fn set(&self, hash: u64) -> impl Iterator<Item = &Cell32> {
+    fn set(&self, share: Share, hash: u64) -> impl Iterator<Item = &Cell32> {
         let sets = self.0.count() / GHOST_SET;
-        let first = (hash >> 24 & sets.wrapping_sub(1)) * GHOST_SET;
-        (first..first + GHOST_SET).filter_map(|entry| self.0.get(entry))
+        let first = share.place(hash >> 24, sets).wrapping_mul(GHOST_SET);
+        (first..first.saturating_add(GHOST_SET)).filter_map(|entry| self.0.get(entry))
     }
 
     /// Asks for the set of `hash`.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, region: &Region, hash: u64) {
+    pub(crate) fn prefetch(&self, region: &Region, share: Share, hash: u64) {
         let sets = self.0.count() / GHOST_SET;
         if sets > 0 {
-            self.0.prefetch(region, (hash >> 24 & (sets - 1)) * GHOST_SET);
+            self.0.prefetch(region, share.place(hash >> 24, sets).wrapping_mul(GHOST_SET));
         }
     }
 
@@ -66,10 +67,10 @@ impl Ghost {
     }
 
     /// Notes the key with this hash.
-    pub(crate) fn note<S: Shim>(&self, clock: &Cell64, hash: u64) {
+    pub(crate) fn note<S: Shim>(&self, clock: &Cell64, (share, hash): (Share, u64)) {
         let now = self.time(clock);
         let fingerprint = Self::fingerprint(hash);
-        let oldest = self.set(hash).max_by_key(|cell| {
+        let oldest = self.set(share, hash).max_by_key(|cell| {
             let entry = cell.load();
             let is_free = entry & TAKEN == 0 || entry & 0xFFFF == fingerprint;
             if is_free { u32::MAX } else { Self::age(entry, now) }
@@ -82,10 +83,15 @@ impl Ghost {
 
     /// Whether the key with this hash was noted so lately that fewer than `keys` were since; it is
     /// forgotten then.
-    pub(crate) fn take<S: Shim>(&self, clock: &Cell64, hash: u64, keys: u64) -> bool {
+    pub(crate) fn take<S: Shim>(
+        &self,
+        clock: &Cell64,
+        (share, hash): (Share, u64),
+        keys: u64,
+    ) -> bool {
         let now = self.time(clock);
         let fingerprint = Self::fingerprint(hash);
-        let found = self.set(hash).find(|cell| {
+        let found = self.set(share, hash).find(|cell| {
             let entry = cell.load();
             entry & TAKEN != 0 && entry & 0xFFFF == fingerprint
         });

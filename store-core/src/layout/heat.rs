@@ -8,6 +8,7 @@
 //! Hints: any value will do, two that mark at once may count as one. Of two hashes with one byte
 //! the first one that is hit has it until its hits were taken off.
 
+use super::Share;
 use crate::region::{Cell8, Region, Table};
 
 /// Hits that are told apart.
@@ -21,7 +22,7 @@ pub(crate) const HEAT_BYTES_MIN: u64 = 64;
 pub(crate) const HEAT_BYTES_PER_ITEM: u64 = 4;
 
 /// See the module. Of a store that never evicts it is empty.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Heat(Table<Cell8>);
 
 impl Heat {
@@ -37,13 +38,13 @@ impl Heat {
     }
 
     #[inline(always)]
-    fn cell(&self, hash: u64) -> Option<&Cell8> {
-        self.0.get(self.index(hash))
+    fn cell(&self, share: Share, hash: u64) -> Option<&Cell8> {
+        self.0.get(self.index(share, hash))
     }
 
     #[inline(always)]
-    fn index(&self, hash: u64) -> u64 {
-        hash >> 20 & self.0.count().wrapping_sub(1)
+    fn index(&self, share: Share, hash: u64) -> u64 {
+        share.place(hash >> 20, self.0.count())
     }
 
     /// The tag of a hash, where it stands in the byte: bits apart from those that chose it.
@@ -54,16 +55,16 @@ impl Heat {
 
     /// Asks for the byte of `hash`.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, region: &Region, hash: u64) {
+    pub(crate) fn prefetch(&self, region: &Region, share: Share, hash: u64) {
         if self.is_there() {
-            self.0.prefetch(region, self.index(hash));
+            self.0.prefetch(region, self.index(share, hash));
         }
     }
 
     /// How often `hash` was hit.
     #[inline]
-    pub(crate) fn hits(&self, hash: u64) -> u8 {
-        match self.cell(hash).map(Cell8::load) {
+    pub(crate) fn hits(&self, share: Share, hash: u64) -> u8 {
+        match self.cell(share, hash).map(Cell8::load) {
             Some(byte) if byte & !HITS_MASK == Self::tag(hash) => byte & HITS_MASK,
             _ => 0,
         }
@@ -71,8 +72,8 @@ impl Heat {
 
     /// Adds `by` hits. One load, and a store unless it says enough already.
     #[inline(always)]
-    pub(crate) fn add(&self, hash: u64, by: u8) {
-        let Some(cell) = self.cell(hash) else { return };
+    pub(crate) fn add(&self, share: Share, hash: u64, by: u8) {
+        let Some(cell) = self.cell(share, hash) else { return };
         let byte = cell.load();
         let hits = byte & HITS_MASK;
         if byte & !HITS_MASK == Self::tag(hash) {
@@ -86,8 +87,8 @@ impl Heat {
 
     /// Sets the hits of `hash`, if it has the byte.
     #[inline]
-    pub(crate) fn set(&self, hash: u64, hits: u8) {
-        if let Some(cell) = self.cell(hash)
+    pub(crate) fn set(&self, share: Share, hash: u64, hits: u8) {
+        if let Some(cell) = self.cell(share, hash)
             && cell.load() & !HITS_MASK == Self::tag(hash)
         {
             cell.store_hint(Self::tag(hash) | hits.min(HITS_MAX));

@@ -13,6 +13,7 @@ mod heat;
 mod item;
 mod line;
 mod loader;
+mod namespace;
 mod segment;
 mod slot;
 mod stripe;
@@ -23,12 +24,15 @@ pub(crate) use client::{
     ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, PINS_MAX, PinWord,
 };
 pub(crate) use counts::{COUNTS, Counts};
-pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, RunTail};
+pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, RunTail, Stream};
 pub(crate) use geometry::{Geometry, Plan};
 pub(crate) use heat::{HEAT_PERMISSIONS, Heat};
 pub(crate) use item::{Header, KEY_BYTES_MAX, flags};
 pub(crate) use line::{LANES, LINK_LANE, Line, TagWord};
 pub(crate) use loader::{LOADER_WINDOW, LoaderLease};
+pub(crate) use namespace::{
+    NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceState, NamespaceWord, Share,
+};
 pub(crate) use segment::{Segment, Where};
 pub(crate) use slot::Slot;
 pub(crate) use stripe::{Intent, IntentKind, Stripe};

@@ -1,6 +1,7 @@
 //! A mapped segment: the region, the private copy of its geometry, and a way to each record.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::ghost::Ghost;
@@ -9,7 +10,7 @@ use super::item::{Header, ItemShape, flags};
 use super::superblock::{FEATURE_CHECKSUMS, IndexSize, MODE_CACHE, Superblock};
 use super::{
     Cleaner, ClientEntry, ExtentEntry, ExtentState, ExtentWord, Geometry, LANES, Line, LoaderLease,
-    Queue, Slot, Stripe,
+    NamespaceRecord, NamespaceState, Queue, Share, Slot, Stream, Stripe,
 };
 use crate::error::Corruption;
 use crate::hash::{self, Hasher};
@@ -28,17 +29,22 @@ pub(crate) struct Where {
 #[derive(Debug)]
 pub(crate) struct Segment<S: Shim> {
     pub(crate) geometry: Geometry,
+    /// Of the keys of its namespace.
     pub(crate) hasher: Hasher,
+    /// The namespace whose keys are meant, and the generation that its record has; 0: none.
+    pub(crate) namespace: u8,
+    namespace_generation: u16,
     /// Whether items carry checksums.
     pub(crate) checksums: bool,
     /// The id of the semaphores of the guards; -1 if they are futexes, or this process took none.
-    semaphores: AtomicI32,
+    semaphores: Arc<AtomicI32>,
     /// The flags that every item of the segment has, and where its key is then.
     plain_flags: u64,
     plain_key_unit: u64,
     superblock: One<Superblock>,
     clients: Table<ClientEntry>,
     loaders: Table<LoaderLease>,
+    namespaces: Table<NamespaceRecord>,
     stripes: Table<Stripe>,
     extents: Table<ExtentEntry>,
     generations: Table<Cell64>,
@@ -74,12 +80,15 @@ impl<S: Shim> Segment<S> {
         let plain_flags = if checksums { flags::CHECKSUM } else { 0 };
         let plain = Header { value_bytes: 0, key_bytes: 0, namespace: 0, flags: plain_flags };
         Ok(Self {
-            semaphores: AtomicI32::new(-1),
+            semaphores: Arc::new(AtomicI32::new(-1)),
+            namespace: 0,
+            namespace_generation: 0,
             plain_flags: plain.word() >> 32,
             plain_key_unit: plain.shape().key / 8,
             superblock: region.one(0)?,
             clients: region.table(geometry.clients_offset, geometry.clients.into())?,
             loaders: region.table(geometry.loaders_offset, geometry.loaders.into())?,
+            namespaces: region.table(geometry.namespaces_offset, geometry.namespaces.into())?,
             stripes: region.table(geometry.stripes_offset, geometry.stripes.into())?,
             extents: region.table(geometry.extents_offset, geometry.extents.into())?,
             generations: region.table(geometry.generations_offset, geometry.extents.into())?,
@@ -94,6 +103,93 @@ impl<S: Shim> Segment<S> {
             checksums,
             shim: PhantomData,
         })
+    }
+
+    /// The same segment, for the keys of a namespace.
+    pub(crate) fn in_namespace(&self, namespace: u8, generation: u16) -> Self {
+        let plain = Header { value_bytes: 0, key_bytes: 0, namespace, flags: 0 };
+        Self {
+            geometry: self.geometry,
+            hasher: self.hasher.of_namespace(namespace_id(namespace, generation)),
+            namespace,
+            namespace_generation: generation,
+            checksums: self.checksums,
+            semaphores: Arc::clone(&self.semaphores),
+            plain_flags: self.plain_flags | plain.word() >> 32,
+            plain_key_unit: self.plain_key_unit,
+            superblock: self.superblock.clone(),
+            clients: self.clients.clone(),
+            loaders: self.loaders.clone(),
+            namespaces: self.namespaces.clone(),
+            stripes: self.stripes.clone(),
+            extents: self.extents.clone(),
+            generations: self.generations.clone(),
+            directory: self.directory.clone(),
+            evicts: self.evicts,
+            heat: self.heat.clone(),
+            ghost: self.ghost.clone(),
+            lines: self.lines.clone(),
+            region: self.region.clone(),
+            shim: PhantomData,
+        }
+    }
+
+    /// The record of a namespace, if the table has it.
+    #[inline]
+    pub(crate) fn namespace_record(&self, namespace: u8) -> Option<&NamespaceRecord> {
+        self.namespaces.get(namespace.into())
+    }
+
+    /// Whether the namespace that is meant is still the one that it was.
+    #[inline]
+    pub(crate) fn namespace_stands(&self) -> bool {
+        self.namespace == 0
+            || self.namespace_record(self.namespace).is_some_and(|record| {
+                let word = record.state();
+                word.state == NamespaceState::InUse && word.generation == self.namespace_generation
+            })
+    }
+
+    /// The group that shares extents with a namespace: itself if it has a quota, else 0.
+    #[inline]
+    pub(crate) fn group_of(&self, namespace: u8) -> u8 {
+        if namespace != 0 && self.quota_of(namespace) > 0 { namespace } else { 0 }
+    }
+
+    /// The quota of a namespace in extents; 0: it has none.
+    pub(crate) fn quota_of(&self, namespace: u8) -> u32 {
+        self.namespace_record(namespace).map_or(0, |record| record.state().quota_extents)
+    }
+
+    /// Whether eviction makes room in a group.
+    pub(crate) fn group_evicts(&self, group: u8) -> bool {
+        self.evicts
+            && (group == 0
+                || self.namespace_record(group).is_some_and(|record| record.state().evicts))
+    }
+
+    /// The part of heat and ghost that a group has.
+    #[inline]
+    pub(crate) fn share_of(&self, group: u8) -> Share {
+        self.namespace_record(group).map_or(Share::ALL, |record| Share(record.share.load()))
+    }
+
+    /// The clock of a group's ghost.
+    pub(crate) fn ghost_clock(&self, group: u8) -> &Cell64 {
+        match self.namespace_record(group) {
+            Some(record) if group != 0 => &record.ghost_clock,
+            _ => &self.superblock().ghost_clock,
+        }
+    }
+
+    /// The hash of a key of any namespace.
+    pub(crate) fn hash_in(&self, namespace: u8, key: &[u8]) -> u64 {
+        if namespace == self.namespace {
+            return self.hasher.hash(key);
+        }
+        let record = self.namespace_record(namespace);
+        let generation = record.map_or(0, |record| record.state().generation);
+        self.hasher.bytes(key) ^ self.hasher.mix_of(namespace_id(namespace, generation))
     }
 
     #[inline(always)]
@@ -170,7 +266,13 @@ impl<S: Shim> Segment<S> {
 
     /// The queue of eviction that an extent is in.
     pub(crate) fn queue(&self, extent: u32) -> Result<Queue, Corruption> {
-        Ok(Queue::of(self.extent(extent)?.queue.load()))
+        Ok(self.stream(extent)?.queue)
+    }
+
+    /// What an extent is filled with. One of a namespace that has no quota any more is everybody's.
+    pub(crate) fn stream(&self, extent: u32) -> Result<Stream, Corruption> {
+        let stream = Stream::of(self.extent(extent)?.stream.load());
+        Ok(Stream { group: self.group_of(stream.group), ..stream })
     }
 
     /// The cell with the generation of an extent.
@@ -379,8 +481,9 @@ impl<S: Shim> Segment<S> {
         offset: u64,
         scratch: &mut Vec<u8>,
     ) -> Result<u64, Corruption> {
-        self.copy_key(offset, self.header(offset)?, scratch)?;
-        Ok(self.hasher.hash(scratch))
+        let header = self.header(offset)?;
+        self.copy_key(offset, header, scratch)?;
+        Ok(self.hash_in(header.namespace, scratch))
     }
 
     /// The checksum of an item: everything but stamp, padding and the number of a counter.
@@ -392,11 +495,19 @@ impl<S: Shim> Segment<S> {
         value: &[u8],
     ) -> u64 {
         let parts =
-            [header.word(), expiry.unwrap_or(0), self.hasher.hash(key), self.hasher.hash(value)];
+            [header.word(), expiry.unwrap_or(0), self.hasher.bytes(key), self.hasher.bytes(value)];
         let mut bytes = [0; 32];
         for (to, part) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(parts) {
             *to = part.to_le_bytes();
         }
-        self.hasher.hash(&bytes)
+        self.hasher.bytes(&bytes)
+    }
+}
+
+/// What tells a namespace from all that there ever were in its segment.
+fn namespace_id(namespace: u8, generation: u16) -> u64 {
+    match namespace {
+        0 => 0,
+        _ => u64::from(generation) << 8 | u64::from(namespace),
     }
 }

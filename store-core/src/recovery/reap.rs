@@ -214,11 +214,14 @@ fn resolve_run<S: Shim>(
 ) -> Result<bool, Corruption> {
     let item = segment.geometry.extent_offset(head);
     let mut key = Vec::new();
-    if segment.header(item).and_then(|header| segment.copy_key(item, header, &mut key)).is_err() {
+    let header = segment
+        .header(item)
+        .and_then(|header| segment.copy_key(item, header, &mut key).map(|()| header));
+    let Ok(header) = header else {
         // No header that a writer finished, so nothing was published.
         return run::free(segment, head, Some(dead)).map(|()| true);
-    }
-    let hash = segment.hasher.hash(&key);
+    };
+    let hash = segment.hash_in(header.namespace, &key);
     let stripe = segment.geometry.stripe_of(hash);
     let guard = segment.stripe_guard(stripe, segment.stripe(stripe)?);
     if guard.acquire::<S>(me, limit, |owner| super::is_dead(segment, owner)).is_err() {

@@ -10,6 +10,7 @@ mod shim;
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::error::Corruption;
 use crate::sys::holder::Holder;
@@ -29,6 +30,12 @@ pub use shim::{Mutation, Plain, Shim};
 pub(crate) struct Table<T> {
     first: NonNull<T>,
     count: u64,
+}
+
+impl<T> Clone for Table<T> {
+    fn clone(&self) -> Self {
+        Self { first: self.first, count: self.count }
+    }
 }
 
 #[expect(unsafe_code, reason = "a table is used from every thread, as its region is")]
@@ -98,6 +105,12 @@ impl<'a> Tail<'a> {
 #[derive(Debug)]
 pub(crate) struct One<T>(Table<T>);
 
+impl<T> Clone for One<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<T: Shared> One<T> {
     #[inline(always)]
     #[expect(unsafe_code, reason = "a record that was checked when it was made")]
@@ -107,27 +120,41 @@ impl<T: Shared> One<T> {
     }
 }
 
-/// The local mapping of a segment.
-#[derive(Debug)]
+/// The local mapping of a segment, which goes with its last clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Region {
-    mapping: Mapping,
-    holder: Holder,
+    /// Copied out of the mapping, for the read path.
+    base: NonNull<u8>,
+    bytes: usize,
+    shared: Arc<(Mapping, Holder)>,
 }
+
+#[expect(unsafe_code, reason = "the address of a mapping that is used from every thread")]
+// SAFETY: what lies there is read and written as shared cells only.
+unsafe impl Send for Region {}
+#[expect(unsafe_code, reason = "the address of a mapping that is used from every thread")]
+// SAFETY: as above.
+unsafe impl Sync for Region {}
 
 impl Region {
     /// Memory of this process that needs no commissioning.
     pub(crate) fn private(mapping: Mapping) -> Self {
-        Self { mapping, holder: Holder::Private }
+        Self::of(mapping, Holder::Private)
     }
 
     /// The mapping of what `holder` holds.
     pub(crate) fn of(mapping: Mapping, holder: Holder) -> Self {
-        Self { mapping, holder }
+        let (base, bytes) = (mapping.base(), mapping.bytes());
+        Self { base, bytes, shared: Arc::new((mapping, holder)) }
+    }
+
+    fn mapping(&self) -> &Mapping {
+        &self.shared.0
     }
 
     /// What is mapped.
     pub(crate) fn holder(&self) -> &Holder {
-        &self.holder
+        &self.shared.1
     }
 
     /// Gives a range its memory, so that no store to it can fail later.
@@ -135,7 +162,7 @@ impl Region {
     /// # Errors
     /// `ENOSPC` or `ENOMEM` where there is none left.
     pub(crate) fn commission(&self, offset: u64, bytes: u64) -> std::io::Result<()> {
-        self.holder.commission(&self.mapping, offset, bytes)
+        self.holder().commission(self.mapping(), offset, bytes)
     }
 
     /// Gives the memory of a range back: it reads as 0 then. Where the range is no whole number of
@@ -144,12 +171,12 @@ impl Region {
     /// # Errors
     /// Those of `fallocate(2)` and `madvise(2)`.
     pub(crate) fn discard(&self, offset: u64, bytes: u64) -> std::io::Result<()> {
-        self.holder.discard(&self.mapping, offset, bytes)
+        self.holder().discard(self.mapping(), offset, bytes)
     }
 
     /// Bytes of memory or disk that it takes now; 0 for private memory.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        self.holder.resident_bytes(&self.mapping)
+        self.holder().resident_bytes(self.mapping())
     }
 
     /// Makes the mapping read-only in this process, for good.
@@ -157,23 +184,23 @@ impl Region {
     /// # Errors
     /// Those of `mprotect(2)`.
     pub(crate) fn protect(&self) -> std::io::Result<()> {
-        self.mapping.protect()
+        self.mapping().protect()
     }
 
     /// Bytes that are mapped.
     #[inline(always)]
     pub(crate) fn bytes(&self) -> u64 {
-        self.mapping.bytes() as u64
+        self.bytes as u64
     }
 
     /// The address of the mapping, for people.
     pub(crate) fn address(&self) -> usize {
-        self.mapping.address()
+        self.base.as_ptr() as usize
     }
 
     /// Whether stores are possible.
     pub(crate) fn writable(&self) -> bool {
-        self.mapping.writable()
+        self.mapping().writable()
     }
 
     /// The table of `count` records from `offset` on.
@@ -185,7 +212,7 @@ impl Region {
             .checked_mul(size_of::<T>() as u64)
             .and_then(|bytes| bytes.checked_add(offset))
             .filter(|end| *end <= self.bytes() && offset.is_multiple_of(align_of::<T>() as u64));
-        let first = NonNull::new(self.mapping.base().wrapping_add(offset as usize).cast());
+        let first = NonNull::new(self.base.as_ptr().wrapping_add(offset as usize).cast());
         match (end, first) {
             (Some(_), Some(first)) => Ok(Table { first, count }),
             _ => Err(Corruption { what: "a table leaves the segment", offset }),
@@ -211,7 +238,7 @@ impl Region {
         }
         // SAFETY: in bounds and aligned (just checked; the mapping starts at a page); `T: Shared`
         // is atomics only, valid for every bit pattern; the mapping lives as long as `self`.
-        Ok(unsafe { &*self.mapping.base().add(offset as usize).cast::<T>() })
+        Ok(unsafe { &*self.base.as_ptr().add(offset as usize).cast::<T>() })
     }
 
     /// `count` words from `offset` on.
@@ -225,7 +252,7 @@ impl Region {
         // SAFETY: as in `view`, for `count` cells.
         Ok(unsafe {
             std::slice::from_raw_parts(
-                self.mapping.base().add(offset as usize).cast::<Cell64>(),
+                self.base.as_ptr().add(offset as usize).cast::<Cell64>(),
                 count as usize,
             )
         })
@@ -235,14 +262,14 @@ impl Region {
     #[inline(always)]
     #[expect(unsafe_code, reason = "the one place where a word's number becomes an address")]
     pub(crate) fn tail(&self, start: u64) -> Option<Tail<'_>> {
-        let all = self.mapping.words() as u64;
+        let all = (self.bytes / 8) as u64;
         if start >= all {
             return None;
         }
         // SAFETY: below the end of the mapping, whose base is not null, and aligned since the base
         // is a page.
         let first = unsafe {
-            NonNull::new_unchecked(self.mapping.base().cast::<Cell64>().add(start as usize))
+            NonNull::new_unchecked(self.base.as_ptr().cast::<Cell64>().add(start as usize))
         };
         Some(Tail { first, count: all - start, region: PhantomData })
     }
@@ -250,7 +277,7 @@ impl Region {
     /// Asks the processor for the line at `offset`; a hint that can do no harm.
     #[inline(always)]
     pub(crate) fn prefetch(&self, offset: u64) {
-        crate::sys::prefetch(self.mapping.base().wrapping_add(offset as usize));
+        crate::sys::prefetch(self.base.as_ptr().wrapping_add(offset as usize));
     }
 }
 

@@ -12,7 +12,8 @@ use crate::error::Corruption;
 use crate::index::overflow;
 use crate::index::search::chain;
 use crate::layout::{
-    ExtentState, ExtentWord, Header, LANES, LINK_LANE, RunTail, Slot, TagWord, Where, flags,
+    ExtentState, ExtentWord, Header, LANES, LINK_LANE, NamespaceState, RunTail, Slot, TagWord,
+    Where, flags,
 };
 use crate::recovery::{is_dead, state_of};
 use crate::region::{Cell64, Shim, append_out};
@@ -286,7 +287,7 @@ impl<S: Shim> Store<S> {
         slot: Slot,
         tag: u8,
         walk: &mut Walk,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<(u8, Vec<u8>), String> {
         let segment = &self.segment;
         let item = slot.offset();
         let sentence =
@@ -302,15 +303,22 @@ impl<S: Shim> Store<S> {
         }
         let header = segment.header(item).map_err(broken)?;
         let bytes = header.shape().bytes;
-        if header.flags & !flags::KNOWN != 0 || header.namespace != 0 {
-            return wrong("the item has flags or a namespace that this version does not know");
+        if header.flags & !flags::KNOWN != 0 {
+            return wrong("the item has flags that this version does not know");
+        }
+        if header.namespace != 0
+            && segment
+                .namespace_record(header.namespace)
+                .is_none_or(|record| record.state().state == NamespaceState::Free)
+        {
+            return wrong("the item is of a namespace that there is not");
         }
         if bytes > segment.geometry.item_bytes_max() {
             return wrong("the item is larger than an item may be");
         }
         let mut key = Vec::new();
         segment.copy_key(item, header, &mut key).map_err(broken)?;
-        let hash = segment.hasher.hash(&key);
+        let hash = segment.hash_in(header.namespace, &key);
         if segment.index_size().bucket_of(hash) != bucket {
             return wrong("the key belongs to another bucket");
         }
@@ -330,7 +338,7 @@ impl<S: Shim> Store<S> {
         }
         walk.items += 1;
         self.count_units(extent, bytes, walk);
-        Ok(key)
+        Ok((header.namespace, key))
     }
 
     /// Counts the units that an item takes of an extent where they are counted: of one larger than

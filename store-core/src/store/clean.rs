@@ -70,13 +70,13 @@ impl<S: Shim> Store<S> {
         let mut done = 0;
         while done < extents {
             let held = self.cleaners_place(session, session.wait_limit())?;
-            let why = if lease::is_short_of_extents(&self.segment)? {
+            let why = if lease::is_short_of_extents(&self.segment, 0)? {
                 Why::Need { least: self.gain_min() }
             } else {
                 Why::Order
             };
             let mut all = u64::MAX;
-            if self.clean_some(session, held.cleaner, why, &mut all)? != Step::Freed {
+            if self.clean_some(session, held.cleaner, (0, why), &mut all)? != Step::Freed {
                 break;
             }
             done += 1;
@@ -85,12 +85,12 @@ impl<S: Shim> Store<S> {
         Ok(done)
     }
 
-    /// Empties one extent; `false` if there is nothing to gain.
+    /// Empties one extent for the sake of a group of namespaces; `false` if there is nothing to gain.
     ///
     /// # Errors
     /// `Stuck` if what could be gained is held back by a process that does not let go of a guard.
-    pub(super) fn clean_in_need(&self, session: &Session) -> Result<bool, WriteError> {
-        self.clean_for(session, self.gain_min())
+    pub(super) fn clean_in_need(&self, session: &Session, group: u8) -> Result<bool, WriteError> {
+        self.clean_for(session, group, self.gain_min())
     }
 
     /// Units that emptying an extent must give.
@@ -99,10 +99,16 @@ impl<S: Shim> Store<S> {
     }
 
     /// [`Store::clean_in_need`] for the sake of `least` units.
-    pub(super) fn clean_for(&self, session: &Session, least: u32) -> Result<bool, WriteError> {
+    pub(super) fn clean_for(
+        &self,
+        session: &Session,
+        group: u8,
+        least: u32,
+    ) -> Result<bool, WriteError> {
         let held = self.cleaners_place(session, session.wait_limit())?;
         let mut all = u64::MAX;
-        Ok(self.clean_some(session, held.cleaner, Why::Need { least }, &mut all)? == Step::Freed)
+        let why = (group, Why::Need { least });
+        Ok(self.clean_some(session, held.cleaner, why, &mut all)? == Step::Freed)
     }
 
     /// Moves up to `budget` bytes ahead of need, if a place is to be had at once; what is left of
@@ -110,12 +116,13 @@ impl<S: Shim> Store<S> {
     pub(super) fn clean_ahead(
         &self,
         session: &Session,
+        group: u8,
         budget: &mut u64,
     ) -> Result<Step, WriteError> {
         match self.cleaners_place(session, WaitLimit::Try) {
             Ok(held) => {
                 let why = Why::Need { least: self.gain_min() };
-                self.clean_some(session, held.cleaner, why, budget)
+                self.clean_some(session, held.cleaner, (group, why), budget)
             }
             // Others are at it.
             Err(_) => Ok(Step::Working),
@@ -152,7 +159,7 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         cleaner: &Cleaner,
-        why: Why,
+        (group, why): (u8, Why),
         budget: &mut u64,
     ) -> Result<Step, WriteError> {
         let least = match why {
@@ -165,13 +172,7 @@ impl<S: Shim> Store<S> {
         for at in 0..VICTIMS_MAX {
             let chosen = match self.current_victim(cleaner)? {
                 Some((victim, from)) => Chosen::Victim(victim, from),
-                None if self.segment.evicts => {
-                    self.choose_to_evict(session, cleaner, why, &tried[..at])?
-                }
-                None => match self.choose_victim(session, cleaner, least, &tried[..at])? {
-                    Some(victim) => Chosen::Victim(victim, 0),
-                    None => Chosen::Nothing,
-                },
+                None => self.choose(session, cleaner, (group, why, least), &tried[..at])?,
             };
             let (victim, from) = match chosen {
                 Chosen::Victim(victim, from) => (victim, from),
@@ -350,7 +351,7 @@ mod tests {
             assert!(store.delete(&session, &key.to_le_bytes()).expect("no guard is held"));
         }
         let mut budget = 1000;
-        assert_eq!(store.clean_ahead(&session, &mut budget).expect("cleaning"), Step::Working);
+        assert_eq!(store.clean_ahead(&session, 0, &mut budget).expect("cleaning"), Step::Working);
         assert_eq!(store.stats().expect("stats").extents_free, 0);
         let (victim, _) = store.segment.cleaners()[0].victim().expect("it was begun");
         let cell = &store.segment.extent(victim.extent).expect("an extent").word;
@@ -471,7 +472,7 @@ mod tests {
             assert_eq!(store.segment.extent_word(first), Ok(ExtentWord::FREE));
             assert_eq!(store.segment.extent_word(head), Ok(ExtentWord::FREE));
             // What a crash leaves: room that was reserved and will not be used.
-            let left = reserve(&store.segment, &session.lease, (64, Queue::Small), Reach::Own)
+            let left = reserve(&store.segment, session.lease(0), (64, Queue::Small), Reach::Own)
                 .expect("room");
             assert_eq!(store.segment.geometry.extent_of(left.offset), Some(shared));
             drop(left);

@@ -26,13 +26,17 @@ impl<S: Shim> Store<S> {
                 return Ok(sum);
             }
             // Absent, expired, or a text: a counter takes its place, with the expiry it has.
-            let expiry = self
-                .look_up_hashed(key, hash, |item| self.expiry_word(item.item, item.header).ok())?
-                .flatten();
+            let standing = self
+                .look_up_hashed(key, hash, |item| self.expiry_word(item.item, item.header).ok())?;
+            let expiry = match standing {
+                Some(expiry) => expiry,
+                None => self.expiry_of(None)?,
+            };
+            let fresh = standing.is_none();
             let item = self.item((key, hash), Value::Counter(0), expiry)?;
             let place = self.reserve(session, item.header, self.queue_for(hash))?;
-            let result =
-                self.with_lines(session, || self.publish_counter(session, &item, *place, by));
+            let result = self
+                .with_lines(session, || self.publish_counter(session, (&item, fresh), *place, by));
             self.abandon_unless_published(session, *place, &result)?;
             let bytes = place.bytes;
             drop(place);
@@ -65,12 +69,12 @@ impl<S: Shim> Store<S> {
         Ok(Some(sum))
     }
 
-    /// Puts a counter where nothing, an expired item or a text stands. `None` if that changed
-    /// meanwhile, so that place or expiry don't fit any more.
+    /// Puts a counter where a text stands, or, a fresh one, nothing or an expired item. `None` if that
+    /// changed meanwhile, so that place or expiry don't fit any more.
     fn publish_counter(
         &self,
         session: &Session,
-        item: &Item<'_>,
+        (item, fresh): (&Item<'_>, bool),
         place: Place,
         by: i128,
     ) -> Result<Option<i64>, WriteError> {
@@ -81,8 +85,8 @@ impl<S: Shim> Store<S> {
         let present = self.present(&found)?;
         self.note_if_expired(&held, &found, present.as_ref())?;
         let current = match present {
-            None if expiry.is_none() => 0,
-            Some(Present { standing, version: Version { number: None, .. } }) => {
+            None if fresh => 0,
+            Some(Present { standing, version: Version { number: None, .. } }) if !fresh => {
                 if self.expiry_word(standing.slot.offset(), standing.header)? != expiry {
                     return Ok(None);
                 }

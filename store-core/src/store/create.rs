@@ -467,6 +467,6 @@ impl<S: Shim> Store<S> {
             && superblock.boot_id[1].load() == (boot >> 64) as u64;
         let clock_offset_ms =
             if same_boot { superblock.clock_offset_ms.load() } else { fresh_clock_offset_ms() };
-        Ok(Self { segment, name, clock_offset_ms, reader_heat: OnceLock::new() })
+        Ok(Self { segment, name, clock_offset_ms, reader_heat: OnceLock::new(), tally: None })
     }
 }

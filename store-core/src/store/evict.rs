@@ -7,7 +7,7 @@
 //! The queues are extents in the order in which they were filled, so that room comes back whole. An
 //! extent is walked like one that is cleaned: an item either is moved, or goes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use parking_lot::Mutex;
 
@@ -19,7 +19,7 @@ use crate::arena::{lease, run};
 use crate::error::{Corruption, WriteError};
 use crate::index::lookup::{Spot, spot};
 use crate::index::search::{Standing, find_slot};
-use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Slot};
+use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Slot, Stream};
 use crate::region::Shim;
 use crate::sync::WaitLimit;
 
@@ -39,7 +39,8 @@ const GAIN_PART: u64 = 32;
 /// The extents that a session empties next, in order.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    next: Mutex<VecDeque<Next>>,
+    /// By group.
+    next: Mutex<HashMap<u8, VecDeque<Next>>>,
 }
 
 /// An extent that is to be emptied.
@@ -86,10 +87,15 @@ impl<S: Shim> Store<S> {
         {
             return segment.queue(extent).unwrap_or(Queue::Small);
         }
+        let group = self.group();
+        let share = segment.share_of(group);
         let superblock = segment.superblock();
         // As many keys come back to the main queue as there are items: a little more than it has.
-        let keys = superblock.items_near.load();
-        if segment.ghost.take::<S>(&superblock.ghost_clock, hash, keys) {
+        let keys = match segment.namespace_record(group) {
+            Some(record) if group != 0 => record.items.load(),
+            _ => share.of(superblock.items_near.load()),
+        };
+        if segment.ghost.take::<S>(segment.ghost_clock(group), (share, hash), keys) {
             superblock.came_back.fetch_add::<S>(1);
             Queue::Main
         } else {
@@ -102,10 +108,11 @@ impl<S: Shim> Store<S> {
     #[inline(always)]
     pub(super) fn mark(&self, hash: u64) {
         if self.segment.heat.is_there() {
+            let share = self.segment.share_of(self.group());
             if self.segment.region.writable() {
-                self.segment.heat.add(hash, 1);
+                self.segment.heat.add(share, hash, 1);
             } else if let Some(readers) = self.reader_heat.get() {
-                readers.sample(hash);
+                readers.sample(share, hash);
             }
         }
     }
@@ -114,11 +121,11 @@ impl<S: Shim> Store<S> {
     /// end of its queue, the place that empties it is given, and the item's units.
     pub(super) fn verdict(
         &self,
-        queue: Queue,
+        Stream { group, queue }: Stream,
         hash: u64,
         ends: Option<(&Cleaner, u64)>,
     ) -> Verdict {
-        let hits = self.hits(hash);
+        let hits = self.hits(group, hash);
         let main = |hits| Verdict::Stays { queue: Queue::Main, hits };
         let Some((cleaner, units)) = ends else {
             return match queue {
@@ -135,8 +142,8 @@ impl<S: Shim> Store<S> {
     }
 
     /// Notes that an item goes on from the end of `queue`, with so many hits left.
-    pub(super) fn go_on(&self, queue: Queue, hash: u64, hits: u8) {
-        self.set_hits(hash, hits);
+    pub(super) fn go_on(&self, Stream { group, queue }: Stream, hash: u64, hits: u8) {
+        self.set_hits(group, hash, hits);
         if queue == Queue::Small {
             self.segment.superblock().promoted.fetch_add::<S>(1);
         }
@@ -147,7 +154,7 @@ impl<S: Shim> Store<S> {
         &self,
         held: &Held<'_, S>,
         (standing, hash): (&Standing, u64),
-        queue: Queue,
+        Stream { group, queue }: Stream,
     ) -> Result<(), Corruption> {
         let segment = &self.segment;
         let superblock = segment.superblock();
@@ -156,22 +163,30 @@ impl<S: Shim> Store<S> {
         self.note_gone(held.session, item, Cause::Evicted)?;
         self.remove(held, standing)?;
         if queue == Queue::Small {
-            segment.ghost.note::<S>(&superblock.ghost_clock, hash);
+            let share = segment.share_of(group);
+            segment.ghost.note::<S>(segment.ghost_clock(group), (share, hash));
         }
         // Or the next item with this hash had them.
-        self.set_hits(hash, 0);
-        superblock.evicted[queue.word() as usize].fetch_add::<S>(1);
+        self.set_hits(group, hash, 0);
+        superblock.evicted[queue.number()].fetch_add::<S>(1);
+        if let Some(record) = segment.namespace_record(standing.header.namespace)
+            && standing.header.namespace != 0
+        {
+            record.evicted.fetch_add::<S>(1);
+        }
         superblock.evicted_bytes.fetch_add::<S>(bytes);
         Ok(())
     }
 
-    /// The next extent to evict from.
+    /// The next extent of a group to evict from.
     pub(super) fn next_in_order(
         &self,
         session: &Session,
+        group: u8,
         usable: impl Fn(&Next) -> bool,
     ) -> Result<Option<Next>, Corruption> {
-        let mut order = session.eviction_order.next.lock();
+        let mut orders = session.eviction_order.next.lock();
+        let order = orders.entry(group).or_default();
         // What was chosen before may be used up by others; what is chosen now is not.
         for _ in 0..2 {
             while let Some(next) = order.pop_front() {
@@ -183,7 +198,7 @@ impl<S: Shim> Store<S> {
                     return Ok(Some(next));
                 }
             }
-            *order = self.choose_in_order()?;
+            *order = self.choose_in_order(group)?;
         }
         Ok(None)
     }
@@ -201,7 +216,7 @@ impl<S: Shim> Store<S> {
 
     /// The extents that are emptied next: those of which much is dead, then the first ones of both
     /// queues, in the order that keeps the small one at its part.
-    fn choose_in_order(&self) -> Result<VecDeque<Next>, Corruption> {
+    fn choose_in_order(&self, group: u8) -> Result<VecDeque<Next>, Corruption> {
         let segment = &self.segment;
         let capacity = segment.geometry.extent_units();
         let count = (segment.geometry.extents / CHOSEN_PART).clamp(1, CHOSEN_MAX) as usize;
@@ -215,7 +230,11 @@ impl<S: Shim> Store<S> {
                 continue;
             }
             let entry = segment.extent(extent)?;
-            let queue = segment.queue(extent)?.word() as usize;
+            let stream = segment.stream(extent)?;
+            if stream.group != group {
+                continue;
+            }
+            let queue = stream.queue.number();
             live[queue] += of_extent;
             let sequence = entry.sequence.load();
             if self.can_be_emptied(extent, word)? {
@@ -246,7 +265,7 @@ impl<S: Shim> Store<S> {
             let first = if small_is_large { Queue::Small } else { Queue::Main };
             let from = [first, if first == Queue::Small { Queue::Main } else { Queue::Small }];
             let Some((queue, next)) = from.into_iter().find_map(|queue| {
-                let queue = queue.word() as usize;
+                let queue = queue.number();
                 queues[queue].pop().map(|next| (queue, next))
             }) else {
                 break;
@@ -277,24 +296,24 @@ impl<S: Shim> Store<S> {
         let header = segment.header(item)?;
         let mut key = Vec::new();
         segment.copy_key(item, header, &mut key)?;
-        let hash = segment.hasher.hash(&key);
+        let hash = segment.hash_in(header.namespace, &key);
         let slot = Slot::of_item(item, generation, hash, segment.geometry.slot_hash_shift);
         let held = self.hold_within(session, hash, limit)?;
         let Some(at) = find_slot(segment, slot, hash)? else { return Ok(false) };
         let standing = Standing { at, slot, header };
-        let queue = segment.queue(head)?;
+        let stream = segment.stream(head)?;
         if self.is_expired(item, header)? {
             self.remove_expired(&held, &standing)?;
             return Ok(true);
         }
-        match hits_after(queue, self.hits(hash)) {
+        match hits_after(stream.queue, self.hits(stream.group, hash)) {
             None => {
-                self.evict(&held, (&standing, hash), queue)?;
+                self.evict(&held, (&standing, hash), stream)?;
                 Ok(true)
             }
             Some(hits) => {
-                lease::enqueue(segment, head, Queue::Main)?;
-                self.go_on(queue, hash, hits);
+                lease::enqueue(segment, head, Stream { queue: Queue::Main, ..stream })?;
+                self.go_on(stream, hash, hits);
                 Ok(false)
             }
         }

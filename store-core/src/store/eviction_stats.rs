@@ -36,7 +36,7 @@ impl<S: Shim> Store<S> {
         let mut live = [0; Queue::ALL.len()];
         for extent in 0..segment.geometry.extents {
             let units = queued_units(segment, segment.extent_word(extent)?);
-            live[segment.queue(extent)?.word() as usize] += units * 8;
+            live[segment.queue(extent)?.number()] += units * 8;
         }
         let superblock = segment.superblock();
         Ok(Some(EvictionStats {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Store;
+use super::{PutOptions, Store};
 use crate::error::{Corruption, WriteError};
 use crate::layout::{Header, flags};
 use crate::region::{Cell64, Shim};
@@ -28,11 +28,24 @@ impl<S: Shim> Store<S> {
         clock::monotonic_coarse_ms().wrapping_add(self.clock_offset_ms)
     }
 
-    /// When an item written now with this time to live expires.
+    /// When an item written now with this time to live, or that of its namespace, expires.
     ///
     /// # Errors
     /// `InvalidTtl` for less than a millisecond or more than about a thousand years.
     pub(super) fn expiry_of(&self, ttl: Option<Duration>) -> Result<Option<u64>, WriteError> {
+        self.expiry_after(ttl.or_else(|| self.default_ttl()))
+    }
+
+    /// When an item written with options expires.
+    ///
+    /// # Errors
+    /// As for [`Store::expiry_of`].
+    pub(super) fn expiry_with(&self, options: &PutOptions) -> Result<Option<u64>, WriteError> {
+        if options.for_ever { Ok(None) } else { self.expiry_of(options.ttl) }
+    }
+
+    /// [`Store::expiry_of`] where no time to live means for ever, whatever the namespace says.
+    pub(super) fn expiry_after(&self, ttl: Option<Duration>) -> Result<Option<u64>, WriteError> {
         let Some(ttl) = ttl else { return Ok(None) };
         match u64::try_from(ttl.as_millis()) {
             Ok(millis @ 1..=TTL_MS_MAX) => Ok(Some(self.now_ms().saturating_add(millis))),

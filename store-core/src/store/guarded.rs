@@ -72,7 +72,12 @@ impl<S: Shim> Store<S> {
         session: &'a Session,
         hash: u64,
     ) -> Result<Held<'a, S>, WriteError> {
-        self.hold_within(session, hash, session.wait_limit())
+        let held = self.hold_within(session, hash, session.wait_limit())?;
+        // Under the guard: whoever removes a namespace passes each of them before it is gone.
+        if !self.segment.namespace_stands() {
+            return Err(WriteError::NamespaceGone { namespace: self.namespace_name() });
+        }
+        Ok(held)
     }
 
     /// [`Store::hold`] with a limit of its own.
@@ -214,6 +219,7 @@ impl<S: Shim> Store<S> {
                 change::insert(segment, at, new, tag)?;
                 self.settle_if_run(held.owner(), place)?;
                 held.count_items(items.wrapping_add(1));
+                self.count_namespaced(segment.namespace, 1);
             }
             (None, None) => {
                 let room = found.lines < CHAIN_LINES_MAX;
@@ -233,6 +239,7 @@ impl<S: Shim> Store<S> {
                 }
                 self.settle_if_run(held.owner(), place)?;
                 held.count_items(items.wrapping_add(1));
+                self.count_namespaced(segment.namespace, 1);
             }
         }
         held.record.disarm::<S>();
@@ -259,7 +266,7 @@ impl<S: Shim> Store<S> {
         match (found.found, present) {
             (Some(standing), None) => {
                 let item = (standing.slot.offset(), standing.header);
-                self.segment.superblock().expired.fetch_add::<S>(1);
+                self.count_expired(standing.header.namespace);
                 self.note_gone(held.session, item, Cause::Expired)
             }
             _ => Ok(()),
@@ -274,7 +281,7 @@ impl<S: Shim> Store<S> {
     ) -> Result<(), Corruption> {
         let item = (standing.slot.offset(), standing.header);
         self.note_gone(held.session, item, Cause::Expired)?;
-        self.segment.superblock().expired.fetch_add::<S>(1);
+        self.count_expired(standing.header.namespace);
         self.remove(held, standing)
     }
 
@@ -285,6 +292,7 @@ impl<S: Shim> Store<S> {
         held.arm_swap(standing, Slot::EMPTY);
         change::remove(segment, standing.at)?;
         held.count_items(items.saturating_sub(1));
+        self.count_namespaced(standing.header.namespace, 1_u64.wrapping_neg());
         retire::retire(segment, standing.slot)?;
         held.record.disarm::<S>();
         let bucket = segment.bucket_of_line(standing.at.line)?;

@@ -75,7 +75,7 @@ impl LoadOptions {
     /// What the item is put with.
     fn put(&self) -> PutOptions {
         let stored = self.ttl.map(|ttl| ttl.saturating_add(self.stale.unwrap_or_default()));
-        PutOptions { ttl: stored }
+        PutOptions { ttl: stored, ..PutOptions::new() }
     }
 
     /// Whether an item that lives so long still counts as fresh.

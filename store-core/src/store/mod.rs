@@ -20,6 +20,8 @@ mod info;
 mod listener;
 mod loader;
 mod name;
+mod namespace;
+mod namespace_list;
 mod orphans;
 mod pace;
 mod permissions;
@@ -39,7 +41,7 @@ mod walk;
 mod window;
 mod write;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::layout::Segment;
 use crate::region::{Plain, Shim};
@@ -57,6 +59,8 @@ pub use info::{ClientInfo, ClientState, HeldGuard, HeldLease, Info, Stats};
 pub use listener::{Cause, Gone};
 pub use loader::LoadOptions;
 pub use name::ObjectName;
+pub use namespace::NamespaceOptions;
+pub use namespace_list::NamespaceInfo;
 pub use orphans::{
     Registered, UnusedSemaphores, registered_elsewhere, registrations, remove_orphan,
     remove_unused_semaphores, unused_semaphores,
@@ -84,5 +88,7 @@ pub struct Store<S: Shim = Plain> {
     /// a reboot, which no mapping outlives.
     clock_offset_ms: u64,
     /// Where readers mark what they look up, once it was found.
-    reader_heat: OnceLock<ReaderHeat>,
+    reader_heat: OnceLock<Arc<ReaderHeat>>,
+    /// What is counted for its namespace.
+    tally: Option<Arc<Tally>>,
 }

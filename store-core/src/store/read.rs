@@ -321,12 +321,13 @@ impl<S: Shim> Store<S> {
             *hash = self.segment.hasher.hash(key.as_ref());
             prefetch_bucket(&self.segment, *hash);
         }
+        let share = self.segment.share_of(self.group());
         let mut spots = [Spot::Unclear; BATCH];
         for (spot, hash) in spots.iter_mut().zip(&hashes[..keys.len().min(BATCH)]) {
             *spot = lookup::spot(&self.segment, *hash);
             if let Spot::Slot(_, slot) = *spot {
                 prefetch_item(&self.segment, slot, PREFETCH_LINES);
-                self.segment.heat.prefetch(&self.segment.region, *hash);
+                self.segment.heat.prefetch(&self.segment.region, share, *hash);
             }
         }
         for (number, ((key, hash), spot)) in keys.iter().zip(hashes).zip(spots).enumerate() {

@@ -7,9 +7,10 @@
 //! writer has it marks nothing.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use super::Store;
-use crate::layout::{GuardSetWord, HEAT_PERMISSIONS, Heat};
+use crate::layout::{GuardSetWord, HEAT_PERMISSIONS, Heat, Share};
 use crate::region::{Cell64, Region, Shim};
 use crate::sys::holder::{Backing, Holder};
 use crate::sys::map::Mapping;
@@ -39,7 +40,7 @@ pub(super) struct ReaderHeat {
 impl ReaderHeat {
     /// Marks some of the hits.
     #[inline]
-    pub(super) fn sample(&self, hash: u64) {
+    pub(super) fn sample(&self, share: Share, hash: u64) {
         let dice = DICE.with(|dice| {
             let mut next = dice.get();
             next ^= next << 13;
@@ -49,7 +50,7 @@ impl ReaderHeat {
             next
         });
         if dice.is_multiple_of(SAMPLED) && self.region.writable() {
-            self.heat.add(hash, SAMPLE_HITS);
+            self.heat.add(share, hash, SAMPLE_HITS);
         }
     }
 }
@@ -68,7 +69,7 @@ impl<S: Shim> Store<S> {
             return;
         }
         if let Some(found) = self.reader_heat_at(superblock.heat_object.load()) {
-            let _ = self.reader_heat.set(found);
+            let _ = self.reader_heat.set(Arc::new(found));
         }
     }
 
@@ -98,7 +99,7 @@ impl<S: Shim> Store<S> {
             Err(now) => self.reader_heat_at(now),
         };
         if let Some(heat) = heat {
-            let _ = self.reader_heat.set(heat);
+            let _ = self.reader_heat.set(Arc::new(heat));
         }
     }
 
@@ -144,16 +145,18 @@ impl<S: Shim> Store<S> {
     }
 
     /// How often `hash` was hit, as far as it was marked.
-    pub(super) fn hits(&self, hash: u64) -> u8 {
-        let of_readers = self.reader_heat.get().map_or(0, |readers| readers.heat.hits(hash));
-        self.segment.heat.hits(hash).max(of_readers)
+    pub(super) fn hits(&self, group: u8, hash: u64) -> u8 {
+        let share = self.segment.share_of(group);
+        let of_readers = self.reader_heat.get().map_or(0, |readers| readers.heat.hits(share, hash));
+        self.segment.heat.hits(share, hash).max(of_readers)
     }
 
     /// Sets the hits of `hash`.
-    pub(super) fn set_hits(&self, hash: u64, hits: u8) {
-        self.segment.heat.set(hash, hits);
+    pub(super) fn set_hits(&self, group: u8, hash: u64, hits: u8) {
+        let share = self.segment.share_of(group);
+        self.segment.heat.set(share, hash, hits);
         if let Some(readers) = self.reader_heat.get() {
-            readers.heat.set(hash, hits);
+            readers.heat.set(share, hash, hits);
         }
     }
 }

@@ -92,7 +92,7 @@ impl<S: Shim> Store<S> {
         value: &[u8],
         options: &PutOptions,
     ) -> Result<Option<Vec<u8>>, WriteError> {
-        let expiry = self.expiry_of(options.ttl)?;
+        let expiry = self.expiry_with(options)?;
         let hash = self.segment.hasher.hash(key);
         self.until_undisturbed(session, hash, |held| {
             let current = self.current(key, hash)?;
@@ -132,7 +132,7 @@ impl<S: Shim> Store<S> {
             let current = self.current(key, hash)?;
             let (old, expiry) = match &current {
                 Some(current) => (&current.bytes[..], current.expiry),
-                None => (&b""[..], None),
+                None => (&b""[..], self.expiry_of(None)?),
             };
             let whole = match end {
                 End::Front => [bytes, old].concat(),
@@ -152,7 +152,7 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// Those of [`Store::put`], and `Contended`; nothing was changed then.
     pub fn set_ttl(&self, session: &Session, key: &[u8], ttl: Ttl) -> Result<bool, WriteError> {
-        let expiry = self.expiry_of(match ttl {
+        let expiry = self.expiry_after(match ttl {
             Ttl::Never => None,
             Ttl::Left(left) => Some(left),
         })?;

@@ -169,7 +169,8 @@ impl<S: Shim> Store<S> {
         let read = self.read_item(slot, reload, |item, header| {
             let mut key = Vec::new();
             self.segment.copy_key(item, header, &mut key)?;
-            Ok((!self.is_expired(item, header)?).then_some(key))
+            let shown = header.namespace == self.segment.namespace;
+            Ok((shown && !self.is_expired(item, header)?).then_some(key))
         })?;
         Ok(read.map(Option::flatten))
     }

@@ -1,7 +1,7 @@
 //! A writer's registration: its client entry, its open extent, its stamps.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,7 +36,9 @@ type Registered = (Owner, Option<PresenceLock>);
 /// own ([`Session::is_of_this_process`]).
 #[derive(Debug)]
 pub struct Session {
-    pub(super) lease: Lease,
+    lease: Lease,
+    /// Leases for the groups of namespaces that it writes to, made when they are needed.
+    leases_of_groups: OnceLock<Box<[OnceLock<Lease>]>>,
     /// The last stamp given out; a multiple of the block size: none left.
     stamp: AtomicU64,
     process_mark: u64,
@@ -67,6 +69,25 @@ impl Session {
     #[inline]
     pub fn is_of_this_process(&self) -> bool {
         self.process_mark == fork::process_mark()
+    }
+
+    /// Where items of a group of namespaces are written to.
+    #[inline]
+    pub(super) fn lease(&self, group: u8) -> &Lease {
+        if group == 0 { &self.lease } else { self.lease_of_group(group) }
+    }
+
+    fn lease_of_group(&self, group: u8) -> &Lease {
+        let leases = self.leases_of_groups.get_or_init(|| {
+            std::iter::repeat_with(OnceLock::new).take(usize::from(u8::MAX) + 1).collect()
+        });
+        leases[usize::from(group)].get_or_init(|| Lease::new(self.owner(), group))
+    }
+
+    /// Every lease that it has.
+    fn leases(&self) -> impl Iterator<Item = &Lease> {
+        let of_groups = self.leases_of_groups.get().into_iter().flatten();
+        std::iter::once(&self.lease).chain(of_groups.filter_map(OnceLock::get))
     }
 
     pub(super) fn owner(&self) -> Owner {
@@ -119,7 +140,8 @@ impl<S: Shim> Store<S> {
             }
         })?;
         let session = Session {
-            lease: Lease::new(owner),
+            lease: Lease::new(owner, 0),
+            leases_of_groups: OnceLock::new(),
             stamp: AtomicU64::new(0),
             process_mark: fork::process_mark(),
             segment: self.segment.region.address(),
@@ -274,7 +296,9 @@ impl<S: Shim> Store<S> {
             return Ok(());
         }
         self.reap_before_mark(session)?;
-        session.lease.close(&self.segment)?;
+        for lease in session.leases() {
+            lease.close(&self.segment)?;
+        }
         pin::release(&self.segment, session.owner())?;
         self.tell(&session.tally)?;
         bequeath(&self.segment, session.owner().client)?;

@@ -4,6 +4,7 @@
 //! there are places some counts get lost. Lookups are counted by those who ask for it only: it costs
 //! one that is in cache about a nanosecond, and independent ones some of their overlap.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use super::{Session, Store};
 use crate::error::Corruption;
 use crate::layout::{COUNTS, Counts};
-use crate::region::Shim;
+use crate::region::{Cell64, Shim};
 use crate::sys::{fork, thread};
 
 /// Threads that count apart from each other.
@@ -33,7 +34,7 @@ pub(super) enum Count {
 /// are not in its entry yet.
 #[derive(Debug)]
 pub struct Tally {
-    client: u32,
+    of: Of,
     process_mark: u64,
     /// Whether lookups are counted too.
     lookups: AtomicBool,
@@ -42,14 +43,30 @@ pub struct Tally {
     told: Mutex<[u64; COUNTS]>,
 }
 
+/// Whose record the sums are told to.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    Client(u32),
+    Namespace(u8),
+}
+
 #[repr(align(64))]
 #[derive(Debug, Default)]
 struct Place([AtomicU64; COUNTS]);
 
 impl Tally {
     pub(super) fn new(client: u32) -> Self {
+        Self::told_to(Of::Client(client))
+    }
+
+    /// What one handle counts for a namespace.
+    pub(super) fn of_namespace(namespace: u8) -> Self {
+        Self::told_to(Of::Namespace(namespace))
+    }
+
+    fn told_to(of: Of) -> Self {
         Self {
-            client,
+            of,
             process_mark: fork::process_mark(),
             lookups: AtomicBool::new(false),
             places: Default::default(),
@@ -91,7 +108,11 @@ pub struct ClientCounts {
 
 impl ClientCounts {
     pub(super) fn of(counts: &Counts) -> Self {
-        let [hits, misses, puts, deletes, put_bytes] = counts.cells().map(|cell| cell.load());
+        Self::of_cells(counts.cells())
+    }
+
+    pub(super) fn of_cells(cells: [&Cell64; COUNTS]) -> Self {
+        let [hits, misses, puts, deletes, put_bytes] = cells.map(Cell64::load);
         Self { hits, misses, puts, deletes, put_bytes }
     }
 
@@ -137,21 +158,29 @@ impl<S: Shim> Store<S> {
 
     #[inline]
     pub(super) fn count_lookup(&self, session: &Session, hit: bool) {
+        let what = if hit { Count::Hits } else { Count::Misses };
         if session.tally.lookups.load(Ordering::Relaxed) {
-            self.count(&session.tally, if hit { Count::Hits } else { Count::Misses }, 1);
+            self.count(&session.tally, what, 1);
+        }
+        if let Some(tally) = &self.tally {
+            self.count(tally, what, 1);
         }
     }
 
     /// Counts a value that was stored, whose item takes so many new bytes.
     #[inline]
     pub(super) fn count_put(&self, session: &Session, bytes: u64) {
-        self.count(&session.tally, Count::PutBytes, bytes);
-        self.count(&session.tally, Count::Puts, 1);
+        for tally in std::iter::once(&session.tally).chain(&self.tally) {
+            self.count(tally, Count::PutBytes, bytes);
+            self.count(tally, Count::Puts, 1);
+        }
     }
 
     #[inline]
     pub(super) fn count_deletes(&self, session: &Session, deletes: u64) {
-        self.count(&session.tally, Count::Deletes, deletes);
+        for tally in std::iter::once(&session.tally).chain(&self.tally) {
+            self.count(tally, Count::Deletes, deletes);
+        }
     }
 
     #[inline]
@@ -177,7 +206,27 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// `Corruption`.
     pub fn tell_counts(&self, session: &Session) -> Result<(), Corruption> {
-        self.tell(&session.tally)
+        self.tell(&session.tally)?;
+        self.tell_namespace()
+    }
+
+    /// Adds what was counted since the last time to the record of the namespace that is meant.
+    ///
+    /// # Errors
+    /// `Corruption`.
+    pub fn tell_namespace(&self) -> Result<(), Corruption> {
+        match &self.tally {
+            Some(tally) if tally.process_mark == fork::process_mark() && self.is_writable() => {
+                self.tell(tally)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What counts lookups in the namespace that is meant; `None` without one, or in a mapping that
+    /// can't be written.
+    pub fn namespace_tally(&self) -> Option<&Arc<Tally>> {
+        self.tally.as_ref()
     }
 
     pub(super) fn tell(&self, tally: &Tally) -> Result<(), Corruption> {
@@ -186,7 +235,15 @@ impl<S: Shim> Store<S> {
 
     /// Adds, so that whoever takes a number off the entry meanwhile takes nothing twice.
     fn tell_under(&self, tally: &Tally, told: &mut [u64; COUNTS]) -> Result<(), Corruption> {
-        let cells = self.segment.client(tally.client)?.counters.cells();
+        let cells = match tally.of {
+            Of::Client(client) => self.segment.client(client)?.counters.cells(),
+            // Whoever has the record by now shall not have what another one counted.
+            Of::Namespace(_) if !self.segment.namespace_stands() => return Ok(()),
+            Of::Namespace(namespace) => match self.segment.namespace_record(namespace) {
+                Some(record) => record.told(),
+                None => return Ok(()),
+            },
+        };
         for (what, (cell, told)) in cells.into_iter().zip(told).enumerate() {
             let sum = tally.sum(what);
             let fresh = sum.wrapping_sub(*told);

@@ -5,7 +5,7 @@ use super::clean::{GUARD_WAIT, VICTIMS_MAX, Why};
 use super::evict::Next;
 use super::walk::{Candidate, HASHED_FACTOR};
 use super::{Session, Store};
-use crate::arena::{in_flight, lease, relocation, run};
+use crate::arena::{in_flight, lease, quota, relocation, run};
 use crate::error::{Corruption, WriteError};
 use crate::index::search::find_slot;
 use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Victim};
@@ -27,6 +27,34 @@ pub(super) enum Chosen {
 }
 
 impl<S: Shim> Store<S> {
+    /// What to empty for the sake of a group: of its own extents if its quota is used up, else of
+    /// those of the group without a quota, or of all in store mode, where nothing goes.
+    pub(super) fn choose(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        (group, why, least): (u8, Why, u32),
+        tried: &[u32],
+    ) -> Result<Chosen, WriteError> {
+        let segment = &self.segment;
+        let own = quota::left(segment, group)?.is_some_and(|left| left <= quota::SHORT);
+        let from = if own { group } else { 0 };
+        if segment.group_evicts(from) {
+            let chosen = self.choose_to_evict(session, cleaner, (from, why), tried)?;
+            // Others have not used up their quotas, and there is nothing without one.
+            let left = matches!(chosen, Chosen::Nothing) && from != group;
+            return match left && segment.group_evicts(group) {
+                true => self.choose_to_evict(session, cleaner, (group, why), tried),
+                false => Ok(chosen),
+            };
+        }
+        let among = (own || segment.evicts).then_some(from);
+        Ok(match self.choose_victim(session, cleaner, (among, least), tried)? {
+            Some(victim) => Chosen::Victim(victim, 0),
+            None => Chosen::Nothing,
+        })
+    }
+
     /// The victim that was begun, if it is still the extent that was meant. One that became suspect
     /// since is chosen anew, to be recounted.
     pub(super) fn current_victim(
@@ -50,12 +78,13 @@ impl<S: Shim> Store<S> {
         Ok(self.segment.extent_word(extent)?.suspect)
     }
 
-    /// Chooses the extent with the most to gain, suspects first, seals it and names it.
-    pub(super) fn choose_victim(
+    /// Chooses the extent with the most to gain, suspects first, seals it and names it. Of one group
+    /// only, if one is given.
+    fn choose_victim(
         &self,
         session: &Session,
         cleaner: &Cleaner,
-        least: u32,
+        (group, least): (Option<u8>, u32),
         tried: &[u32],
     ) -> Result<Option<Victim>, Corruption> {
         let segment = &self.segment;
@@ -79,8 +108,10 @@ impl<S: Shim> Store<S> {
         let mut best: Option<(u32, u32)> = None;
         for extent in (0..looked).map(|i| (start + i) % extents) {
             let word = segment.extent_word(extent)?;
-            let gain = gain(word, segment.queue(extent)?, capacity, least);
-            if gain > best.map_or(0, |(_, gain)| gain)
+            let stream = segment.stream(extent)?;
+            let gain = gain(word, stream.queue, capacity, least);
+            if group.is_none_or(|group| stream.group == group)
+                && gain > best.map_or(0, |(_, gain)| gain)
                 && !tried.contains(&extent)
                 && !self.is_victim_elsewhere(cleaner, extent)
             {
@@ -139,11 +170,11 @@ impl<S: Shim> Store<S> {
     }
 
     /// Chooses the next extent that eviction makes room in.
-    pub(super) fn choose_to_evict(
+    fn choose_to_evict(
         &self,
         session: &Session,
         cleaner: &Cleaner,
-        why: Why,
+        (group, why): (u8, Why),
         tried: &[u32],
     ) -> Result<Chosen, WriteError> {
         relocation::leave_useless(&self.segment, cleaner)?;
@@ -153,7 +184,7 @@ impl<S: Shim> Store<S> {
                 && !self.is_victim_elsewhere(cleaner, next.extent)
         };
         for _ in 0..VICTIMS_MAX {
-            let Some(next) = self.next_in_order(session, usable)? else { break };
+            let Some(next) = self.next_in_order(session, group, usable)? else { break };
             if self.segment.extent_word(next.extent)?.state == ExtentState::RunHead {
                 match self.evict_run(session, next.extent, GUARD_WAIT) {
                     Ok(true) => return Ok(Chosen::Freed),

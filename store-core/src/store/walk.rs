@@ -10,7 +10,7 @@ use crate::index::change;
 use crate::index::lookup::prefetch_bucket;
 use crate::index::search::{Standing, find_slot};
 use crate::layout::{
-    Cleaner, ExtentState, ExtentWord, Header, Queue, RunTail, Slot, Victim, flags,
+    Cleaner, ExtentState, ExtentWord, Header, Queue, RunTail, Slot, Stream, Victim, flags,
 };
 use crate::recovery::is_dead;
 use crate::region::Shim;
@@ -175,17 +175,18 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         let item = segment.geometry.extent_offset(head);
         let mut key = Vec::new();
+        let header = segment
+            .header(item)
+            .and_then(|header| segment.copy_key(item, header, &mut key).map(|()| header));
         // One that is not settled may have no key yet.
-        if segment.extent_word(head)?.owner.is_some()
-            || segment
-                .header(item)
-                .and_then(|header| segment.copy_key(item, header, &mut key))
-                .is_err()
-        {
+        let Ok(header) = header.map_err(drop).and_then(|header| {
+            let settled = segment.extent_word(head).is_ok_and(|word| word.owner.is_none());
+            settled.then_some(header).ok_or(())
+        }) else {
             return Ok(Walked::Held);
-        }
+        };
         // Under its guard the run stays.
-        let _held = self.hold_within(session, segment.hasher.hash(&key), limit)?;
+        let _held = self.hold_within(session, segment.hash_in(header.namespace, &key), limit)?;
         let cell = &segment.extent(victim.extent)?.word;
         let found = cell.load_acquire();
         let word = ExtentWord::of(found);
@@ -260,6 +261,7 @@ impl<S: Shim> Store<S> {
     ) -> Result<u64, Corruption> {
         let segment = &self.segment;
         let base = segment.geometry.extent_offset(victim.extent);
+        let share = segment.share_of(segment.stream(victim.extent)?.group);
         for _ in 0..items {
             if at + 16 > end {
                 break;
@@ -267,8 +269,8 @@ impl<S: Shim> Store<S> {
             at += match self.candidate(victim, base + at, end - at, stamps, key)? {
                 Some(candidate) => {
                     prefetch_bucket(segment, candidate.hash);
-                    segment.heat.prefetch(&segment.region, candidate.hash);
-                    segment.ghost.prefetch(&segment.region, candidate.hash);
+                    segment.heat.prefetch(&segment.region, share, candidate.hash);
+                    segment.ghost.prefetch(&segment.region, share, candidate.hash);
                     candidate.header.shape().bytes
                 }
                 None => 8,
@@ -293,13 +295,12 @@ impl<S: Shim> Store<S> {
             // The last one of a block is where the next block begins.
             || stamp > stamps
             || header.flags & !flags::KNOWN != 0
-            || header.namespace != 0
             || header.shape().bytes > room
         {
             return Ok(None);
         }
         segment.copy_key(item, header, key)?;
-        let hash = segment.hasher.hash(key);
+        let hash = segment.hash_in(header.namespace, key);
         let shift = segment.geometry.slot_hash_shift;
         let slot = Slot::of_item(item, victim.generation, hash, shift);
         Ok(Some(Candidate { item, header, hash, slot }))
@@ -336,9 +337,12 @@ impl<S: Shim> Store<S> {
         }
         let bytes = header.shape().bytes;
         let units = bytes / 8;
-        let queue = segment.queue(victim.extent)?;
-        let stays = if segment.evicts {
-            self.verdict(queue, hash, victim.evict.then_some((cleaner, units)))
+        let of_extent = segment.stream(victim.extent)?;
+        // Another one than the extent's if its namespace was given a quota since it was written.
+        let group = segment.group_of(header.namespace);
+        let stream = Stream { group, ..of_extent };
+        let stays = if segment.group_evicts(group) && of_extent.group == group {
+            self.verdict(stream, hash, victim.evict.then_some((cleaner, units)))
         } else {
             Verdict::Stays { queue: Queue::Main, hits: None }
         };
@@ -350,17 +354,18 @@ impl<S: Shim> Store<S> {
                     1.. if !segment.evicts => segment.geometry.cleaners(),
                     _ => 0,
                 };
-                relocation::reserve(segment, cleaner, session.owner(), (units as u32, kept))?
+                relocation::reserve(segment, cleaner, session.owner(), group, (units as u32, kept))?
             }
             Verdict::Stays { queue: Queue::Small, .. } => {
-                reserve::reserve(segment, &session.lease, (bytes, Queue::Small), Reach::Own).ok()
+                let room = (bytes, Queue::Small);
+                reserve::reserve(segment, session.lease(group), room, Reach::Own).ok()
             }
         };
         let Some(place) = reserved else {
-            if !segment.evicts {
+            if !segment.group_evicts(group) {
                 return Ok(Moved::NoRoom);
             }
-            self.evict(&held, (&standing, hash), queue)?;
+            self.evict(&held, (&standing, hash), stream)?;
             return Ok(Moved::Gone);
         };
         let to = segment.region.words(place.offset, units)?;
@@ -376,7 +381,7 @@ impl<S: Shim> Store<S> {
         let moved = cleaner.moved_bytes.load().wrapping_add(bytes);
         cleaner.moved_bytes.store::<S>(moved);
         if let Verdict::Stays { hits: Some(hits), .. } = stays {
-            self.go_on(queue, hash, hits);
+            self.go_on(stream, hash, hits);
             cleaner.victim_moved.store::<S>(cleaner.victim_moved.load().saturating_add(units));
         }
         Ok(Moved::Done)

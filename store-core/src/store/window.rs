@@ -4,9 +4,9 @@
 use super::{Session, Store};
 use crate::arena::lease::{can_be_claimed, claim, reserve_stands};
 use crate::arena::reserve::Reserved;
-use crate::arena::{InFlight, run};
+use crate::arena::{InFlight, quota, run};
 use crate::error::{Corruption, WriteError};
-use crate::layout::{ExtentState, Queue};
+use crate::layout::{ExtentState, Stream};
 use crate::region::Shim;
 
 /// Windows that are tried before it is said that there is no room.
@@ -24,13 +24,16 @@ impl<S: Shim> Store<S> {
     pub(super) fn reserve_window(
         &self,
         session: &Session,
-        (bytes, queue): (u64, Queue),
+        (bytes, stream): (u64, Stream),
     ) -> Result<Option<Reserved<'_, S>>, WriteError> {
         let segment = &self.segment;
         let Some(count) = run::extents_for(segment, bytes) else { return Ok(None) };
+        if quota::left(segment, stream.group)?.is_some_and(|left| left < count) {
+            return Ok(None);
+        }
         let mut failed = Vec::new();
         while failed.len() < WINDOWS_MAX {
-            let Some(head) = self.window_with_room(session, count, &failed)? else {
+            let Some(head) = self.window_with_room(session, stream.group, count, &failed)? else {
                 return Ok(None);
             };
             let mut claimed = 0;
@@ -45,7 +48,7 @@ impl<S: Shim> Store<S> {
             };
             if matches!(result, Ok(true)) {
                 let in_flight = InFlight::begin(segment, session.owner())?;
-                let place = run::occupy(segment, session.owner(), head, (bytes, queue))?;
+                let place = run::occupy(segment, session.owner(), head, (bytes, stream))?;
                 return Ok(Some(Reserved::new(place, in_flight)));
             }
             run::give_back(segment, head, claimed)?;
@@ -59,12 +62,15 @@ impl<S: Shim> Store<S> {
     fn window_with_room(
         &self,
         session: &Session,
+        group: u8,
         count: u32,
         failed: &[u32],
     ) -> Result<Option<u32>, WriteError> {
         let geometry = &self.segment.geometry;
         for _ in 0..count.saturating_mul(EMPTIED_FACTOR).max(EMPTIED_MIN) {
-            let Some((head, live)) = self.emptiest_window(count, failed)? else { return Ok(None) };
+            let Some((head, live)) = self.emptiest_window(group, count, failed)? else {
+                return Ok(None);
+            };
             let window = head..head + count;
             let mut free = 0;
             for extent in (0..geometry.extents).filter(|extent| !window.contains(extent)) {
@@ -75,7 +81,7 @@ impl<S: Shim> Store<S> {
             if free >= needed + u64::from(geometry.cleaners()) {
                 return Ok(Some(head));
             }
-            if !self.clean_in_need(session)? {
+            if !self.clean_in_need(session, group)? {
                 return Ok(None);
             }
         }
@@ -90,6 +96,7 @@ impl<S: Shim> Store<S> {
     /// can't be emptied.
     fn emptiest_window(
         &self,
+        group: u8,
         count: u32,
         failed: &[u32],
     ) -> Result<Option<(u32, u64)>, Corruption> {
@@ -101,6 +108,8 @@ impl<S: Shim> Store<S> {
             // The end of another large value stays where it is.
             let emptied = matches!(word.state, ExtentState::Open | ExtentState::Sealed)
                 && run::tail_units(&self.segment, extent)? == 0
+                // What can't be moved out of a cache goes.
+                && (!self.segment.evicts || self.segment.stream(extent)?.group == group)
                 || self.is_free(extent)?;
             units.push(u64::from(word.live));
             if !emptied || failed.contains(&extent) {

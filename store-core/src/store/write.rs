@@ -12,7 +12,7 @@ use crate::arena::{NoRoom, Place, lease, reserve, retire, usage::Usage};
 use crate::error::{Corruption, Fullness, WriteError};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
-use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, Queue, flags};
+use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, Queue, Stream, flags};
 use crate::region::{Cell64, Shim, copy_in};
 
 /// Bytes that a put moves ahead of need for each of its own, at least. More if it costs more to free
@@ -39,10 +39,11 @@ const LAST_ROUNDS: u32 = 4;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PutOptions {
     pub(super) ttl: Option<Duration>,
+    pub(super) for_ever: bool,
 }
 
 impl PutOptions {
-    /// No time to live.
+    /// No time to live, or that which its namespace gives.
     pub fn new() -> Self {
         Self::default()
     }
@@ -50,6 +51,13 @@ impl PutOptions {
     /// The item is a miss after this time, to within 10 ms. At least one millisecond.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self.for_ever = false;
+        self
+    }
+
+    /// The item lives for ever, whatever its namespace says.
+    pub fn for_ever(mut self) -> Self {
+        self.for_ever = true;
         self
     }
 }
@@ -121,7 +129,8 @@ impl<S: Shim> Store<S> {
     ) -> Result<Outcome, WriteError> {
         let hash = self.segment.hasher.hash(key);
         crate::index::lookup::prefetch_bucket(&self.segment, hash);
-        self.segment.ghost.prefetch(&self.segment.region, hash);
+        let share = self.segment.share_of(self.group());
+        self.segment.ghost.prefetch(&self.segment.region, share, hash);
         self.put_hashed(session, (key, hash), value, options, condition)
     }
 
@@ -135,7 +144,7 @@ impl<S: Shim> Store<S> {
         options: &PutOptions,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
-        let expiry = self.expiry_of(options.ttl)?;
+        let expiry = self.expiry_with(options)?;
         let value = Value::Bytes(value);
         let item = self.item((key, hash), value, expiry)?;
         if let Some(refusal) = self.refused_early(key, hash, condition)? {
@@ -163,8 +172,9 @@ impl<S: Shim> Store<S> {
         if result.as_ref().is_ok_and(Published::published) {
             self.count_put(session, bytes);
         }
-        if session.lease.is_short() {
-            self.clean_after(session, bytes);
+        let group = self.group();
+        if session.lease(group).is_short() {
+            self.clean_after(session, group, bytes);
         }
         self.tell_gone(session);
         result
@@ -180,7 +190,8 @@ impl<S: Shim> Store<S> {
     ) -> Result<Option<Outcome>, WriteError> {
         let bytes = item.header.shape().bytes;
         let room = (bytes, self.queue_for(item.hash));
-        let place = match reserve::reserve(&self.segment, &session.lease, room, Reach::Own) {
+        let lease = session.lease(self.group());
+        let place = match reserve::reserve(&self.segment, lease, room, Reach::Own) {
             Ok(place) => place,
             Err(NoRoom::Corruption(error)) => return Err(error.into()),
             Err(NoRoom::Full | NoRoom::Grow(_)) => return Ok(None),
@@ -198,8 +209,8 @@ impl<S: Shim> Store<S> {
     /// Cleaning that puts pay for, in proportion to their own bytes: small ones together. What is in
     /// its way is no put's answer.
     #[cold]
-    fn clean_after(&self, session: &Session, bytes: u64) {
-        let (owed, together) = if self.segment.evicts {
+    fn clean_after(&self, session: &Session, group: u8, bytes: u64) {
+        let (owed, together) = if self.segment.group_evicts(group) {
             // Each put pays for itself, so that none pays for many.
             (session.pace.cost_of(bytes, EVICTION_PER_BYTE_MAX), 0)
         } else {
@@ -213,18 +224,19 @@ impl<S: Shim> Store<S> {
         }
         let mut budget = session.cleaning_owed.swap(0, Ordering::Relaxed);
         loop {
-            match self.clean_ahead(session, &mut budget) {
+            match self.clean_ahead(session, group, &mut budget) {
                 // What is left is for the next one.
                 Ok(Step::Working) => break,
-                Ok(Step::Freed) if budget > 0 && self.is_short_of_extents().unwrap_or(false) => {}
-                _ => return session.lease.not_short(),
+                Ok(Step::Freed)
+                    if budget > 0 && self.is_short_of_extents(group).unwrap_or(false) => {}
+                _ => return session.lease(group).not_short(),
             }
         }
         session.cleaning_owed.fetch_add(budget.min(self.extent_bytes()), Ordering::Relaxed);
     }
 
-    fn is_short_of_extents(&self) -> Result<bool, Corruption> {
-        lease::is_short_of_extents(&self.segment)
+    fn is_short_of_extents(&self, group: u8) -> Result<bool, Corruption> {
+        lease::is_short_of_extents(&self.segment, group)
     }
 
     /// Deletes `key`; whether it was there.
@@ -289,12 +301,23 @@ impl<S: Shim> Store<S> {
         }
     }
 
-    /// Deletes every key that is there when it begins; how many it deleted. Keys put meanwhile may
-    /// stay. Takes one guard after the other, never two.
+    /// Deletes every key of its namespace that is there when it begins; how many it deleted. Keys
+    /// put meanwhile may stay. Takes one guard after the other, never two.
     ///
     /// # Errors
     /// `Stuck` or `Corruption`; some keys are deleted then.
     pub fn clear(&self, session: &Session) -> Result<u64, WriteError> {
+        let deleted = self.clear_namespace(session, self.segment.namespace)?;
+        self.count_deletes(session, deleted);
+        Ok(deleted)
+    }
+
+    /// Deletes every key of a namespace.
+    pub(super) fn clear_namespace(
+        &self,
+        session: &Session,
+        namespace: u8,
+    ) -> Result<u64, WriteError> {
         let mut deleted = 0;
         let mut buckets = 0..;
         // Asked anew each time: what a split takes out of a bucket ahead goes to one behind it.
@@ -304,15 +327,14 @@ impl<S: Shim> Store<S> {
             if !self.bucket_in_use(bucket)? {
                 continue;
             }
-            let held = self.hold(session, bucket)?;
-            while let Some(standing) = self.first_in_bucket(bucket)? {
+            let held = self.hold_within(session, bucket, session.wait_limit())?;
+            while let Some(standing) = self.first_in_bucket(bucket, namespace)? {
                 self.remove(&held, &standing)?;
                 deleted += 1;
             }
             // A crash may have left an empty line at the end of the chain.
             overflow::shorten(&self.segment, held.record, bucket)?;
         }
-        self.count_deletes(session, deleted);
         Ok(deleted)
     }
 
@@ -320,8 +342,8 @@ impl<S: Shim> Store<S> {
         Ok(!self.segment.line(self.segment.bucket_line(bucket)?)?.is_vacant())
     }
 
-    /// The first item in the chain of `bucket`.
-    fn first_in_bucket(&self, bucket: u64) -> Result<Option<Standing>, Corruption> {
+    /// The first item of a namespace in the chain of `bucket`.
+    fn first_in_bucket(&self, bucket: u64, namespace: u8) -> Result<Option<Standing>, Corruption> {
         for number in crate::index::search::chain(&self.segment, bucket) {
             let number = number?;
             let line = self.segment.line(number)?;
@@ -330,7 +352,9 @@ impl<S: Shim> Store<S> {
                 if self.segment.slot_stands(slot) {
                     let at = crate::layout::Where { line: number, lane };
                     let header = self.segment.header(slot.offset())?;
-                    return Ok(Some(Standing { at, slot, header }));
+                    if header.namespace == namespace {
+                        return Ok(Some(Standing { at, slot, header }));
+                    }
                 }
             }
         }
@@ -365,7 +389,7 @@ impl<S: Shim> Store<S> {
         let flags = counter
             | if expiry.is_some() { flags::EXPIRES } else { 0 }
             | if self.segment.checksums { flags::CHECKSUM } else { 0 };
-        let empty = Header { value_bytes: 0, key_bytes, namespace: 0, flags };
+        let empty = Header { value_bytes: 0, key_bytes, namespace: self.segment.namespace, flags };
         let room = self.segment.geometry.item_bytes_max();
         let overhead = empty.shape().bytes;
         if overhead >= room {
@@ -426,7 +450,9 @@ impl<S: Shim> Store<S> {
         session: &Session,
         (bytes, queue): (u64, Queue),
     ) -> Result<Reserved<'_, S>, WriteError> {
-        let try_in = |reach| reserve::reserve(&self.segment, &session.lease, (bytes, queue), reach);
+        let group = self.group();
+        let lease = session.lease(group);
+        let try_in = |reach| reserve::reserve(&self.segment, lease, (bytes, queue), reach);
         let mut stuck = None;
         // What goes out of a queue need not lie together.
         let evicted_for_run = if self.segment.evicts && bytes > self.extent_bytes() {
@@ -444,12 +470,12 @@ impl<S: Shim> Store<S> {
                 Err(NoRoom::Full | NoRoom::Grow(_)) => {}
             }
             let cleaned = if bytes > self.extent_bytes() && round >= evicted_for_run {
-                match self.reserve_window(session, (bytes, queue)) {
+                match self.reserve_window(session, (bytes, Stream { group, queue })) {
                     Ok(Some(place)) => return Ok(place),
                     other => other.map(|_| false),
                 }
             } else {
-                self.clean_in_need(session)
+                self.clean_in_need(session, group)
             };
             match cleaned {
                 Ok(true) => continue,
@@ -470,7 +496,7 @@ impl<S: Shim> Store<S> {
                 if let Ok(place) = try_in(Reach::Last) {
                     return Ok(place);
                 }
-                if !self.clean_for(session, (bytes / 8) as u32)? {
+                if !self.clean_for(session, group, (bytes / 8) as u32)? {
                     break;
                 }
             }
@@ -482,6 +508,9 @@ impl<S: Shim> Store<S> {
     }
 
     fn no_room(&self, error: NoRoom, bytes: u64) -> WriteError {
+        if let (NoRoom::Full, Some(full)) = (&error, self.quota_full(bytes)) {
+            return full;
+        }
         match error {
             NoRoom::Grow(source) => WriteError::Grow { name: self.name.clone(), source },
             NoRoom::Corruption(error) => error.into(),

@@ -17,8 +17,6 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     bytes: usize,
-    /// Whole words in it: `bytes / 8`, which the read path needs each time.
-    words: usize,
     /// Cleared once and for all by `protect`.
     writable: AtomicBool,
     origin: Origin,
@@ -160,7 +158,7 @@ impl Mapping {
     }
 
     fn over(base: NonNull<u8>, bytes: usize, writable: bool, origin: Origin) -> Self {
-        Self { base, bytes, words: bytes / 8, writable: AtomicBool::new(writable), origin }
+        Self { base, bytes, writable: AtomicBool::new(writable), origin }
     }
 
     /// Zeroed memory from the allocator: for tests, and where there is no mmap.
@@ -255,18 +253,13 @@ impl Mapping {
     }
 
     #[inline(always)]
-    pub(crate) fn base(&self) -> *mut u8 {
-        self.base.as_ptr()
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
     }
 
     #[inline(always)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    #[inline(always)]
-    pub(crate) fn words(&self) -> usize {
-        self.words
     }
 
     pub(crate) fn address(&self) -> usize {
