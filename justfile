@@ -69,6 +69,10 @@ usable *ARGS:
 expiry *ARGS:
     cargo run --release -p store-benches --bin expiry -- {{ARGS}}
 
+# What a flood in one namespace does to the hit ratio of another.
+tenants *ARGS:
+    cargo run --release -p store-benches --bin tenants -- {{ARGS}}
+
 # What a put takes that makes room by eviction.
 eviction *ARGS:
     cargo run --release -p store-benches --bin eviction -- {{ARGS}}

@@ -56,6 +56,9 @@ pub(crate) fn run(args: GetOrRunArgs, context: &mut Context) -> Result<Exit, Fai
     let limit = writer.info()?.value_bytes_max;
     let key = args.key.into_vec();
     let mut options = LoadOptions::new().wait(args.wait);
+    if args.ttl.for_ever {
+        options = options.for_ever();
+    }
     if let Some(ttl) = args.ttl.ttl() {
         options = options.ttl(ttl);
     }

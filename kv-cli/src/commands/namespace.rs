@@ -167,7 +167,11 @@ pub(crate) fn show(name: &str, context: &mut Context) -> Result<Exit, Failure> {
         ("lookups", lookups(info)),
         (
             "writes",
-            format!("{} puts, {} deletes", human::count(row.puts), human::count(row.deletes)),
+            format!(
+                "{}, {}",
+                human::plural(row.puts, "put", "puts"),
+                human::plural(row.deletes, "delete", "deletes")
+            ),
         ),
         ("evicted", human::count(row.evicted)),
         ("expired", human::count(row.expired)),

@@ -70,7 +70,7 @@ pub(crate) struct TtlOption {
 
     /// No time to live, whatever the namespace says
     #[arg(long)]
-    for_ever: bool,
+    pub(crate) for_ever: bool,
 }
 
 impl TtlOption {

@@ -13,6 +13,7 @@ mod kernel;
 mod lifecycle;
 mod loads;
 mod names;
+mod namespaces;
 mod reboot;
 mod rewrites;
 mod semaphores;

@@ -34,18 +34,19 @@ thread_local! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOptions {
     ttl: Option<Duration>,
+    for_ever: bool,
     stale: Option<Duration>,
     wait: Duration,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { ttl: None, stale: None, wait: WAIT }
+        Self { ttl: None, for_ever: false, stale: None, wait: WAIT }
     }
 }
 
 impl LoadOptions {
-    /// No time to live, nothing stale, a wait of 5 s.
+    /// No time to live, or that of the namespace, nothing stale, a wait of 5 s.
     pub fn new() -> Self {
         Self::default()
     }
@@ -53,6 +54,12 @@ impl LoadOptions {
     /// The value is fresh for this time, to within 10 ms. At least one millisecond.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// The value is fresh for ever, whatever the namespace says.
+    pub fn for_ever(mut self) -> Self {
+        self.for_ever = true;
         self
     }
 
@@ -75,7 +82,7 @@ impl LoadOptions {
     /// What the item is put with.
     fn put(&self) -> PutOptions {
         let stored = self.ttl.map(|ttl| ttl.saturating_add(self.stale.unwrap_or_default()));
-        PutOptions { ttl: stored, ..PutOptions::new() }
+        PutOptions { ttl: stored, for_ever: self.for_ever && stored.is_none() }
     }
 
     /// Whether an item that lives so long still counts as fresh.
