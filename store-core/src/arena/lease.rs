@@ -12,7 +12,7 @@ use super::place::{Place, reserve_in};
 use super::reserve::Reach;
 use super::{InFlight, NoRoom, pin, quota, relocation};
 use crate::error::Corruption;
-use crate::layout::{ExtentState, ExtentWord, Queue, Segment, Stream};
+use crate::layout::{ExtentState, ExtentWord, Segment, Shelf, Stream};
 use crate::region::{Mutation, Shim, mutated};
 use crate::sync::Owner;
 
@@ -28,13 +28,13 @@ const FREE_LOOKED_MAX: u32 = 4096;
 /// How much memory is commissioned at once when the arena grows: about 300 microseconds.
 const GROWTH_STEP_BYTES: u64 = 1 << 20;
 
-/// The open extents of a client for a group of namespaces, one for each queue. Private to the
+/// The open extents of a client for a group of namespaces, one for each shelf. Private to the
 /// process; all its threads use them.
 #[derive(Debug)]
 pub(crate) struct Lease {
     owner: Owner,
     group: u8,
-    open: [Opened; Queue::ALL.len()],
+    open: [Opened; Shelf::COUNT],
     /// Few extents are free: puts clean ahead of need.
     short: AtomicBool,
 }
@@ -73,13 +73,13 @@ impl Lease {
         self.group
     }
 
-    pub(super) fn stream(&self, queue: Queue) -> Stream {
-        Stream { group: self.group, queue }
+    pub(super) fn stream(&self, Shelf { queue, life }: Shelf) -> Stream {
+        Stream { group: self.group, queue, life }
     }
 
     #[inline(always)]
-    fn opened(&self, queue: Queue) -> &Opened {
-        &self.open[queue.number()]
+    fn opened(&self, shelf: Shelf) -> &Opened {
+        &self.open[shelf.number()]
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -88,8 +88,8 @@ impl Lease {
 
     /// The open extent.
     #[inline(always)]
-    pub(crate) fn current(&self, queue: Queue) -> Option<u32> {
-        self.opened(queue).extent.load(Ordering::Relaxed).checked_sub(1)
+    pub(crate) fn current(&self, shelf: Shelf) -> Option<u32> {
+        self.opened(shelf).extent.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// Whether few extents were free when the open one was renewed.
@@ -110,9 +110,9 @@ impl Lease {
 
     /// Whether this client may own extents: the first quarter of them, by its number, so that at
     /// most a quarter of the extents is owned, however many clients there are. Those of a namespace
-    /// with a quota are few, and all its writers share them.
-    fn may_own<S: Shim>(&self, segment: &Segment<S>) -> bool {
-        self.group == 0 && self.owner.client < segment.geometry.extents / 4
+    /// with a quota, and those for a class of times to live, are shared by all writers.
+    fn may_own<S: Shim>(&self, segment: &Segment<S>, life: u8) -> bool {
+        self.group == 0 && life == 0 && self.owner.client < segment.geometry.extents / 4
     }
 
     /// Finds an open extent with room for `units`.
@@ -123,13 +123,13 @@ impl Lease {
         &self,
         segment: &Segment<S>,
         in_flight: &InFlight<'_, S>,
-        (units, queue): (u32, Queue),
+        (units, shelf): (u32, Shelf),
         reach: Reach,
     ) -> Result<Wanted, NoRoom> {
-        let before = self.current(queue);
-        let opened = self.opened(queue);
+        let before = self.current(shelf);
+        let opened = self.opened(shelf);
         let _renewing = opened.renewing.lock();
-        if self.current(queue) != before {
+        if self.current(shelf) != before {
             return Ok(Wanted::Renewed);
         }
         if let Some(extent) = before {
@@ -142,14 +142,14 @@ impl Lease {
         let last = at_last(segment, reach) && units > segment.geometry.extent_units() / 2;
         // Another client may take what was found; the table is searched a few times then.
         for _ in 0..64 {
-            let found = self.candidates(segment, start, (units, queue), last)?;
+            let found = self.candidates(segment, start, (units, shelf), last)?;
             if let Some(extent) = found.handed_on {
                 if self.adopt(segment, extent)? {
                     opened.extent.store(extent + 1, Ordering::Relaxed);
                     return Ok(Wanted::Renewed);
                 }
             } else if let Some(extent) = found.free {
-                if self.claim_open(segment, extent, queue, last)? {
+                if self.claim_open(segment, extent, shelf, last)? {
                     segment.superblock().lease_hint.store::<S>(u64::from(extent) + 1);
                     opened.extent.store(extent + 1, Ordering::Relaxed);
                     return Ok(Wanted::Renewed);
@@ -173,7 +173,7 @@ impl Lease {
         &self,
         segment: &Segment<S>,
         start: u32,
-        (units, queue): (u32, Queue),
+        (units, shelf): (u32, Shelf),
         last: bool,
     ) -> Result<Candidates, Corruption> {
         let extents = segment.geometry.extents;
@@ -192,7 +192,7 @@ impl Lease {
                 ExtentState::Open
                     if word.owner.is_none()
                         && capacity.saturating_sub(word.used) >= units
-                        && self.suits(segment, extent, queue)? =>
+                        && self.suits(segment, extent, shelf)? =>
                 {
                     found.handed_on = Some(extent);
                     return Ok(found);
@@ -226,16 +226,19 @@ impl Lease {
         Ok(found)
     }
 
-    /// Whether what is put into `queue` may be put into an open extent. In store mode queues only
-    /// tell how an extent was filled.
+    /// Whether what is put on a shelf may be put into an open extent. In store mode queues only tell
+    /// how an extent was filled.
     fn suits<S: Shim>(
         &self,
         segment: &Segment<S>,
         extent: u32,
-        queue: Queue,
+        shelf: Shelf,
     ) -> Result<bool, Corruption> {
         let stream = segment.stream(extent)?;
-        Ok(stream.group == self.group && (!segment.evicts || stream.queue == queue))
+        let Shelf { queue, life } = shelf;
+        Ok(stream.group == self.group
+            && stream.life == life
+            && (!segment.evicts || stream.queue == queue))
     }
 
     /// Makes an open extent without an owner this client's, or uses it as it is.
@@ -247,7 +250,7 @@ impl Lease {
             return Ok(false);
         }
         put_last(segment, extent)?;
-        if !self.may_own(segment) {
+        if !self.may_own(segment, segment.stream(extent)?.life) {
             return Ok(true);
         }
         let owner = Some(ExtentWord::kept(self.owner));
@@ -259,7 +262,7 @@ impl Lease {
         &self,
         segment: &Segment<S>,
         extent: u32,
-        queue: Queue,
+        shelf: Shelf,
         last: bool,
     ) -> Result<bool, Corruption> {
         if !claim(segment, extent, self.owner)? {
@@ -269,8 +272,8 @@ impl Lease {
             segment.extent(extent)?.word.store::<S>(ExtentWord::FREE.word());
             return Ok(false);
         }
-        enqueue(segment, extent, self.stream(queue))?;
-        let owner = self.may_own(segment).then_some(ExtentWord::kept(self.owner));
+        enqueue(segment, extent, self.stream(shelf))?;
+        let owner = self.may_own(segment, shelf.life).then_some(ExtentWord::kept(self.owner));
         let open = ExtentWord { state: ExtentState::Open, owner, ..ExtentWord::FREE };
         segment.extent(extent)?.word.store::<S>(open.word());
         Ok(true)
@@ -351,9 +354,12 @@ pub(crate) fn enqueue<S: Shim>(
     extent: u32,
     stream: Stream,
 ) -> Result<(), Corruption> {
-    let cell = &segment.extent(extent)?.stream;
-    if cell.load() != stream.word() {
-        cell.store::<S>(stream.word());
+    let entry = segment.extent(extent)?;
+    if entry.last_expiry.load() != 0 {
+        entry.last_expiry.store::<S>(0);
+    }
+    if entry.stream.load() != stream.word() {
+        entry.stream.store::<S>(stream.word());
     }
     put_last(segment, extent)
 }

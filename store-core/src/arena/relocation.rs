@@ -122,7 +122,9 @@ fn reserve_handed_on<S: Shim>(
 /// Whether an open extent takes what was moved.
 fn takes_moved<S: Shim>(segment: &Segment<S>, extent: u32, group: u8) -> Result<bool, Corruption> {
     let stream = segment.stream(extent)?;
-    Ok(stream.group == group && (!segment.evicts || stream.queue == Queue::Main))
+    Ok(stream.group == group
+        && stream.life == 0
+        && (!segment.evicts || stream.queue == Queue::Main))
 }
 
 /// Leaves a destination in which an item had no room: hands on what is left of it, so that smaller
@@ -165,7 +167,7 @@ fn renew<S: Shim>(
                 break;
             }
             cleaner.set_destination::<S>(Some(extent));
-            enqueue(segment, extent, Stream { group, queue: Queue::Main })?;
+            enqueue(segment, extent, Stream { group, queue: Queue::Main, life: 0 })?;
             let word = ExtentWord { state: ExtentState::Relocation, ..ExtentWord::FREE };
             segment.extent(extent)?.word.store::<S>(word.word());
             return Ok(true);

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use super::lease::{Lease, Wanted, is_short_of_extents};
 use super::place::{Place, reserve_in};
 use super::{InFlight, NoRoom, run};
-use crate::layout::{ExtentState, Queue, Segment};
+use crate::layout::{ExtentState, Segment, Shelf};
 use crate::region::Shim;
 
 /// A place, with the note that it is in flight: dropped after it was published or abandoned.
@@ -42,17 +42,17 @@ pub(crate) enum Reach {
     Last,
 }
 
-/// Reserves `bytes` (a multiple of 8, at least 16) through `lease`, in an extent of `queue`.
+/// Reserves `bytes` (a multiple of 8, at least 16) through `lease`, in an extent of `shelf`.
 pub(crate) fn reserve<'a, S: Shim>(
     segment: &'a Segment<S>,
     lease: &Lease,
-    (bytes, queue): (u64, Queue),
+    (bytes, shelf): (u64, Shelf),
     reach: Reach,
 ) -> Result<Reserved<'a, S>, NoRoom> {
     let in_flight = InFlight::begin(segment, lease.owner())?;
     if bytes > segment.geometry.extent_bytes() {
         // Its extents name their owner until it is published.
-        let place = run::reserve(segment, lease, &in_flight, (bytes, queue))?;
+        let place = run::reserve(segment, lease, &in_flight, (bytes, shelf.queue))?;
         lease.note_short(is_short_of_extents(segment, lease.group())?);
         return Ok(Reserved::new(place, in_flight));
     }
@@ -60,12 +60,12 @@ pub(crate) fn reserve<'a, S: Shim>(
     // Each turn that fails has found a better extent or ends in `Full`; threads of one client may
     // fill a new one before this one gets to it, so the number of turns is bounded, not fixed.
     for _ in 0..1000 {
-        if let Some(extent) = lease.current(queue)
+        if let Some(extent) = lease.current(shelf)
             && let Some(place) = reserve_in(segment, &in_flight, extent, ExtentState::Open, units)?
         {
             return Ok(Reserved::new(place, in_flight));
         }
-        match lease.renew(segment, &in_flight, (units, queue), reach)? {
+        match lease.renew(segment, &in_flight, (units, shelf), reach)? {
             Wanted::Renewed => {}
             Wanted::Borrowed(place) => return Ok(Reserved::new(place, in_flight)),
         }

@@ -41,7 +41,7 @@ pub(crate) fn reserve<S: Shim>(
     if quota::left(segment, lease.group())?.is_some_and(|left| left < count) {
         return Err(NoRoom::Full);
     }
-    let stream = lease.stream(queue);
+    let stream = lease.stream(queue.into());
     let last = last_units(segment, bytes, count);
     let mut first = 0;
     while let Some(Window { head, free }) = find_window(segment, lease, first, (count, last))? {

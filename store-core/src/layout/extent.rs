@@ -24,7 +24,8 @@ pub(crate) struct ExtentEntry {
     pub(crate) sequence: Cell64,
     /// See [`Stream`].
     pub(crate) stream: Cell64,
-    pub(crate) expiry_group: Cell64,
+    /// Of one with a class of times to live: when the last of its items expires.
+    pub(crate) last_expiry: Cell64,
     /// See [`RunTail`].
     pub(crate) run_tail: Cell64,
     pub(crate) reserved: [Cell64; 2],
@@ -36,7 +37,7 @@ pub(crate) struct ExtentEntry {
 // SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
 unsafe impl Shared for ExtentEntry {}
 
-assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, stream: 16, expiry_group: 24, run_tail: 32, trimmed_generation: 56 });
+assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, stream: 16, last_expiry: 24, run_tail: 32, trimmed_generation: 56 });
 
 /// The queue of eviction that an extent is in. In store mode it tells how the extent was filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,27 +60,64 @@ impl Queue {
     }
 }
 
+/// Classes of times to live whose items have extents of their own.
+pub(crate) const LIVES: u8 = 8;
+/// A class ends where the next one begins: at 4 s, and then at four times as much each.
+const LIFE_FIRST_MS: u64 = 4000;
+
+/// Where in its group an item is written: with what goes when it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shelf {
+    pub(crate) queue: Queue,
+    /// Class of times to live, from 1 to [`LIVES`]; 0: any time, or none.
+    pub(crate) life: u8,
+}
+
+impl Shelf {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Queue::ALL.len() * (LIVES as usize + 1);
+
+    /// Its place among all.
+    pub(crate) fn number(self) -> usize {
+        usize::from(self.life.min(LIVES)) * Queue::ALL.len() + self.queue.number()
+    }
+
+    /// The class of a time to live.
+    pub(crate) fn life_of(ttl_ms: u64) -> u8 {
+        let quarters = (ttl_ms / LIFE_FIRST_MS).checked_ilog(4).map_or(0, |ilog| ilog + 1);
+        1 + quarters.min(u32::from(LIVES) - 1) as u8
+    }
+}
+
+impl From<Queue> for Shelf {
+    fn from(queue: Queue) -> Self {
+        Self { queue, life: 0 }
+    }
+}
+
 /// What an extent is filled with: items of one group, which one queue of eviction holds.
 ///
 /// ```text
-/// 63             16 15       8 7        0
-/// 0                | group    | queue
+/// 63      24 23       16 15       8 7        0
+/// 0         | life      | group    | queue
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stream {
     /// A namespace that has a quota, and so extents of its own; 0: all others.
     pub(crate) group: u8,
     pub(crate) queue: Queue,
+    /// As in [`Shelf`].
+    pub(crate) life: u8,
 }
 
 impl Stream {
     pub(crate) fn of(word: u64) -> Self {
         let queue = if word as u8 == 1 { Queue::Main } else { Queue::Small };
-        Self { group: (word >> 8) as u8, queue }
+        Self { group: (word >> 8) as u8, queue, life: (word >> 16) as u8 }
     }
 
     pub(crate) fn word(self) -> u64 {
-        u64::from(self.group) << 8 | self.queue.number() as u64
+        u64::from(self.life) << 16 | u64::from(self.group) << 8 | self.queue.number() as u64
     }
 }
 

@@ -13,7 +13,7 @@ use super::Plan;
 use super::cleaner::Cleaner;
 use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord, PinWord};
 use super::counts::Counts;
-use super::extent::{ExtentEntry, ExtentState, ExtentWord, Queue, RunTail, Stream};
+use super::extent::{ExtentEntry, ExtentState, ExtentWord, LIVES, Queue, RunTail, Shelf, Stream};
 use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use super::item::{Header, KEY_BYTES_MAX, flags};
 use super::line::{LANES, LINK_LANE, Line, TagWord};
@@ -304,9 +304,16 @@ fn the_namespace_record_is_as_documented() {
 
 #[test]
 fn the_stream_word_is_as_documented() {
-    let of = |group, queue| Stream { group, queue }.word();
-    compare_word("Stream word", 64, &[("queue", 0xFF), ("group", of(u8::MAX, Queue::Small))]);
+    let life = Stream { group: 0, queue: Queue::Small, life: u8::MAX }.word();
+    let of = |group, queue| Stream { group, queue, life: 0 }.word();
+    compare_word(
+        "Stream word",
+        64,
+        &[("queue", 0xFF), ("group", of(u8::MAX, Queue::Small)), ("life", life)],
+    );
     assert_eq!((of(0, Queue::Small), of(0, Queue::Main)), (0, 1));
+    let ends = [3999, 4000, 15_999, 16_000, 64_000, 1 << 60].map(Shelf::life_of);
+    assert_eq!(ends, [1, 2, 2, 3, 4, LIVES]);
 }
 
 #[test]
@@ -315,7 +322,7 @@ fn the_extent_entry_is_as_documented() {
         word,
         sequence,
         stream,
-        expiry_group,
+        last_expiry,
         run_tail,
         reserved,
         trimmed_generation

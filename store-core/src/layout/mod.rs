@@ -24,7 +24,7 @@ pub(crate) use client::{
     ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, PINS_MAX, PinWord,
 };
 pub(crate) use counts::{COUNTS, Counts};
-pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, RunTail, Stream};
+pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, RunTail, Shelf, Stream};
 pub(crate) use geometry::{Geometry, Plan};
 pub(crate) use heat::{HEAT_PERMISSIONS, Heat};
 pub(crate) use item::{Header, KEY_BYTES_MAX, flags};

@@ -472,8 +472,9 @@ mod tests {
             assert_eq!(store.segment.extent_word(first), Ok(ExtentWord::FREE));
             assert_eq!(store.segment.extent_word(head), Ok(ExtentWord::FREE));
             // What a crash leaves: room that was reserved and will not be used.
-            let left = reserve(&store.segment, session.lease(0), (64, Queue::Small), Reach::Own)
-                .expect("room");
+            let left =
+                reserve(&store.segment, session.lease(0), (64, Queue::Small.into()), Reach::Own)
+                    .expect("room");
             assert_eq!(store.segment.geometry.extent_of(left.offset), Some(shared));
             drop(left);
             let offset = store.segment.geometry.extent_offset(shared);

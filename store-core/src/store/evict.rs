@@ -121,7 +121,7 @@ impl<S: Shim> Store<S> {
     /// end of its queue, the place that empties it is given, and the item's units.
     pub(super) fn verdict(
         &self,
-        Stream { group, queue }: Stream,
+        Stream { group, queue, .. }: Stream,
         hash: u64,
         ends: Option<(&Cleaner, u64)>,
     ) -> Verdict {
@@ -142,7 +142,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Notes that an item goes on from the end of `queue`, with so many hits left.
-    pub(super) fn go_on(&self, Stream { group, queue }: Stream, hash: u64, hits: u8) {
+    pub(super) fn go_on(&self, Stream { group, queue, .. }: Stream, hash: u64, hits: u8) {
         self.set_hits(group, hash, hits);
         if queue == Queue::Small {
             self.segment.superblock().promoted.fetch_add::<S>(1);
@@ -154,7 +154,7 @@ impl<S: Shim> Store<S> {
         &self,
         held: &Held<'_, S>,
         (standing, hash): (&Standing, u64),
-        Stream { group, queue }: Stream,
+        Stream { group, queue, .. }: Stream,
     ) -> Result<(), Corruption> {
         let segment = &self.segment;
         let superblock = segment.superblock();
@@ -240,6 +240,7 @@ impl<S: Shim> Store<S> {
             if self.can_be_emptied(extent, word)? {
                 // One that a crash left is counted anew on the way.
                 let dead = word.suspect && word.state != ExtentState::RunHead
+                    || self.is_over(extent, word)?
                     || word.state == ExtentState::Sealed
                         && word.used.saturating_sub(word.live) >= capacity / DEAD_PART;
                 if dead && chosen.len() < count {

@@ -11,6 +11,7 @@ mod destroy;
 mod evict;
 mod eviction_stats;
 mod expiry;
+mod expiry_groups;
 mod extents;
 mod grow;
 mod guard_set;

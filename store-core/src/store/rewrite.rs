@@ -7,7 +7,7 @@ use super::write::{Deletion, Item, Value};
 use super::{Condition, Outcome, PutOptions, Session, Store, Ttl, Version};
 use crate::arena::retire;
 use crate::error::{ReadError, WriteError};
-use crate::layout::{Header, Queue};
+use crate::layout::{Header, Shelf};
 use crate::region::{Mutation, Shim, mutated};
 
 /// How often an operation is tried apart from the guard: the others work on meanwhile.
@@ -40,7 +40,7 @@ enum Attempt<R> {
     /// Somebody else wrote the key meanwhile.
     Disturbed,
     /// There is no room at once for an item with this header, and none is made under a guard.
-    NoRoom(Header),
+    NoRoom(Header, Shelf),
 }
 
 impl<R> Attempt<R> {
@@ -48,7 +48,7 @@ impl<R> Attempt<R> {
         match self {
             Self::Done(done) => Attempt::Done(f(done)),
             Self::Disturbed => Attempt::Disturbed,
-            Self::NoRoom(header) => Attempt::NoRoom(header),
+            Self::NoRoom(header, shelf) => Attempt::NoRoom(header, shelf),
         }
     }
 }
@@ -184,8 +184,8 @@ impl<S: Shim> Store<S> {
             match result {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Disturbed => {}
-                Attempt::NoRoom(header) => {
-                    let place = self.reserve(session, header, Queue::Small)?;
+                Attempt::NoRoom(header, shelf) => {
+                    let place = self.reserve(session, header, shelf)?;
                     retire::abandon(&self.segment, *place, session.owner())?;
                 }
             }
@@ -220,7 +220,7 @@ impl<S: Shim> Store<S> {
             Some(held) => self.put_item_held(session, held, item, condition)?,
         };
         Ok(match outcome {
-            None => Attempt::NoRoom(item.header),
+            None => Attempt::NoRoom(item.header, self.shelf_for(item)),
             Some(Outcome::Refused(_)) => Attempt::Disturbed,
             Some(Outcome::Inserted | Outcome::Replaced) => Attempt::Done(()),
         })

@@ -14,13 +14,14 @@ use crate::sync::WaitLimit;
 const BUCKETS_IN_NEED: u64 = 4096;
 
 impl<S: Shim> Store<S> {
-    /// Deletes the expired items of the next `buckets` buckets; how many. Each session goes round
-    /// the index on its own. Takes a guard only where something has expired.
+    /// Empties extents all of whose items have expired, 16 at most, and deletes the expired items of
+    /// the next `buckets` buckets; how many. Each session goes round the index on its own. Takes a
+    /// guard only where something has expired.
     ///
     /// # Errors
     /// `Stuck` or `Corruption`; some items are deleted then.
     pub fn sweep(&self, session: &Session, buckets: u64) -> Result<u64, WriteError> {
-        let mut swept = 0;
+        let mut swept = self.empty_what_is_over(session)?;
         let result = self.sweep_within(session, buckets, session.wait_limit(), &mut swept);
         self.tell_gone(session);
         result.map(|()| swept)

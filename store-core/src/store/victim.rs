@@ -109,7 +109,8 @@ impl<S: Shim> Store<S> {
         for extent in (0..looked).map(|i| (start + i) % extents) {
             let word = segment.extent_word(extent)?;
             let stream = segment.stream(extent)?;
-            let gain = gain(word, stream.queue, capacity, least);
+            let over = self.is_over(extent, word)?;
+            let gain = if over { capacity } else { gain(word, stream.queue, capacity, least) };
             if group.is_none_or(|group| stream.group == group)
                 && gain > best.map_or(0, |(_, gain)| gain)
                 && !tried.contains(&extent)
@@ -119,7 +120,8 @@ impl<S: Shim> Store<S> {
                 let end = run::tail_units(segment, extent)?;
                 let fresh = if end == 0 { spare } else { free > places };
                 let room = if fresh { capacity } else { rest };
-                if word.live.saturating_sub(end) <= room
+                if over
+                    || word.live.saturating_sub(end) <= room
                     || word.suspect && self.standing_units(extent)? <= room
                 {
                     best = Some((extent, gain));
@@ -134,7 +136,10 @@ impl<S: Shim> Store<S> {
             },
             None => return Ok(None),
         };
-        if gain(segment.extent_word(extent)?, segment.queue(extent)?, capacity, least) == 0 {
+        let word = segment.extent_word(extent)?;
+        if gain(word, segment.queue(extent)?, capacity, least) == 0
+            && !self.is_over(extent, word)?
+        {
             return Ok(None);
         }
         self.make_victim(cleaner, extent, false)

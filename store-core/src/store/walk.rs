@@ -10,7 +10,7 @@ use crate::index::change;
 use crate::index::lookup::prefetch_bucket;
 use crate::index::search::{Standing, find_slot};
 use crate::layout::{
-    Cleaner, ExtentState, ExtentWord, Header, Queue, RunTail, Slot, Stream, Victim, flags,
+    Cleaner, ExtentState, ExtentWord, Header, Queue, RunTail, Shelf, Slot, Stream, Victim, flags,
 };
 use crate::recovery::is_dead;
 use crate::region::Shim;
@@ -357,7 +357,7 @@ impl<S: Shim> Store<S> {
                 relocation::reserve(segment, cleaner, session.owner(), group, (units as u32, kept))?
             }
             Verdict::Stays { queue: Queue::Small, .. } => {
-                let room = (bytes, Queue::Small);
+                let room = (bytes, Shelf { queue: Queue::Small, life: of_extent.life });
                 reserve::reserve(segment, session.lease(group), room, Reach::Own).ok()
             }
         };
@@ -369,6 +369,7 @@ impl<S: Shim> Store<S> {
             return Ok(Moved::Gone);
         };
         let to = segment.region.words(place.offset, units)?;
+        self.note_expiry(place.offset, self.expiry_word(item, header)?)?;
         for (from, to) in segment.region.words(item, units)?.iter().zip(to) {
             to.store_unpublished::<S>(from.load());
         }

@@ -12,7 +12,7 @@ use crate::arena::{NoRoom, Place, lease, reserve, retire, usage::Usage};
 use crate::error::{Corruption, Fullness, WriteError};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
-use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, Queue, Stream, flags};
+use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, Shelf, Stream, flags};
 use crate::region::{Cell64, Shim, copy_in};
 
 /// Bytes that a put moves ahead of need for each of its own, at least. More if it costs more to free
@@ -160,7 +160,7 @@ impl<S: Shim> Store<S> {
         item: &Item<'_>,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
-        let place = self.reserve(session, item.header, self.queue_for(item.hash))?;
+        let place = self.reserve(session, item.header, self.shelf_for(item))?;
         let result = self.write_item(session, *place, item).and_then(|()| {
             self.with_lines(session, || {
                 self.publish_if(&self.hold(session, item.hash)?, item, *place, condition)
@@ -189,7 +189,7 @@ impl<S: Shim> Store<S> {
         condition: Condition,
     ) -> Result<Option<Outcome>, WriteError> {
         let bytes = item.header.shape().bytes;
-        let room = (bytes, self.queue_for(item.hash));
+        let room = (bytes, self.shelf_for(item));
         let lease = session.lease(self.group());
         let place = match reserve::reserve(&self.segment, lease, room, Reach::Own) {
             Ok(place) => place,
@@ -423,12 +423,12 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         header: Header,
-        queue: Queue,
+        shelf: Shelf,
     ) -> Result<Reserved<'_, S>, WriteError> {
         self.assert_usable(session);
         self.grow_if_due(session);
         let bytes = header.shape().bytes;
-        let reserve = || self.until_unstuck(session, || self.reserve_once(session, (bytes, queue)));
+        let reserve = || self.until_unstuck(session, || self.reserve_once(session, (bytes, shelf)));
         for _ in 0..FULL_AGAIN_MAX {
             match reserve() {
                 // Somebody made room, or had it for a moment only, while this one looked.
@@ -448,11 +448,11 @@ impl<S: Shim> Store<S> {
     fn reserve_once(
         &self,
         session: &Session,
-        (bytes, queue): (u64, Queue),
+        (bytes, shelf): (u64, Shelf),
     ) -> Result<Reserved<'_, S>, WriteError> {
         let group = self.group();
         let lease = session.lease(group);
-        let try_in = |reach| reserve::reserve(&self.segment, lease, (bytes, queue), reach);
+        let try_in = |reach| reserve::reserve(&self.segment, lease, (bytes, shelf), reach);
         let mut stuck = None;
         // What goes out of a queue need not lie together.
         let evicted_for_run = if self.segment.evicts && bytes > self.extent_bytes() {
@@ -470,7 +470,9 @@ impl<S: Shim> Store<S> {
                 Err(NoRoom::Full | NoRoom::Grow(_)) => {}
             }
             let cleaned = if bytes > self.extent_bytes() && round >= evicted_for_run {
-                match self.reserve_window(session, (bytes, Stream { group, queue })) {
+                match self
+                    .reserve_window(session, (bytes, Stream { group, queue: shelf.queue, life: 0 }))
+                {
                     Ok(Some(place)) => return Ok(place),
                     other => other.map(|_| false),
                 }
@@ -552,6 +554,7 @@ impl<S: Shim> Store<S> {
         item: &Item<'_>,
     ) -> Result<(), WriteError> {
         let Item { key, header, value, expiry, .. } = *item;
+        self.note_expiry(place.offset, expiry)?;
         let region = &self.segment.region;
         let shape = header.shape();
         let [stamp_cell, header_cell] = region.view::<[Cell64; 2]>(place.offset)?;
