@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use store_client::{CreateError, Info, Spec, Writer};
+use store_client::{CreateError, Info, NamespaceError, Spec, Writer};
 use toml::Table;
 
 use crate::settings::{KEEPING, Settings};
@@ -83,6 +83,35 @@ impl Config {
         }
     }
 
+    /// Makes the namespaces that are set and not there, and changes those that are; how many were made.
+    ///
+    /// # Errors
+    /// [`Refused`] with the namespace for what can't be had; the others are there then.
+    pub(crate) fn make_namespaces(&self, writer: &Writer) -> Result<usize> {
+        let mut made = 0;
+        for (name, namespace) in &self.settings.namespaces {
+            let options = namespace.options();
+            let done = match writer.create_namespace(name, &options) {
+                Err(NamespaceError::Exists { .. }) => writer.change_namespace(name, &options),
+                created => created.inspect(|()| made += 1),
+            };
+            match done {
+                Ok(()) => {}
+                Err(NamespaceError::Write(error)) => return Err(error.into()),
+                Err(NamespaceError::Corruption(error)) => return Err(error.into()),
+                Err(error) => {
+                    let place = format!("namespaces.{name}");
+                    let place = match &self.file {
+                        Some(file) => format!("{}: {place}", file.path.display()),
+                        None => place,
+                    };
+                    return Err(Refused(format!("{place}: {error}")).into());
+                }
+            }
+        }
+        Ok(made)
+    }
+
     /// Looks whether such a store could be made, and what it would be, without making it: a private
     /// store takes no memory before it is written.
     ///
@@ -103,7 +132,10 @@ impl Config {
             return Err(Refused(format!("{place}: {reason}")).into());
         }
         match Writer::private(&options) {
-            Ok(writer) => Ok(Some(writer.info()?)),
+            Ok(writer) => {
+                self.make_namespaces(&writer)?;
+                Ok(Some(writer.info()?))
+            }
             Err(error @ (CreateError::InvalidOption { .. } | CreateError::Unsupported { .. })) => {
                 Err(self.explain(error))
             }
@@ -239,7 +271,7 @@ mod tests {
                 format!(
                     "{}\n",
                     line.strip_prefix("#")
-                        .filter(|rest| rest.starts_with(char::is_alphabetic))
+                        .filter(|rest| rest.starts_with(|c: char| c.is_alphabetic() || c == '['))
                         .unwrap_or(line)
                 )
             })
@@ -254,6 +286,8 @@ mod tests {
         for key in &known {
             assert!(table.contains_key(*key), "{key} is not in the example");
         }
-        assert_eq!(table.len(), known.len());
+        // Namespaces have no flag.
+        assert!(table.contains_key("namespaces"));
+        assert_eq!(table.len(), known.len() + 1);
     }
 }

@@ -26,7 +26,19 @@ pub(crate) fn run(config: Config, load: Option<&dyn Fn() -> Result<Config>>) -> 
     let mut log = Log::new(config.settings.format());
     let (writer, made) = open(&config)?;
     writer.keep()?;
+    let namespaces = config.make_namespaces(&writer).inspect_err(|_| {
+        // One that was made for nothing.
+        if made {
+            drop(destroy(&config.settings.store()));
+        }
+    })?;
     announce(&config, &writer.info()?, made, writer.len(), &log);
+    if namespaces > 0 {
+        let text = format!("made {namespaces} of {} namespaces", config.settings.namespaces.len());
+        let names: Vec<_> = config.settings.namespaces.keys().collect();
+        log.say("namespaces", &text, json!({ "made": namespaces, "names": names }));
+    }
+    log.say("ready", "ready", json!({ "pid": std::process::id() }));
     if let Err(error) = notify::tell("READY=1") {
         log.complain(&format!("telling NOTIFY_SOCKET: {error}"));
     }
@@ -120,8 +132,6 @@ fn announce(config: &Config, info: &Info, made: bool, items: u64, log: &Log) {
     let text = format!("keeping {spec} ({}), {items} items", ByteSize(info.segment_bytes));
     let fields = json!({ "store": spec, "size": info.segment_bytes, "items": items });
     log.say("keeping", &text, fields);
-    let pid = std::process::id();
-    log.say("ready", "ready", json!({ "pid": pid }));
 }
 
 /// Takes the interval from the file. What else changed needs a new start.

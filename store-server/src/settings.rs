@@ -3,10 +3,11 @@
 //!
 //! One more option of a store is a field of [`Settings`] and a line of [`Settings::options`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use store_client::{CreateOptions, GuardKind, HashKind, Mode, Spec};
+use store_client::{CreateOptions, GuardKind, HashKind, Mode, NamespaceOptions, Spec};
 
 use crate::values::{Format, Group, Items, Millis, Permissions, Setting, Size, User};
 
@@ -77,12 +78,43 @@ pub(crate) struct Settings {
     /// Group that it is given to, by name or number
     #[arg(long, value_name = "NAME|GID", help_heading = MAKING)]
     pub(crate) group: Option<Setting<Group>>,
+
+    /// Namespaces that there are to be, by name; of the file only.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) namespaces: BTreeMap<String, Namespace>,
+}
+
+/// What a namespace is to be. What nobody gave stays as it is; at first no quota, no time to live,
+/// the store's mode.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Namespace {
+    quota: Option<Setting<Size>>,
+    default_ttl_ms: Option<u64>,
+    mode: Option<Setting<Mode>>,
+}
+
+impl Namespace {
+    pub(crate) fn options(&self) -> NamespaceOptions {
+        let mut options = NamespaceOptions::new();
+        if let Some(quota) = self.quota {
+            options = options.quota(quota.0.into());
+        }
+        if let Some(millis) = self.default_ttl_ms {
+            options = options.default_ttl(Duration::from_millis(millis));
+        }
+        if let Some(mode) = self.mode {
+            options = options.mode(mode.0);
+        }
+        options
+    }
 }
 
 const MAKING: &str = "Making a store";
 
 /// The settings that are of use without making a store.
-pub(crate) const KEEPING: [&str; 4] = ["store", "interval-ms", "remove", "format"];
+pub(crate) const KEEPING: [&str; 5] = ["store", "interval-ms", "remove", "format", "namespaces"];
 
 impl Settings {
     pub(crate) fn store(&self) -> Spec {

@@ -105,3 +105,37 @@ fn the_help_and_the_manual_name_everything() {
         assert!(help.contains(code), "{code}: {help}");
     }
 }
+
+#[test]
+fn namespaces_of_the_file_are_made_and_changed() {
+    let name = Name::posix();
+    let text = |quota: &str| {
+        format!(
+            "store = \"{}\"\nsize = \"16MiB\"\nmode = \"cache\"\n[namespaces.sessions]\nquota = \
+             \"{quota}\"\ndefault-ttl-ms = 1_800_000\n[namespaces.kept]\nmode = \"store\"\nquota = \
+             \"2MiB\"\n",
+            name.0
+        )
+    };
+    for quota in ["4MiB", "6MiB"] {
+        let (_directory, path) = file(&text(quota));
+        let path = path.to_str().expect("text");
+        assert_eq!(ended(&["--config", path, "--check-config"]).0, Some(0));
+        let mut server = Server::start(program().args(["--config", path]));
+        server.says("ready");
+        let store = store_client::Reader::attach(&name.0).expect("it is there");
+        let namespaces = store.namespaces().expect("records");
+        let [kept, sessions] = &namespaces[..] else { panic!("{namespaces:?}") };
+        assert_eq!((&kept.name[..], kept.mode), ("kept", store_client::Mode::Store));
+        assert_eq!(sessions.quota_bytes, Some(quota[..1].parse::<u64>().expect("a number") << 20));
+        assert_eq!(sessions.default_ttl.map(|ttl| ttl.as_secs()), Some(1800));
+        assert_eq!(server.end(Signal::SIGTERM), Some(0));
+    }
+    for (quota, part) in [("1GiB", "namespaces.sessions: a quota of"), ("many", "no size")] {
+        let (_directory, path) = file(&text(quota));
+        let path = path.to_str().expect("text");
+        for args in [&["--config", path][..], &["--config", path, "--check-config"]] {
+            assert!(refused(args, 2).contains(part));
+        }
+    }
+}
