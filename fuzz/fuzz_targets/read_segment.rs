@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use store_core::{Cursor, Plain, from_image};
-use store_fuzz::{KEYS, changed_image, key};
+use store_fuzz::{KEYS, NAMESPACES, changed_image, key};
 
 fuzz_target!(|input: &[u8]| {
     // A few inputs are whole segments themselves.
@@ -20,6 +20,11 @@ fuzz_target!(|input: &[u8]| {
     let _ = store.get_many(&keys);
     let _ = (store.len(), store.stats(), store.extents(), store.histograms(|_, _| {}));
     let _ = store.check(|_, _| {});
+    let _ = store.namespaces();
+    for place in NAMESPACES.iter().filter_map(|name| store.in_namespace(name).ok()) {
+        let _ = place.get_many(&keys);
+        let _ = (place.len(), place.scan(Cursor::START, b"", 100));
+    }
     let mut cursor = Some(Cursor::START);
     for _ in 0..100 {
         let Some(at) = cursor else { break };

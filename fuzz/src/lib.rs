@@ -2,10 +2,15 @@
 
 use std::sync::OnceLock;
 
-use store_core::{Condition, CreateOptions, Mode, Plain, PutOptions, Store, private_on_heap};
+use store_core::{
+    Condition, CreateOptions, Mode, NamespaceOptions, Plain, PutOptions, Store, private_on_heap,
+};
 
 /// Number of keys that the targets use.
 pub const KEYS: u8 = 24;
+
+/// Namespaces of the small store; the first one where there is room for its quota.
+pub const NAMESPACES: [&str; 2] = ["quota", "none"];
 
 /// The bytes of a key.
 pub fn key(number: u8) -> Vec<u8> {
@@ -31,6 +36,16 @@ pub fn small_store(mode: Mode) -> Store {
         let (key, value) = (number.to_le_bytes(), vec![2; number as usize * 37 % 900]);
         store.put(&session, &key, &value, &soon, Condition::Always).expect("eviction makes room");
         store.get(&(number % 20).to_le_bytes()).expect("a lookup");
+    }
+    // Where there is room for a quota it has extents of its own.
+    let quota = NamespaceOptions::new().quota(32 << 10);
+    let _ = store.create_namespace(&session, NAMESPACES[0], &quota);
+    store.create_namespace(&session, NAMESPACES[1], &NamespaceOptions::new()).expect("a record");
+    for place in NAMESPACES.iter().filter_map(|name| store.in_namespace(name).ok()) {
+        for number in 0..KEYS {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            let _ = place.put(&session, &key(number), &[4; 200], &options, always);
+        }
     }
     store.close_session(&session).expect("a close");
     store

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use common::{Op, Pair, geometries, key};
 use store_core::{
-    Condition, CreateOptions, Cursor, LoadOptions, Mode, Plain, PutOptions, Store, from_image,
-    private_on_heap,
+    Condition, CreateOptions, Cursor, LoadOptions, Mode, NamespaceOptions, Plain, PutOptions,
+    Store, from_image, private_on_heap,
 };
+
+/// Of the images of caches.
+const NAMESPACES: [&str; 2] = ["quota", "none"];
 
 fn images() -> Vec<Vec<u8>> {
     // A cache is full, so that each put evicts.
@@ -26,6 +29,16 @@ fn images() -> Vec<Vec<u8>> {
             let value = vec![3; number as usize * 131 % if number % 9 == 0 { 9000 } else { 1500 }];
             store.put(&session, &key, &value, &options, always).expect("eviction makes room");
             let _ = store.get(&self::key((number % 20) as u8));
+        }
+        // Where there is room for a quota it has extents of its own.
+        let quota = NamespaceOptions::new().quota(32 << 10);
+        let _ = store.create_namespace(&session, "quota", &quota);
+        store.create_namespace(&session, "none", &NamespaceOptions::new()).expect("a record");
+        for place in NAMESPACES.iter().filter_map(|name| store.in_namespace(name).ok()) {
+            for number in 0..100_u8 {
+                let (options, always) = (PutOptions::new(), Condition::Always);
+                place.put(&session, &key(number), &[4; 300], &options, always).expect("a put");
+            }
         }
         store.image().expect("an image")
     });
@@ -60,6 +73,21 @@ fn exercise(image: &[u8]) {
         let _ = store.get_or_insert_with(&session, &key, &options, || Ok::<_, ()>(vec![9; 60]));
         let _ = store.delete(&session, &key);
     }
+    for name in NAMESPACES {
+        if let Ok(place) = store.in_namespace(name) {
+            let _ = read_everything(&place);
+            for number in 0..12 {
+                let (key, options) = (key(number), PutOptions::new());
+                let _ = place.put(&session, &key, &[7; 50], &options, Condition::Always);
+                let _ = place.put(&session, &key, &[8; 5000], &options, Condition::Present);
+                let _ = place.delete(&session, &key);
+            }
+        }
+        let quota = NamespaceOptions::new().quota(40 << 10);
+        let _ = store.change_namespace(&session, name, &quota);
+        let _ = store.create_namespace(&session, "new", &quota);
+        let _ = store.remove_namespace(&session, name);
+    }
     let _ = store.reap(&session);
     let _ = store.clean(&session, 3);
     let _ = store.trim(&session, 0, |_, _| {});
@@ -85,6 +113,7 @@ fn read_everything(store: &Store) -> Option<()> {
     let _ = store.info();
     let _ = store.stats();
     let _ = store.extents();
+    let _ = store.namespaces();
     let _ = store.histograms(|_, _| {});
     let _ = store.check(|_, _| {});
     let mut cursor = Some(Cursor::START);

@@ -268,6 +268,27 @@ fn a_quota_can_be_given_and_taken_later() {
     assert_sound(&store);
 }
 
+#[test]
+fn a_listener_is_told_whose_item_went() {
+    let (store, session) = store(1 << 20, Mode::Store);
+    let place = namespace(&store, &session, "n", &NamespaceOptions::new());
+    let gone = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = std::sync::Arc::clone(&gone);
+    assert!(session.listen(move |item| told.lock().expect("one thread").push(item)));
+    let soon = PutOptions::new().ttl(Duration::from_millis(1));
+    for place in [&store, &place] {
+        place.put(&session, b"k", b"v", &soon, Condition::Always).expect("room");
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    store.sweep(&session, u64::MAX).expect("no guard is held");
+    let gone = gone.lock().expect("one thread");
+    let mut names: Vec<_> = gone.iter().map(|item| item.namespace.as_deref()).collect();
+    names.sort();
+    assert_eq!(names, [None, Some("n")]);
+    assert_eq!(store.namespaces().expect("records")[0].expired, 1);
+    assert_eq!(store.len() + place.len(), 0);
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Put(u8, u8, usize),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::namespace::name_of;
 use super::{Session, Store};
 use crate::error::Corruption;
 use crate::layout::Header;
@@ -25,6 +26,8 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gone {
+    /// The name of its namespace, if it had one.
+    pub namespace: Option<String>,
     /// Its key.
     pub key: Vec<u8>,
     /// Its value; of a counter, the number as text.
@@ -97,7 +100,11 @@ impl<S: Shim> Store<S> {
                 );
             }
         }
-        session.listener.gone.lock().push(Gone { key, value, cause });
+        let namespace = match header.namespace {
+            0 => None,
+            namespace => self.segment.namespace_record(namespace).map(name_of),
+        };
+        session.listener.gone.lock().push(Gone { namespace, key, value, cause });
         session.listener.some.store(true, Ordering::Relaxed);
         Ok(())
     }
