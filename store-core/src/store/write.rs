@@ -160,6 +160,11 @@ impl<S: Shim> Store<S> {
         item: &Item<'_>,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
+        // Meanwhile what was asked for comes, its bucket first of all.
+        let group = self.group();
+        if session.lease(group).is_short() {
+            self.clean_ahead_of(session, group, item.header.shape().bytes);
+        }
         let place = self.reserve(session, item.header, self.shelf_for(item))?;
         let result = self.write_item(session, *place, item).and_then(|()| {
             self.with_lines(session, || {
@@ -171,10 +176,6 @@ impl<S: Shim> Store<S> {
         drop(place);
         if result.as_ref().is_ok_and(Published::published) {
             self.count_put(session, bytes);
-        }
-        let group = self.group();
-        if session.lease(group).is_short() {
-            self.clean_after(session, group, bytes);
         }
         self.tell_gone(session);
         result
@@ -209,7 +210,7 @@ impl<S: Shim> Store<S> {
     /// Cleaning that puts pay for, in proportion to their own bytes: small ones together. What is in
     /// its way is no put's answer.
     #[cold]
-    fn clean_after(&self, session: &Session, group: u8, bytes: u64) {
+    fn clean_ahead_of(&self, session: &Session, group: u8, bytes: u64) {
         let (owed, together) = if self.segment.group_evicts(group) {
             // Each put pays for itself, so that none pays for many.
             (session.pace.cost_of(bytes, EVICTION_PER_BYTE_MAX), 0)
