@@ -58,7 +58,8 @@ pub(crate) fn mend_tag<S: Shim>(
     } else if slot.is_empty() {
         unlinked.with_tag(at.lane, 0)
     } else {
-        let tag = TagWord::tag_of(segment.hash_of_item(slot.offset(), scratch)?);
+        let header = segment.header(slot.offset())?;
+        let tag = TagWord::tag_of(segment.hash_of_item(slot.offset(), header, scratch)?);
         unlinked.with_tag(at.lane, tag)
     };
     if mended != tags {

@@ -34,7 +34,10 @@ impl<S: Shim> Movers<'_, S> {
         let bit = self.new.ilog2();
         match slot.hash_bit(bit, self.segment.geometry.slot_hash_shift) {
             Some(set) => Ok(set),
-            None => Ok(self.segment.hash_of_item(slot.offset(), scratch)? >> bit & 1 != 0),
+            None => {
+                let header = self.segment.header(slot.offset())?;
+                Ok(self.segment.hash_of_item(slot.offset(), header, scratch)? >> bit & 1 != 0)
+            }
         }
     }
 

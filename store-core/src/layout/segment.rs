@@ -25,6 +25,9 @@ pub(crate) struct Where {
     pub(crate) lane: usize,
 }
 
+/// Keys of at most so many words are hashed without memory from the allocator.
+const SHORT_KEY_WORDS: usize = 8;
+
 /// See the module. `S` sees every store.
 #[derive(Debug)]
 pub(crate) struct Segment<S: Shim> {
@@ -251,6 +254,12 @@ impl<S: Shim> Segment<S> {
             .ok_or(Corruption { what: "no such stripe", offset: stripe.into() })
     }
 
+    /// Asks for the stripe of `hash`.
+    #[inline(always)]
+    pub(crate) fn prefetch_stripe(&self, hash: u64) {
+        self.stripes.prefetch(&self.region, self.geometry.stripe_of(hash).into());
+    }
+
     /// The table entry of an extent.
     #[inline(always)]
     pub(crate) fn extent(&self, extent: u32) -> Result<&ExtentEntry, Corruption> {
@@ -475,15 +484,24 @@ impl<S: Shim> Segment<S> {
         Ok(())
     }
 
-    /// The hash of the key of the item at `offset`, by way of `scratch`.
+    /// The hash of the key of the item at `offset`, by way of `scratch` unless it is short.
     pub(crate) fn hash_of_item(
         &self,
         offset: u64,
+        header: Header,
         scratch: &mut Vec<u8>,
     ) -> Result<u64, Corruption> {
-        let header = self.header(offset)?;
-        self.copy_key(offset, header, scratch)?;
-        Ok(self.hash_in(header.namespace, scratch))
+        let bytes = usize::from(header.key_bytes);
+        let mut short = [[0; 8]; SHORT_KEY_WORDS];
+        if bytes > size_of_val(&short) {
+            self.copy_key(offset, header, scratch)?;
+            return Ok(self.hash_in(header.namespace, scratch));
+        }
+        let words = self.region.words(offset + header.shape().key, bytes.div_ceil(8) as u64)?;
+        for (to, cell) in short.iter_mut().zip(words) {
+            *to = cell.load().to_le_bytes();
+        }
+        Ok(self.hash_in(header.namespace, &short.as_flattened()[..bytes]))
     }
 
     /// The checksum of an item: everything but stamp, padding and the number of a counter.

@@ -159,7 +159,7 @@ impl<S: Shim> Store<S> {
         while at + 16 <= end && hashed <= HASHED_FACTOR * segment.geometry.extent_bytes() {
             at += match self.candidate(victim, base + at, end - at, stamps, &mut key)? {
                 Some(Candidate { header, hash, slot, .. }) => {
-                    hashed += key.len() as u64;
+                    hashed += u64::from(header.key_bytes);
                     match find_slot(segment, slot, hash)? {
                         Some(_) => {
                             standing += header.shape().bytes;

@@ -104,7 +104,7 @@ impl<S: Shim> Store<S> {
                 continue;
             };
             // Keys that lie over each other, which only bytes made for it do.
-            hashed += key.len() as u64;
+            hashed += u64::from(candidate.header.key_bytes);
             if hashed > HASHED_FACTOR * segment.geometry.extent_bytes() {
                 return Ok(Walked::Held);
             }
@@ -271,11 +271,14 @@ impl<S: Shim> Store<S> {
                     prefetch_bucket(segment, candidate.hash);
                     segment.heat.prefetch(&segment.region, share, candidate.hash);
                     segment.ghost.prefetch(&segment.region, share, candidate.hash);
+                    segment.prefetch_stripe(candidate.hash);
                     candidate.header.shape().bytes
                 }
                 None => 8,
             };
         }
+        // Where the next ones are asked for the next time.
+        segment.region.prefetch(base + at);
         Ok(at)
     }
 
@@ -299,8 +302,7 @@ impl<S: Shim> Store<S> {
         {
             return Ok(None);
         }
-        segment.copy_key(item, header, key)?;
-        let hash = segment.hash_in(header.namespace, key);
+        let hash = segment.hash_of_item(item, header, key)?;
         let shift = segment.geometry.slot_hash_shift;
         let slot = Slot::of_item(item, victim.generation, hash, shift);
         Ok(Some(Candidate { item, header, hash, slot }))

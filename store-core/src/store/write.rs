@@ -131,6 +131,7 @@ impl<S: Shim> Store<S> {
         crate::index::lookup::prefetch_bucket(&self.segment, hash);
         let share = self.segment.share_of(self.group());
         self.segment.ghost.prefetch(&self.segment.region, share, hash);
+        self.segment.prefetch_stripe(hash);
         self.put_hashed(session, (key, hash), value, options, condition)
     }
 
