@@ -1,5 +1,6 @@
 //! The whole: a mapped store, and the operations on it. This layer composes the others.
 
+mod ahead;
 mod attach;
 mod batch;
 mod check;

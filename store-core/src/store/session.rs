@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Store;
+use super::ahead::Ahead;
 use super::evict::Order;
 use super::grow::Growth;
 use super::listener::Listener;
@@ -60,6 +61,7 @@ pub struct Session {
     /// Bytes of moving that puts owe and have not done yet.
     pub(super) cleaning_owed: AtomicU64,
     pub(super) pace: Pace,
+    pub(super) ahead: Box<Ahead>,
     pub(super) eviction_order: Box<Order>,
     pub(super) listener: Box<Listener>,
 }
@@ -156,6 +158,7 @@ impl<S: Shim> Store<S> {
             tally: Arc::new(Tally::new(owner.client)),
             cleaning_owed: AtomicU64::new(0),
             pace: Pace::default(),
+            ahead: Box::default(),
             eviction_order: Box::default(),
             listener: Box::default(),
         };

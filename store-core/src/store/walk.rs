@@ -7,7 +7,6 @@ use crate::arena::reserve::{self, Reach};
 use crate::arena::{in_flight, lease, pin, relocation, retire, run};
 use crate::error::{Corruption, WriteError};
 use crate::index::change;
-use crate::index::lookup::prefetch_bucket;
 use crate::index::search::{Standing, find_slot};
 use crate::layout::{
     Cleaner, ExtentState, ExtentWord, Header, Queue, RunTail, Shelf, Slot, Stream, Victim, flags,
@@ -25,11 +24,6 @@ const MOVE_BYTES: u64 = 256;
 /// Bytes that are moved for one that is owed, where an extent is emptied of a cache in which much is
 /// dead.
 const CACHE_MOVES: u64 = 3;
-/// Items whose buckets are asked for ahead of looking at them.
-const AHEAD: usize = 32;
-/// The same where each put evicts about one.
-const AHEAD_EVICTED: usize = 2;
-
 /// How a walk over a victim ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Walked {
@@ -56,8 +50,9 @@ enum Moved {
 }
 
 /// A place in the arena that may hold an item of a victim.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
-    item: u64,
+    pub(super) item: u64,
     pub(super) header: Header,
     pub(super) hash: u64,
     pub(super) slot: Slot,
@@ -78,10 +73,7 @@ impl<S: Shim> Store<S> {
         let stamps = segment.superblock().next_stamp.load();
         let mut key = Vec::new();
         let mut hashed = 0;
-        // A step of a put's was asked for when the last one stopped.
-        let small_step = victim.evict && *budget < u64::MAX;
-        let mut asked_for = if small_step && from > 0 { u64::MAX } else { 0 };
-        let ahead = if small_step { AHEAD_EVICTED } else { AHEAD };
+        let mut window = session.ahead.window(segment.cleaners(), cleaner).lock();
         let mut at = u64::from(from.max(run::start_units(segment, victim.extent)?)) * 8;
         loop {
             if !self.stands(victim)? {
@@ -92,12 +84,11 @@ impl<S: Shim> Store<S> {
                 break;
             }
             if *budget == 0 {
-                return self.stop(cleaner, victim, (at, end), stamps, &mut key);
+                cleaner.set_cursor::<S>((at / 8) as u32);
+                return Ok(Walked::Stopped);
             }
-            if at >= asked_for {
-                asked_for = self.ask_ahead(victim, (at, end), ahead, stamps, &mut key)?;
-            }
-            let found = self.candidate(victim, base + at, end - at, stamps, &mut key)?;
+            let bounds = (base + at, base + end);
+            let found = self.candidate_ahead(&mut window, victim, bounds, stamps, &mut key)?;
             let Some(candidate) = found else {
                 *budget = budget.saturating_sub(self.cost(victim, Moved::Dead, 8));
                 at += 8;
@@ -111,8 +102,10 @@ impl<S: Shim> Store<S> {
             let bytes = candidate.header.shape().bytes;
             // A large item waits until enough is owed.
             if bytes > *budget {
-                return self.stop(cleaner, victim, (at, end), stamps, &mut key);
+                cleaner.set_cursor::<S>((at / 8) as u32);
+                return Ok(Walked::Stopped);
             }
+            window.pass();
             let moved = self.move_item(session, cleaner, victim, limit, &candidate)?;
             let cost = self.cost(victim, moved, bytes);
             *budget = budget.saturating_sub(cost);
@@ -144,22 +137,6 @@ impl<S: Shim> Store<S> {
             Moved::Gone => MOVE_BYTES,
             Moved::Dead | Moved::NoRoom => LOOK_BYTES,
         }
-    }
-
-    /// Stops a walk at byte `at`. What the next step looks at is asked for, so that it is there then.
-    fn stop(
-        &self,
-        cleaner: &Cleaner,
-        victim: Victim,
-        (at, end): (u64, u64),
-        stamps: u64,
-        key: &mut Vec<u8>,
-    ) -> Result<Walked, WriteError> {
-        cleaner.set_cursor::<S>((at / 8) as u32);
-        if victim.evict {
-            self.ask_ahead(victim, (at, end), AHEAD_EVICTED, stamps, key)?;
-        }
-        Ok(Walked::Stopped)
     }
 
     /// Opens an extent anew that holds the end of a run and nothing else: from there on.
@@ -247,39 +224,6 @@ impl<S: Shim> Store<S> {
                 return Ok(Walked::Freed);
             }
         }
-    }
-
-    /// Prefetches the buckets of the next items from byte `at` on: their cache misses overlap. Gives
-    /// the byte behind the last of them.
-    fn ask_ahead(
-        &self,
-        victim: Victim,
-        (mut at, end): (u64, u64),
-        items: usize,
-        stamps: u64,
-        key: &mut Vec<u8>,
-    ) -> Result<u64, Corruption> {
-        let segment = &self.segment;
-        let base = segment.geometry.extent_offset(victim.extent);
-        let share = segment.share_of(segment.stream(victim.extent)?.group);
-        for _ in 0..items {
-            if at + 16 > end {
-                break;
-            }
-            at += match self.candidate(victim, base + at, end - at, stamps, key)? {
-                Some(candidate) => {
-                    prefetch_bucket(segment, candidate.hash);
-                    segment.heat.prefetch(&segment.region, share, candidate.hash);
-                    segment.ghost.prefetch(&segment.region, share, candidate.hash);
-                    segment.prefetch_stripe(candidate.hash);
-                    candidate.header.shape().bytes
-                }
-                None => 8,
-            };
-        }
-        // Where the next ones are asked for the next time.
-        segment.region.prefetch(base + at);
-        Ok(at)
     }
 
     /// What looks like an item at `item`, with at most `room` bytes.
