@@ -270,8 +270,9 @@ impl<S: Shim> Store<S> {
     ) -> Result<Moved, WriteError> {
         let Candidate { item, header, hash, slot } = *candidate;
         let segment = &self.segment;
-        // Without a guard no more than a hint, unless the extent is recounted.
-        if !victim.recount && find_slot(segment, slot, hash)?.is_none() {
+        // Without a guard no more than a hint, unless the extent is recounted. What is evicted from
+        // is mostly alive.
+        if !victim.recount && !victim.evict && find_slot(segment, slot, hash)?.is_none() {
             return Ok(Moved::Dead);
         }
         let held = self.hold_within(session, hash, limit)?;
