@@ -28,7 +28,7 @@ const SMALL_PART: u64 = 10;
 /// Hits in the small queue that take an item to the main queue.
 const HITS_TO_MAIN: u8 = 2;
 /// Extents that are chosen together, as a part of all; at most so many.
-const CHOSEN_PART: u32 = 256;
+const CHOSEN_PART: u32 = 64;
 const CHOSEN_MAX: u32 = 64;
 
 /// An extent of which one part in so many is dead is emptied before anything has to go.
