@@ -74,6 +74,12 @@ impl Tally {
         }
     }
 
+    /// Whether it is this process's, and not its parent's.
+    #[inline]
+    fn is_own(&self) -> bool {
+        self.process_mark == fork::process_mark()
+    }
+
     /// Counts; whether it is time to tell.
     #[inline]
     fn add(&self, what: Count, by: u64) -> bool {
@@ -171,7 +177,10 @@ impl<S: Shim> Store<S> {
     #[inline]
     pub(super) fn count_put(&self, session: &Session, bytes: u64) {
         for tally in std::iter::once(&session.tally).chain(&self.tally) {
-            self.count(tally, Count::PutBytes, bytes);
+            // Its bytes are told with the puts.
+            if tally.is_own() {
+                tally.add(Count::PutBytes, bytes);
+            }
             self.count(tally, Count::Puts, 1);
         }
     }
@@ -185,7 +194,7 @@ impl<S: Shim> Store<S> {
 
     #[inline]
     fn count(&self, tally: &Tally, what: Count, by: u64) {
-        if tally.process_mark == fork::process_mark() && tally.add(what, by) {
+        if tally.is_own() && tally.add(what, by) {
             self.tell_in_passing(tally);
         }
     }
