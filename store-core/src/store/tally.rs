@@ -31,7 +31,7 @@ pub(super) enum Count {
 }
 
 /// What a client has counted, which is private to its process. Up to 1023 of each kind and thread
-/// are not in its entry yet.
+/// are not in its entry yet, and the bytes of as many puts.
 #[derive(Debug)]
 pub struct Tally {
     of: Of,
