@@ -85,7 +85,7 @@ fn a_quota_is_told_and_kept() {
     assert!(kept["items"].as_u64() > Some(3000), "{kept}");
     assert!(cached["evicted"].as_u64() > Some(10_000), "{cached}");
     store.kv(["namespace", "set", "kept", "--quota", "4MiB"]).exits(0);
-    store.kv_with(["-n", "kept", "load", "-"], lines[..1 << 20].as_bytes()).fails(8, "line");
+    store.kv_with(["-n", "kept", "load", "-"], &lines.as_bytes()[..1 << 20]).fails(8, "line");
     let table = store.kv(["namespace", "ls"]).exits(0);
     assert!(
         table.text().contains("4.0 MiB") && table.text().contains("cached"),

@@ -140,7 +140,7 @@ impl Share {
 
     fn parts_of(self, all: u64) -> u64 {
         let parts = (self.0 & 0xFFFF_FFFF).min(Self::PARTS);
-        (u128::from(all) * u128::from(parts) >> 16) as u64
+        ((u128::from(all) * u128::from(parts)) >> 16) as u64
     }
 
     /// The place of a hash among `places`, of which this is a part; `bits` are well mixed bits of it.
@@ -149,9 +149,9 @@ impl Share {
         if self == Self::ALL {
             return bits & places.wrapping_sub(1);
         }
-        let first = (u128::from(places) * u128::from(self.0 >> 32 & 0xFFFF) >> 16) as u64;
+        let first = ((u128::from(places) * u128::from(self.0 >> 32 & 0xFFFF)) >> 16) as u64;
         // 32 bits are enough to tell the places of a part apart.
-        let within = (u128::from(self.of(places)) * u128::from(bits as u32) >> 32) as u64;
+        let within = ((u128::from(self.of(places)) * u128::from(bits as u32)) >> 32) as u64;
         first + within
     }
 }

@@ -13,7 +13,7 @@ use crate::layout::{CLEANERS_MAX, Cleaner, Share, Victim};
 use crate::region::Shim;
 
 /// Items that are known and asked for, the one that is looked at included.
-const AHEAD: usize = 4;
+const AHEAD: usize = 12;
 
 /// A window for each cleaner's place, private to the session. It is locked under the guard of the
 /// place, so nobody waits for it.
