@@ -1,12 +1,13 @@
-//! Values of one size: puts that evict beside puts into a store that has room, in turns.
+//! Values of one size: puts that evict beside puts into a cache that has room, and into a store of
+//! store mode that has room, in turns.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use store_benches::scratch::{Backing, StoreArgs};
 use store_benches::stats::{Latencies, median, median_ratio, rounded};
-use store_client::{CreateOptions, Mode, Stats};
+use store_client::{CreateOptions, GuardKind, Mode, Stats};
 
 use crate::side::Side;
 
@@ -28,10 +29,14 @@ pub(crate) struct Row {
     pub(crate) evicted_per_put: f64,
     moved_per_put_byte: f64,
     pub(crate) put_ns: f64,
+    /// Into a cache that has room.
     pub(crate) with_room_ns: f64,
+    /// Into a store of store mode that has room.
+    pub(crate) store_mode_ns: f64,
     /// The same before any page was touched; once.
     with_room_fresh_ns: f64,
     pub(crate) cost_ratio: f64,
+    pub(crate) store_mode_ratio: f64,
     /// The least and the most of the rounds.
     cost_ratio_range: [f64; 2],
     pub(crate) p50_ns: f64,
@@ -55,6 +60,7 @@ pub(crate) struct Row {
 struct Rounds {
     evicting: Vec<f64>,
     with_room: Vec<f64>,
+    store_mode: Vec<f64>,
     evicting_quantiles: Vec<[f64; 5]>,
     with_room_quantiles: Vec<[f64; 5]>,
 }
@@ -70,13 +76,16 @@ pub(crate) fn run(
     let puts = items / 100 * PUT_PERCENT;
     let options = CreateOptions::new(size).items(items.into());
     let cache = options.clone().mode(Mode::Cache);
-    let mut evicting = Side::create("eviction", store, cache, value_bytes)?;
-    let mut with_room = Side::create("eviction-room", beside(store), options, value_bytes)?;
+    let mut evicting = Side::create("eviction", store, cache.clone(), value_bytes)?;
+    let mut with_room = Side::create("eviction-room", beside(store), cache.clone(), value_bytes)?;
+    let mut store_mode = Side::create("eviction-store", in_memory(), options, value_bytes)?;
 
     evicting.put(items * FILLED)?;
     // Touches every page that the turns will.
     let fresh = with_room.put(puts)?;
     with_room.clear()?;
+    store_mode.put(puts)?;
+    store_mode.clear()?;
     let first = evicting.writer().stats()?;
     let (mut taken, mut lost) = (Rounds::default(), 0);
     for round in 0..rounds {
@@ -97,9 +106,15 @@ pub(crate) fn run(
                 side.clear()?;
             }
         }
+        // Quotients of it are told, and nothing is judged by it: so it is timed as a whole only.
+        taken.store_mode.push(store_mode.put(puts)?);
+        lost += store_mode.lost()?;
+        store_mode.clear()?;
         bar.inc(1);
     }
     let last = evicting.writer().stats()?;
+    let went = evicted(&with_room.writer().stats()?)?;
+    ensure!(went == 0, "{went} items went from the cache that has room");
     let put = f64::from(puts) * f64::from(rounds) * 2.0;
     let put_bytes = put * (value_bytes + 16) as f64;
     let [p50, p99, p999, p9999, max] = medians(&taken.evicting_quantiles);
@@ -116,8 +131,10 @@ pub(crate) fn run(
         moved_per_put_byte: rounded((last.moved_bytes - first.moved_bytes) as f64 / put_bytes, 3),
         put_ns: rounded(median(&taken.evicting), 1),
         with_room_ns: rounded(median(&taken.with_room), 1),
+        store_mode_ns: rounded(median(&taken.store_mode), 1),
         with_room_fresh_ns: rounded(fresh, 1),
         cost_ratio: rounded(median_ratio(&taken.evicting, &taken.with_room), 3),
+        store_mode_ratio: rounded(median_ratio(&taken.evicting, &taken.store_mode), 3),
         cost_ratio_range: range(&costs),
         p50_ns: p50,
         p99_ns: p99,
@@ -132,7 +149,7 @@ pub(crate) fn run(
         with_room_p9999_ns: with_p9999,
         with_room_max_ns: with_max,
         lost,
-        violations: [evicting, with_room]
+        violations: [evicting, with_room, store_mode]
             .iter()
             .map(|side| side.writer().check(|_, _| {}).violations_total)
             .sum(),
@@ -146,6 +163,11 @@ fn beside(args: StoreArgs) -> StoreArgs {
         other => other,
     };
     StoreArgs { backing, ..args }
+}
+
+/// Where the store of store mode is: which memory it is makes no difference to a put.
+fn in_memory() -> StoreArgs {
+    StoreArgs { backing: Backing::Posix, guard: GuardKind::Futex }
 }
 
 fn evicted(stats: &Stats) -> Result<u64> {
