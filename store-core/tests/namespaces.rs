@@ -287,6 +287,112 @@ fn a_listener_is_told_whose_item_went() {
     assert_eq!(names, [None, Some("n")]);
     assert_eq!(store.namespaces().expect("records")[0].expired, 1);
     assert_eq!(store.len() + place.len(), 0);
+    assert_sound(&store);
+}
+
+/// Whatever is free is more than is looked at at once, and kept for the namespace.
+#[test]
+fn others_have_what_a_large_quota_leaves() {
+    let (store, session) = store(4 << 20, Mode::Store);
+    let quota = NamespaceOptions::new().quota(200 * EXTENT);
+    namespace(&store, &session, "large", &quota);
+    let (filled, _) = fill(&store, &session);
+    assert!(filled * 224 > 600 * EXTENT, "{filled} of nearly 800 extents");
+    assert_sound(&store);
+}
+
+/// A handle of a namespace whose number another one has by now.
+#[test]
+fn an_old_handle_does_nothing_to_who_has_its_number() {
+    let (store, session) = store(1 << 20, Mode::Store);
+    let late = store.open_session().expect("an entry");
+    let old = namespace(&store, &session, "old", &NamespaceOptions::new());
+    store.remove_namespace(&session, "old").expect("it is there");
+    let new = namespace(&store, &session, "new", &NamespaceOptions::new());
+    let (filled, _) = fill(&new, &session);
+    for number in (0..filled).step_by(3) {
+        new.delete(&session, &number.to_le_bytes()).expect("no guard is held");
+    }
+    let is_gone = |error| matches!(error, WriteError::NamespaceGone { .. });
+    for number in 0..400_u64 {
+        // Those that come first would clean.
+        let error = put(&old, &late, &number.to_le_bytes(), &[8; 1000]).expect_err("it is gone");
+        assert!(is_gone(error));
+    }
+    assert!(old.clear(&late).is_err_and(is_gone));
+    assert_eq!((old.len(), contents(&old).len()), (0, 0));
+    for number in (0..filled).filter(|number| number % 3 != 0) {
+        assert_eq!(new.get(&number.to_le_bytes()), Ok(Some(vec![1; 200])), "{number}");
+    }
+    assert_sound(&store);
+}
+
+/// Others have borrowed all that it has not taken.
+#[test]
+fn the_last_extent_of_a_quota_can_be_had() {
+    let (store, session) = store(1 << 20, Mode::Cache);
+    let quota = NamespaceOptions::new().quota(20 * EXTENT).mode(Mode::Store);
+    let kept = namespace(&store, &session, "kept", &quota);
+    for number in 0..10_000_u64 {
+        put(&store, &session, &number.to_le_bytes(), &[4; 300]).expect("eviction makes room");
+    }
+    let (filled, error) = fill(&kept, &session);
+    assert!(matches!(error, WriteError::QuotaFull { .. }), "{error}");
+    assert_eq!(filled, 20 * (EXTENT / 224), "extents are filled");
+    assert_sound(&store);
+}
+
+/// A namespace that has not used up its quota, where nobody has anything to give: what is dead in
+/// its own extents is room.
+#[test]
+fn own_dead_bytes_are_room_below_the_quota() {
+    let options = CreateOptions::new(1 << 20).extent_size(EXTENT).items(64).mode(Mode::Cache);
+    let store: Store = private_on_heap(&options, 5).expect("a store");
+    let session = store.open_session().expect("an entry");
+    let tried = NamespaceOptions::new().quota(1 << 40);
+    let most = match store.create_namespace(&session, "tried", &tried) {
+        Err(NamespaceError::InvalidQuota { most, .. }) => most / EXTENT,
+        other => panic!("{other:?}"),
+    };
+    let quota = |extents: u64| NamespaceOptions::new().quota(extents * EXTENT);
+    let kept = quota(most / 2).mode(Mode::Store);
+    let kept = namespace(&store, &session, "kept", &kept);
+    let cached = namespace(&store, &session, "cached", &quota(most - most / 2));
+    // Their index takes what quotas have left.
+    for number in 0..20_000_u64 {
+        put(&cached, &session, &number.to_le_bytes(), &[1; 8]).expect("eviction makes room");
+    }
+    let put = |number: u64| put(&kept, &session, &number.to_le_bytes(), &[1; 8]);
+    let filled = (0..).find(|number| put(*number).is_err()).expect("it fills up");
+    for number in (0..filled).step_by(2) {
+        kept.delete(&session, &number.to_le_bytes()).expect("no guard is held");
+    }
+    for number in filled + 1..filled + filled / 3 {
+        put(number).expect("more was deleted");
+    }
+    assert_sound(&store);
+}
+
+/// At its quota a large value takes the room of several extents of its own, and none of others'.
+#[test]
+fn a_large_value_evicts_within_its_quota() {
+    let (store, session) = store(1 << 20, Mode::Cache);
+    let quota = NamespaceOptions::new().quota(16 * EXTENT);
+    let cached = namespace(&store, &session, "cached", &quota);
+    for number in 0..200_u64 {
+        put(&cached, &session, &number.to_le_bytes(), &[1; 300]).expect("eviction makes room");
+    }
+    for number in 0..400_u64 {
+        put(&store, &session, &number.to_le_bytes(), &[1; 300]).expect("room");
+    }
+    for number in 1000..1020_u64 {
+        let large = vec![2; 3 * EXTENT as usize];
+        put(&cached, &session, &number.to_le_bytes(), &large).expect("eviction makes room");
+    }
+    for number in 0..400_u64 {
+        assert!(store.contains(&number.to_le_bytes()).expect("no guard is held"), "{number}");
+    }
+    assert_sound(&store);
 }
 
 #[derive(Debug, Clone)]

@@ -215,7 +215,8 @@ impl Lease {
                 }
                 _ => {}
             }
-            let enough = free > plenty || found.free.is_some() && found.uncommissioned.is_some();
+            // Of the free ones all may be kept for others.
+            let enough = found.free.is_some() && (free > plenty || found.uncommissioned.is_some());
             if looked as u32 >= ORPHAN_SEARCH_MAX && enough {
                 break;
             }

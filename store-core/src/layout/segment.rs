@@ -153,6 +153,14 @@ impl<S: Shim> Segment<S> {
             })
     }
 
+    /// Whether an item is of the namespace that is meant, and not of one that has its number since.
+    pub(crate) fn is_meant(&self, namespace: u8) -> bool {
+        let is_same =
+            |record: &NamespaceRecord| record.state().generation == self.namespace_generation;
+        namespace == self.namespace
+            && (namespace == 0 || self.namespace_record(namespace).is_some_and(is_same))
+    }
+
     /// The group that shares extents with a namespace: itself if it has a quota, else 0.
     #[inline]
     pub(crate) fn group_of(&self, namespace: u8) -> u8 {
@@ -187,11 +195,12 @@ impl<S: Shim> Segment<S> {
 
     /// The hash of a key of any namespace.
     pub(crate) fn hash_in(&self, namespace: u8, key: &[u8]) -> u64 {
-        if namespace == self.namespace {
-            return self.hasher.hash(key);
-        }
         let record = self.namespace_record(namespace);
         let generation = record.map_or(0, |record| record.state().generation);
+        // Its number may be another's by now.
+        if namespace == self.namespace && generation == self.namespace_generation {
+            return self.hasher.hash(key);
+        }
         self.hasher.bytes(key) ^ self.hasher.mix_of(namespace_id(namespace, generation))
     }
 

@@ -40,8 +40,8 @@ pub(super) enum Step {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
     /// Room is short, or will be soon: something may be evicted. An extent that gives less units is
-    /// left.
-    Need { least: u32 },
+    /// left. So many extents are needed.
+    Need { least: u32, extents: u32 },
     /// That what is dead takes no room: nothing goes that lives.
     Order,
 }
@@ -71,7 +71,7 @@ impl<S: Shim> Store<S> {
         while done < extents {
             let held = self.cleaners_place(session, session.wait_limit())?;
             let why = if lease::is_short_of_extents(&self.segment, 0)? {
-                Why::Need { least: self.gain_min() }
+                Why::Need { least: self.gain_min(), extents: 1 }
             } else {
                 Why::Order
             };
@@ -85,12 +85,18 @@ impl<S: Shim> Store<S> {
         Ok(done)
     }
 
-    /// Empties one extent for the sake of a group of namespaces; `false` if there is nothing to gain.
+    /// Empties one extent for the sake of a group of namespaces that needs `extents`; `false` if there
+    /// is nothing to gain.
     ///
     /// # Errors
     /// `Stuck` if what could be gained is held back by a process that does not let go of a guard.
-    pub(super) fn clean_in_need(&self, session: &Session, group: u8) -> Result<bool, WriteError> {
-        self.clean_for(session, group, self.gain_min())
+    pub(super) fn clean_in_need(
+        &self,
+        session: &Session,
+        group: u8,
+        extents: u32,
+    ) -> Result<bool, WriteError> {
+        self.clean_for(session, group, (self.gain_min(), extents))
     }
 
     /// Units that emptying an extent must give.
@@ -103,11 +109,11 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         group: u8,
-        least: u32,
+        (least, extents): (u32, u32),
     ) -> Result<bool, WriteError> {
         let held = self.cleaners_place(session, session.wait_limit())?;
         let mut all = u64::MAX;
-        let why = (group, Why::Need { least });
+        let why = (group, Why::Need { least, extents });
         Ok(self.clean_some(session, held.cleaner, why, &mut all)? == Step::Freed)
     }
 
@@ -121,7 +127,7 @@ impl<S: Shim> Store<S> {
     ) -> Result<Step, WriteError> {
         match self.cleaners_place(session, WaitLimit::Try) {
             Ok(held) => {
-                let why = Why::Need { least: self.gain_min() };
+                let why = Why::Need { least: self.gain_min(), extents: 1 };
                 self.clean_some(session, held.cleaner, (group, why), budget)
             }
             // Others are at it.
@@ -163,7 +169,7 @@ impl<S: Shim> Store<S> {
         budget: &mut u64,
     ) -> Result<Step, WriteError> {
         let least = match why {
-            Why::Need { least } => least,
+            Why::Need { least, .. } => least,
             Why::Order => self.gain_min(),
         };
         let mut tried = [u32::MAX; VICTIMS_MAX];

@@ -74,10 +74,16 @@ impl<S: Shim> Store<S> {
     ) -> Result<Held<'a, S>, WriteError> {
         let held = self.hold_within(session, hash, session.wait_limit())?;
         // Under the guard: whoever removes a namespace passes each of them before it is gone.
-        if !self.segment.namespace_stands() {
-            return Err(WriteError::NamespaceGone { namespace: self.namespace_name() });
-        }
+        self.refuse_if_gone()?;
         Ok(held)
+    }
+
+    /// Refuses what is to be done in a namespace that was removed.
+    pub(super) fn refuse_if_gone(&self) -> Result<(), WriteError> {
+        if self.segment.namespace_stands() {
+            return Ok(());
+        }
+        Err(WriteError::NamespaceGone { namespace: self.namespace_name() })
     }
 
     /// [`Store::hold`] with a limit of its own.

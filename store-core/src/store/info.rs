@@ -269,8 +269,11 @@ impl<S: Shim> Store<S> {
     /// ([`Store::in_namespace`]): its items, one load, off by one at most for each killed process.
     pub fn len(&self) -> u64 {
         if self.segment.namespace != 0 {
-            let record = self.segment.namespace_record(self.segment.namespace);
-            return record.map_or(0, |record| record.items.load());
+            let namespace = self.segment.namespace;
+            let record = self.segment.namespace_record(namespace);
+            return record
+                .filter(|_| self.segment.is_meant(namespace))
+                .map_or(0, |record| record.items.load());
         }
         (0..self.segment.geometry.stripes)
             .filter_map(|stripe| self.segment.stripe(stripe).ok())

@@ -143,7 +143,7 @@ impl<S: Shim> Store<S> {
         for stripe in 0..self.segment.geometry.stripes {
             drop(self.hold_within(session, stripe.into(), session.wait_limit())?);
         }
-        let deleted = self.clear_namespace(session, number)?;
+        let deleted = self.clear_namespace(session, number, || record.state() == leaving)?;
         let _held = hold()?;
         if record.state() == leaving {
             let free = NamespaceWord {

@@ -169,7 +169,7 @@ impl<S: Shim> Store<S> {
         let read = self.read_item(slot, reload, |item, header| {
             let mut key = Vec::new();
             self.segment.copy_key(item, header, &mut key)?;
-            let shown = header.namespace == self.segment.namespace;
+            let shown = self.segment.is_meant(header.namespace);
             Ok((shown && !self.is_expired(item, header)?).then_some(key))
         })?;
         Ok(read.map(Option::flatten))

@@ -27,8 +27,9 @@ pub(super) enum Chosen {
 }
 
 impl<S: Shim> Store<S> {
-    /// What to empty for the sake of a group: of its own extents if its quota is used up, else of
-    /// those of the group without a quota, or of all in store mode, where nothing goes.
+    /// What to empty for the sake of a group: of its own extents if its quota has no room for what is
+    /// needed, else of those of the group without a quota, or of all in store mode, where nothing goes.
+    /// If that gives nothing, the other of the two.
     pub(super) fn choose(
         &self,
         session: &Session,
@@ -36,19 +37,43 @@ impl<S: Shim> Store<S> {
         (group, why, least): (u8, Why, u32),
         tried: &[u32],
     ) -> Result<Chosen, WriteError> {
-        let segment = &self.segment;
-        let own = quota::left(segment, group)?.is_some_and(|left| left <= quota::SHORT);
+        let needed = match why {
+            Why::Need { extents, .. } => extents,
+            Why::Order => 1,
+        };
+        let left = quota::left(&self.segment, group)?;
+        let own = left.is_some_and(|left| left <= quota::SHORT.max(needed.saturating_sub(1)));
         let from = if own { group } else { 0 };
-        if segment.group_evicts(from) {
-            let chosen = self.choose_to_evict(session, cleaner, (from, why), tried)?;
-            // Others have not used up their quotas, and there is nothing without one.
-            let left = matches!(chosen, Chosen::Nothing) && from != group;
-            return match left && segment.group_evicts(group) {
-                true => self.choose_to_evict(session, cleaner, (group, why), tried),
-                false => Ok(chosen),
-            };
+        let chosen = self.choose_of(session, cleaner, (from, why, least), tried)?;
+        if group == 0 || !matches!(chosen, Chosen::Nothing) {
+            return Ok(chosen);
         }
-        let among = (own || segment.evicts).then_some(from);
+        let other = match left {
+            // Others have not used up their quotas, and there is nothing without one.
+            _ if !own && self.segment.evicts => group,
+            // What is left of a quota is there, or others have it.
+            Some(left)
+                if own && left >= needed && lease::is_short_of_extents(&self.segment, 0)? =>
+            {
+                0
+            }
+            _ => return Ok(chosen),
+        };
+        self.choose_of(session, cleaner, (other, why, least), tried)
+    }
+
+    /// What to empty among the extents of one group; among all for group 0 of a store.
+    fn choose_of(
+        &self,
+        session: &Session,
+        cleaner: &Cleaner,
+        (group, why, least): (u8, Why, u32),
+        tried: &[u32],
+    ) -> Result<Chosen, WriteError> {
+        if self.segment.group_evicts(group) {
+            return self.choose_to_evict(session, cleaner, (group, why), tried);
+        }
+        let among = (self.segment.evicts || group != 0).then_some(group);
         Ok(match self.choose_victim(session, cleaner, (among, least), tried)? {
             Some(victim) => Chosen::Victim(victim, 0),
             None => Chosen::Nothing,

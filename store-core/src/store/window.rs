@@ -81,7 +81,7 @@ impl<S: Shim> Store<S> {
             if free >= needed + u64::from(geometry.cleaners()) {
                 return Ok(Some(head));
             }
-            if !self.clean_in_need(session, group)? {
+            if !self.clean_in_need(session, group, count)? {
                 return Ok(None);
             }
         }

@@ -307,18 +307,21 @@ impl<S: Shim> Store<S> {
     /// put meanwhile may stay. Takes one guard after the other, never two.
     ///
     /// # Errors
-    /// `Stuck` or `Corruption`; some keys are deleted then.
+    /// `Stuck` or `Corruption`; some keys are deleted then. `NamespaceGone`.
     pub fn clear(&self, session: &Session) -> Result<u64, WriteError> {
-        let deleted = self.clear_namespace(session, self.segment.namespace)?;
+        let stands = || self.segment.namespace_stands();
+        let deleted = self.clear_namespace(session, self.segment.namespace, stands)?;
+        self.refuse_if_gone()?;
         self.count_deletes(session, deleted);
         Ok(deleted)
     }
 
-    /// Deletes every key of a namespace.
+    /// Deletes every key of a namespace, as long as `stands` says that the number is still its.
     pub(super) fn clear_namespace(
         &self,
         session: &Session,
         namespace: u8,
+        stands: impl Fn() -> bool,
     ) -> Result<u64, WriteError> {
         let mut deleted = 0;
         let mut buckets = 0..;
@@ -330,6 +333,10 @@ impl<S: Shim> Store<S> {
                 continue;
             }
             let held = self.hold_within(session, bucket, session.wait_limit())?;
+            // Under the guard: who has the number next writes nothing here before it is given back.
+            if !stands() {
+                break;
+            }
             while let Some(standing) = self.first_in_bucket(bucket, namespace)? {
                 self.remove(&held, &standing)?;
                 deleted += 1;
@@ -428,6 +435,8 @@ impl<S: Shim> Store<S> {
         shelf: Shelf,
     ) -> Result<Reserved<'_, S>, WriteError> {
         self.assert_usable(session);
+        // No room is made in what others have under its number.
+        self.refuse_if_gone()?;
         self.grow_if_due(session);
         let bytes = header.shape().bytes;
         let reserve = || self.until_unstuck(session, || self.reserve_once(session, (bytes, shelf)));
@@ -479,7 +488,7 @@ impl<S: Shim> Store<S> {
                     other => other.map(|_| false),
                 }
             } else {
-                self.clean_in_need(session, group)
+                self.clean_in_need(session, group, bytes.div_ceil(self.extent_bytes()) as u32)
             };
             match cleaned {
                 Ok(true) => continue,
@@ -500,7 +509,7 @@ impl<S: Shim> Store<S> {
                 if let Ok(place) = try_in(Reach::Last) {
                     return Ok(place);
                 }
-                if !self.clean_for(session, group, (bytes / 8) as u32)? {
+                if !self.clean_for(session, group, ((bytes / 8) as u32, 1))? {
                     break;
                 }
             }
