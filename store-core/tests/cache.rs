@@ -265,6 +265,28 @@ fn large_values_push_each_other_out() {
     assert!(cache.store.len() > 30);
 }
 
+/// Writers that stand still have begun to empty extents, and in a small store few are chosen at a
+/// time.
+#[test]
+fn what_others_began_to_empty_is_in_nobodys_way() {
+    let options = CreateOptions::new(600 << 10).extent_size(4 << 10).items(1000).mode(Mode::Cache);
+    let store: Store<Plain> = private_on_heap(&options, 3).expect("a tiny cache");
+    let sessions: Vec<_> = (0..5).map(|_| store.open_session().expect("an entry")).collect();
+    let mut random = 1_u64;
+    let mut put = |session: &Session| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let key = ((random >> 33) % 2560).to_le_bytes();
+        store.put(session, &key, &[1; 200], &PutOptions::new(), Condition::Always)
+    };
+    for turn in 0..5000 {
+        put(&sessions[turn % 4]).expect("eviction makes room");
+    }
+    for _ in 0..10_000 {
+        put(&sessions[4]).expect("eviction makes room");
+    }
+    assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+}
+
 /// Every prefix of the stores of an operation that evicts: nothing wrong is found afterwards, the
 /// store is sound, and goes on.
 #[test]

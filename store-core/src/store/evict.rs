@@ -198,7 +198,7 @@ impl<S: Shim> Store<S> {
                     return Ok(Some(next));
                 }
             }
-            *order = self.choose_in_order(group)?;
+            *order = self.choose_in_order(group, &usable)?;
         }
         Ok(None)
     }
@@ -215,8 +215,13 @@ impl<S: Shim> Store<S> {
     }
 
     /// The extents that are emptied next: those of which much is dead, then the first ones of both
-    /// queues, in the order that keeps the small one at its part.
-    fn choose_in_order(&self, group: u8) -> Result<VecDeque<Next>, Corruption> {
+    /// queues, in the order that keeps the small one at its part. Only such that are `usable`: few are
+    /// chosen, and they could all be others' victims.
+    fn choose_in_order(
+        &self,
+        group: u8,
+        usable: impl Fn(&Next) -> bool,
+    ) -> Result<VecDeque<Next>, Corruption> {
         let segment = &self.segment;
         let capacity = segment.geometry.extent_units();
         let count = (segment.geometry.extents / CHOSEN_PART).clamp(1, CHOSEN_MAX) as usize;
@@ -243,9 +248,13 @@ impl<S: Shim> Store<S> {
                     || self.is_over(extent, word)?
                     || word.state == ExtentState::Sealed
                         && word.used.saturating_sub(word.live) >= capacity / DEAD_PART;
+                let generation = segment.generation(extent)?.load();
+                let next = Next { extent, generation, sequence, evict: !dead };
+                if !usable(&next) {
+                    continue;
+                }
                 if dead && chosen.len() < count {
-                    let generation = segment.generation(extent)?.load();
-                    chosen.push_back(Next { extent, generation, sequence, evict: false });
+                    chosen.push_back(next);
                 }
                 queues[queue].push(Candidate { extent, sequence, live: of_extent });
             }
