@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{Op, Pair, geometries, key};
 use store_core::{
     Condition, CreateOptions, Cursor, LoadOptions, Mode, NamespaceOptions, Plain, PutOptions,
-    Store, from_image, private_on_heap,
+    Session, Store, from_image, private_on_heap,
 };
 
 /// Of the images of caches.
@@ -54,7 +54,29 @@ fn images() -> Vec<Vec<u8>> {
             pair.store.image().expect("an image")
         })
         .chain(caches)
+        .chain(with_namespaces())
         .collect()
+}
+
+/// Nearly full, with namespaces of each kind.
+fn with_namespaces() -> [Vec<u8>; 2] {
+    [Mode::Store, Mode::Cache].map(|mode| {
+        let options = CreateOptions::new(256 << 10).extent_size(4 << 10).items(300).mode(mode);
+        let store: Store = private_on_heap(&options, 7).expect("a tiny store");
+        let session = store.open_session().expect("a client entry");
+        let quota = NamespaceOptions::new().quota(8 << 12).mode(Mode::Store);
+        let ttl = NamespaceOptions::new().default_ttl(Duration::from_secs(3600));
+        for (name, options) in [("kept", quota), ("own", quota.mode(mode)), ("pooled", ttl)] {
+            store.create_namespace(&session, name, &options).expect("there is as much");
+            let place = store.in_namespace(name).expect("it was made");
+            for number in 0..60_u8 {
+                let value = vec![number; usize::from(number) * 53 % 700];
+                let (options, always) = (PutOptions::new(), Condition::Always);
+                let _ = place.put(&session, &key(number), &value, &options, always);
+            }
+        }
+        store.image().expect("an image")
+    })
 }
 
 /// Does everything there is to a store; what it answers is of no interest here.
@@ -88,6 +110,7 @@ fn exercise(image: &[u8]) {
         let _ = store.create_namespace(&session, "new", &quota);
         let _ = store.remove_namespace(&session, name);
     }
+    exercise_namespaces(&store, &session);
     let _ = store.reap(&session);
     let _ = store.clean(&session, 3);
     let _ = store.trim(&session, 0, |_, _| {});
@@ -97,6 +120,28 @@ fn exercise(image: &[u8]) {
     let _ = store.clear(&session);
     let _ = read_everything(&store);
     let _ = store.close_session(&session);
+}
+
+/// Does all that there is to namespaces, whatever their records say.
+fn exercise_namespaces(store: &Store, session: &Session) {
+    for info in store.namespaces().unwrap_or_default() {
+        let Ok(place) = store.in_namespace(&info.name) else { continue };
+        let (options, always) = (PutOptions::new(), Condition::Always);
+        for number in 0..4 {
+            let key = key(number);
+            let _ = place.put(session, &key, &[7; 50], &options, always);
+            let _ = place.put(session, &key, &[8; 5000], &options, Condition::Present);
+            let _ = place.add_to(session, &key, 5);
+            let _ = place.get(&key);
+            let _ = place.ttl(&key);
+        }
+        let _ = (place.len(), place.scan(Cursor::START, b"", 100));
+        let quota = NamespaceOptions::new().quota(10 << 12);
+        let _ = store.change_namespace(session, &info.name, &quota);
+        let _ = place.put(session, &key(9), &[7; 50], &options, always);
+    }
+    let _ = store.create_namespace(session, "new", &NamespaceOptions::new().quota(8 << 12));
+    let _ = store.remove_namespace(session, "own");
 }
 
 fn read_everything(store: &Store) -> Option<()> {
@@ -193,5 +238,34 @@ fn a_truncated_image_is_refused() {
     let image = &images()[0];
     for len in [0, 1, 7, 8, 63, 64, 4095, 4096, image.len() / 2, image.len() - 1] {
         assert!(from_image::<Plain>(&image[..len]).is_err(), "{len} bytes");
+    }
+}
+
+/// Records of namespaces, and the words of the extent table that name them.
+#[test]
+fn hostile_namespaces_are_answered() {
+    let rounds = if cfg!(miri) { 2 } else { 100 };
+    for (number, image) in with_namespaces().iter().enumerate() {
+        let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().expect("8 bytes"));
+        let records = word(208);
+        let extents = word(240);
+        let mut next = random(number as u64 + 5);
+        for _ in 0..rounds {
+            let mut image = image.clone();
+            for _ in 0..=next(12) {
+                let record = records + next(6) * 128;
+                let (at, value) = match next(8) {
+                    0 => (record, u64::MAX >> next(64)),
+                    1 => (record, next(8) << 32 | next(80) | next(4) << 48),
+                    2 => (record + next(16) * 8, next(u64::MAX)),
+                    3 => (record + 8, u64::MAX),
+                    4 => (record + 16, next(3) << 32 | next(1 << 17)),
+                    5 => (216, [0, 1, 2, 256, 257, u64::MAX][next(6) as usize]),
+                    _ => (extents + next(60) * 64 + 16, next(10) << 16 | next(6) << 8 | next(2)),
+                };
+                image[at as usize..at as usize + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            exercise(&image);
+        }
     }
 }

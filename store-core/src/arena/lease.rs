@@ -178,8 +178,8 @@ impl Lease {
     ) -> Result<Candidates, Corruption> {
         let extents = segment.geometry.extents;
         let capacity = segment.geometry.extent_units();
-        let kept = if last { 1 } else { segment.geometry.cleaners() }
-            + quota::kept_from(segment, self.group)?;
+        let for_cleaners = if last { 1 } else { segment.geometry.cleaners() };
+        let kept = quota::kept_from(segment, self.group)?.saturating_add(for_cleaners);
         let left = quota::left(segment, self.group)?;
         let mut found = Candidates::default();
         let (mut first_free, mut free) = (None, 0);

@@ -20,9 +20,11 @@ pub(crate) fn left<S: Shim>(segment: &Segment<S>, group: u8) -> Result<Option<u3
 
 /// Extents that a group has.
 pub(crate) fn extents_of<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u32, Corruption> {
-    let mut extents = 0;
+    let mut extents = 0_u32;
     for extent in 0..segment.geometry.extents {
-        extents += counted(segment, extent)?.filter(|(of, _)| *of == group).map_or(0, |(_, n)| n);
+        let own = counted(segment, extent)?.filter(|(of, _)| *of == group);
+        // Heads of runs that lie over each other only hostile bytes have.
+        extents = extents.saturating_add(own.map_or(0, |(_, n)| n));
     }
     Ok(extents)
 }
