@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use common::{contents, key, value};
@@ -10,7 +12,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof, proptest};
 use proptest::test_runner::FileFailurePersistence;
 use store_core::{
     Condition, CreateOptions, Cursor, Mode, NamespaceError, NamespaceOptions, Outcome, PutOptions,
-    ReadError, Session, Store, Ttl, WriteError, private_on_heap,
+    ReadError, Session, Shim, Store, Ttl, WriteError, private_on_heap,
 };
 
 const EXTENT: u64 = 4 << 10;
@@ -393,6 +395,79 @@ fn a_large_value_evicts_within_its_quota() {
         assert!(store.contains(&number.to_le_bytes()).expect("no guard is held"), "{number}");
     }
     assert_sound(&store);
+}
+
+type Deed = Option<(usize, Box<dyn FnOnce()>)>;
+
+thread_local! {
+    /// What happens before a store, and how many stores until then.
+    static DEED: RefCell<Deed> = const { RefCell::new(None) };
+}
+
+struct Interrupted;
+
+impl Shim for Interrupted {
+    const OBSERVES: bool = true;
+
+    fn before_store(_: usize, _: u64, _: usize) {
+        let due = DEED.with_borrow_mut(|deed| match deed {
+            Some((0, _)) => deed.take(),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        });
+        if let Some((_, deed)) = due {
+            deed();
+        }
+    }
+}
+
+/// Whoever removes it stands still; another one goes on with it, and its number is another's when
+/// the first one wakes up.
+#[test]
+fn a_removal_that_stood_still_takes_nothing_of_who_has_the_number() {
+    let mut made = 0;
+    for stores in 0..400 {
+        let options = CreateOptions::new(160 << 10).extent_size(EXTENT).items(100);
+        let store: Store<Interrupted> = private_on_heap(&options, 5).expect("a store");
+        let store = Rc::new(store);
+        let session = store.open_session().expect("an entry");
+        let new = NamespaceOptions::new();
+        let fill = |store: &Store<Interrupted>, session: &Session, name: &str| {
+            let place = store.in_namespace(name).expect("it was made");
+            for number in 0..10_u64 {
+                let (options, always) = (PutOptions::new(), Condition::Always);
+                let key = number.to_le_bytes();
+                place.put(session, &key, b"value", &options, always).expect("room");
+            }
+        };
+        store.create_namespace(&session, "old", &new).expect("a namespace");
+        fill(&store, &session, "old");
+        let deed = {
+            let store = Rc::clone(&store);
+            move || {
+                let other = store.open_session().expect("an entry");
+                other.set_guard_deadline(Duration::ZERO);
+                // Refused while the first one holds a guard.
+                if store.remove_namespace(&other, "old").is_ok()
+                    && store.create_namespace(&other, "new", &NamespaceOptions::new()).is_ok()
+                {
+                    fill(&store, &other, "new");
+                }
+            }
+        };
+        DEED.set(Some((stores, Box::new(deed))));
+        let _ = store.remove_namespace(&session, "old");
+        DEED.set(None);
+        if let Ok(place) = store.in_namespace("new") {
+            assert_eq!(place.len(), 10, "after {stores} stores");
+            made += 1;
+        }
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+    }
+    assert!(made > 20, "{made}");
 }
 
 #[derive(Debug, Clone)]
