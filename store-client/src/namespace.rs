@@ -90,3 +90,27 @@ impl Writer {
         Ok(self.on(Arc::new(self.reader().store.in_namespace(name)?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use store_core::{CreateOptions, NamespaceOptions, WriteError};
+
+    use crate::Writer;
+
+    #[test]
+    fn handles_of_one_registration_end_apart() {
+        let store = Writer::private(&CreateOptions::new(4 << 20)).expect("memory");
+        store.create_namespace("n", &NamespaceOptions::new()).expect("a record");
+        let place = store.namespace("n").expect("it is there");
+        drop(store);
+        place.put(b"k", b"v").expect("the registration stands");
+        let other = place.namespace("n").expect("it is there");
+        let reader = place.into_protected_reader().expect("mprotect");
+        assert_eq!(reader.get(b"k"), Ok(Some(b"v".to_vec())));
+        assert!(matches!(other.put(b"k", b"w"), Err(WriteError::Closed)));
+        assert!(other.create_namespace("m", &NamespaceOptions::new()).is_err());
+        assert_eq!(other.get(b"k"), Ok(Some(b"v".to_vec())));
+        drop(other);
+        assert_eq!(reader.get(b"k"), Ok(Some(b"v".to_vec())));
+    }
+}

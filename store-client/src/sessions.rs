@@ -30,10 +30,11 @@ impl Sessions {
     /// This process's session: after a fork, the child's own.
     #[inline]
     pub(crate) fn session(&self) -> Result<&Session, WriteError> {
-        if self.first.session.is_of_this_process() {
-            return Ok(&self.first.session);
-        }
-        self.session_after_fork()
+        let session = match self.first.session.is_of_this_process() {
+            true => &self.first.session,
+            false => self.session_after_fork()?,
+        };
+        if session.is_closed() { Err(WriteError::Closed) } else { Ok(session) }
     }
 
     #[cold]

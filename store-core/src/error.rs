@@ -207,6 +207,9 @@ pub enum WriteError {
         /// The longest that can be had, in milliseconds.
         limit: u64,
     },
+    /// Writing was given up by another handle of the same registration.
+    #[error("this process gave writing up (into_protected_reader): attach the store anew to write")]
+    Closed,
     /// The store was destroyed since it was attached: nobody would find what is written now.
     #[error(
         "{name} was removed while it was attached; attach the one of that name, or make it anew"

@@ -39,6 +39,13 @@ pub(crate) fn run(args: DumpArgs, context: &mut Context) -> Result<Exit, Failure
         true => ProgressBar::hidden(),
         false => progress::things(reader.len(), "entries"),
     };
+    // What lives for ever where others don't says so.
+    let default_ttl = match &context.namespace {
+        None => false,
+        Some(name) => {
+            reader.namespaces()?.iter().any(|info| info.name == *name && info.default_ttl.is_some())
+        }
+    };
     let prefix = args.prefix.as_bytes();
     let mut cursor = Cursor::START;
     loop {
@@ -50,7 +57,7 @@ pub(crate) fn run(args: DumpArgs, context: &mut Context) -> Result<Exit, Failure
                 key,
                 value: Some(Some(&entry.value)),
                 ttl_ms: match entry.ttl {
-                    Ttl::Never => None,
+                    Ttl::Never => default_ttl.then_some(None),
                     left => Some(left_ms(left)),
                 },
                 ..JsonEntry::default()

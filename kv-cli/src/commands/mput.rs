@@ -170,8 +170,12 @@ fn put_lines(
     put_batch(writer, &batch, &with_ttl(options, ttl_ms), tally)
 }
 
-fn with_ttl(options: &PutOptions, ttl_ms: Option<u64>) -> PutOptions {
-    ttl_ms.map_or(*options, |millis| options.ttl(Duration::from_millis(millis)))
+fn with_ttl(options: &PutOptions, ttl_ms: Option<Option<u64>>) -> PutOptions {
+    match ttl_ms {
+        None => *options,
+        Some(None) => options.for_ever(),
+        Some(Some(millis)) => options.ttl(Duration::from_millis(millis)),
+    }
 }
 
 fn put_batch(
@@ -217,6 +221,6 @@ mod tests {
         let all = PutOptions::new().ttl(Duration::from_secs(1));
         assert_eq!(with_ttl(&all, None), all);
         let own = PutOptions::new().ttl(Duration::from_millis(5));
-        assert_eq!(with_ttl(&all, Some(5)), own);
+        assert_eq!(with_ttl(&all, Some(Some(5))), own);
     }
 }

@@ -37,6 +37,7 @@ enum Action {
     /// Make a namespace (exits 1 if there is one of that name)
     Create(NamedArgs),
     /// Change what is given of a namespace
+    #[command(group = clap::ArgGroup::new("what").args(["quota", "default_ttl", "mode"]).required(true).multiple(true))]
     Set(NamedArgs),
     /// List the namespaces, with what they hold and what was counted
     Ls,
@@ -103,11 +104,11 @@ pub(crate) fn run(args: NamespaceArgs, context: &mut Context) -> Result<Exit, Fa
     match args.command {
         Action::Create(args) => {
             context.writer()?.create_namespace(&args.name, &args.options()?)?;
-            show_one(&args.name, context)
+            show(&args.name, context)
         }
         Action::Set(args) => {
             context.writer()?.change_namespace(&args.name, &args.options()?)?;
-            show_one(&args.name, context)
+            show(&args.name, context)
         }
         Action::Ls => list(context),
         Action::Rm(args) => remove(&args, context),
@@ -130,16 +131,7 @@ impl NamedArgs {
     }
 }
 
-/// Shows one namespace: after a change nothing unless it is asked for.
-fn show_one(name: &str, context: &mut Context) -> Result<Exit, Failure> {
-    let others = [Format::Table, Format::Json, Format::Jsonl];
-    match context.output.format(Format::Raw, &others)? {
-        Format::Raw => Ok(Exit::Done),
-        _ => show(name, context),
-    }
-}
-
-/// What `stats --namespace` shows.
+/// What `stats --namespace` shows, and what came of a change.
 pub(crate) fn show(name: &str, context: &mut Context) -> Result<Exit, Failure> {
     let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
     let infos = context.reader()?.namespaces()?;

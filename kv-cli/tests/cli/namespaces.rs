@@ -57,6 +57,13 @@ fn a_default_time_to_live_is_that_of_puts_that_say_none() {
     assert_ne!(ttl("l"), "never\n");
     store.kv(["-n", "sessions", "get-or-run", "m", "--for-ever", "--", "echo", "v"]).exits(0);
     assert_eq!(ttl("m"), "never\n");
+    // A dump says so, and a load knows it.
+    let dumped = store.kv(["-n", "sessions", "dump"]).exits(0);
+    store.kv(["-n", "sessions", "clear", "--yes"]).exits(0);
+    store.kv_with(["-n", "sessions", "load", "-"], &dumped.stdout).exits(0);
+    assert_eq!((ttl("k"), ttl("m")), ("never\n".to_owned(), "never\n".to_owned()));
+    assert_ne!(ttl("l"), "never\n");
+    store.kv(["namespace", "set", "sessions"]).fails(2, "--quota");
     store.kv(["namespace", "set", "sessions", "--default-ttl", "0"]).exits(0);
     store.kv(["-n", "sessions", "append", "new", "v"]).exits(0);
     assert_eq!(ttl("new"), "never\n");

@@ -183,7 +183,7 @@ impl Lease {
         let left = quota::left(segment, self.group)?;
         let mut found = Candidates::default();
         let (mut first_free, mut free) = (None, 0);
-        let plenty = plenty(segment);
+        let plenty = plenty(segment, self.group)?;
         let hint = segment.superblock().orphan_hint.load() as u32 % extents;
         let order = std::iter::once(hint).chain((0..extents).map(|i| (start + i) % extents));
         for (looked, extent) in order.enumerate() {
@@ -406,9 +406,10 @@ pub(crate) fn can_be_claimed<S: Shim>(
 
 /// With more free extents than these nobody cleans ahead of need. Where eviction makes room there
 /// is always more to be had, and what is free is wasted.
-fn plenty<S: Shim>(segment: &Segment<S>) -> u32 {
+fn plenty<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u32, Corruption> {
     let spare = if segment.evicts { 0 } else { segment.geometry.extents / PLENTY_PART };
-    segment.geometry.cleaners() + 1 + spare
+    let kept = quota::kept_from(segment, group)?;
+    Ok(kept.saturating_add(segment.geometry.cleaners() + 1 + spare))
 }
 
 /// Whether so few extents are free, or left of a group's quota, that it is worth to clean ahead of
@@ -425,11 +426,12 @@ pub(crate) fn is_short_of_extents<S: Shim>(
     if segment.generation(extents - 1)?.load() == 0 {
         return Ok(false);
     }
+    let plenty = plenty(segment, group)?;
     let start = segment.superblock().lease_hint.load() as u32 % extents;
     let mut free = 0;
     for extent in (0..extents.min(FREE_LOOKED_MAX)).map(|i| (start + i) % extents) {
         free += u32::from(can_be_claimed(segment, extent)?);
-        if free > plenty(segment) {
+        if free > plenty {
             return Ok(false);
         }
     }

@@ -92,6 +92,12 @@ impl Session {
         std::iter::once(&self.lease).chain(of_groups.filter_map(OnceLock::get))
     }
 
+    /// Whether it was closed. One load.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     pub(super) fn owner(&self) -> Owner {
         self.lease.owner()
     }

@@ -57,6 +57,7 @@ impl PutOptions {
 
     /// The item lives for ever, whatever its namespace says.
     pub fn for_ever(mut self) -> Self {
+        self.ttl = None;
         self.for_ever = true;
         self
     }
@@ -161,6 +162,8 @@ impl<S: Shim> Store<S> {
         item: &Item<'_>,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
+        // No room is made in what others have under its number.
+        self.refuse_if_gone()?;
         // Meanwhile what was asked for comes, its bucket first of all.
         let group = self.group();
         if session.lease(group).is_short() {

@@ -104,7 +104,7 @@ impl<R> Delimited<R> {
                 })?)
             }
         };
-        Ok(Record { key, value, ttl_ms })
+        Ok(Record { key, value, ttl_ms: ttl_ms.map(Some) })
     }
 
     fn too_long(&self, line: u64) -> Failure {
@@ -162,7 +162,8 @@ mod tests {
         let mut seen = Vec::new();
         while let Some(line) = source.next()? {
             let record = line.record.map_err(|refusal| refusal.reason);
-            let record = record.map(|found| (text(found.key), text(found.value), found.ttl_ms));
+            let record =
+                record.map(|found| (text(found.key), text(found.value), found.ttl_ms.flatten()));
             seen.push((line.number, record));
         }
         Ok(seen)

@@ -109,11 +109,12 @@ fn parse(line: &[u8]) -> Result<Record, Refusal> {
         (None, Some(base64)) => bytes_of(&base64, "value_b64 is no base64")?,
     };
     let ttl_ms = match object.ttl_ms.map(RawValue::get) {
-        None | Some("null") => None,
-        Some(text) => Some(
+        None => None,
+        Some("null") => Some(None),
+        Some(text) => Some(Some(
             text.parse()
                 .map_err(|_| Refusal::with("ttl_ms is no whole number of milliseconds", text))?,
-        ),
+        )),
     };
     Ok(Record { key, value, ttl_ms })
 }
@@ -143,7 +144,7 @@ mod tests {
         let record = entry(r#"{"key":"k\n","value":"vü\u00e9","ttl_ms":1500}"#);
         assert_eq!(record.key, b"k\n");
         assert_eq!(record.value, "vüé".as_bytes());
-        assert_eq!(record.ttl_ms, Some(1500));
+        assert_eq!(record.ttl_ms, Some(Some(1500)));
         let record = entry(r#"{"key_b64":"AP8=","value_b64":"AAEC"}"#);
         assert_eq!((record.key, record.value), (vec![0, 255], vec![0, 1, 2]));
         // The JSON text as it stood: order, digits and spaces.
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn other_members_are_ignored_and_null_ttl_is_none() {
         let record = entry(r#" {"id":7,"key":"k","value":"","ttl_ms":null,"more":{}} "#);
-        assert_eq!(record, Record { key: b"k".to_vec(), value: Vec::new(), ttl_ms: None });
+        assert_eq!(record, Record { key: b"k".to_vec(), value: Vec::new(), ttl_ms: Some(None) });
     }
 
     #[test]

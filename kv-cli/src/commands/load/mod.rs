@@ -123,7 +123,8 @@ impl Columns {
 pub(super) struct Record {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
-    pub(super) ttl_ms: Option<u64>,
+    /// `Some(None)`: it lives for ever, whatever its namespace says.
+    pub(super) ttl_ms: Option<Option<u64>>,
 }
 
 /// Why a line holds no entry: a reason to count by, and what is particular to this line.
@@ -232,7 +233,8 @@ fn store_all(
 /// Stores one entry. The inner error concerns this entry alone, the outer one ends the load.
 fn store(writer: &Writer, record: &Record) -> Result<Result<Stored, Refusal>, Failure> {
     let options = match record.ttl_ms {
-        Some(millis) => PutOptions::new().ttl(Duration::from_millis(millis)),
+        Some(Some(millis)) => PutOptions::new().ttl(Duration::from_millis(millis)),
+        Some(None) => PutOptions::new().for_ever(),
         None => PutOptions::new(),
     };
     let error = match writer.put_with(&record.key, &record.value, &options) {
