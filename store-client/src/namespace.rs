@@ -46,7 +46,8 @@ impl Reader {
 }
 
 impl Writer {
-    /// Makes a namespace. A store has room for 255 of them, one below 16 MiB for 127.
+    /// Makes a namespace. A store has room for 255 of them, one below 4 MiB for fewer, at least
+    /// 127.
     ///
     /// # Errors
     /// See [`NamespaceError`]; nothing was made then.

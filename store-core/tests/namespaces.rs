@@ -121,6 +121,10 @@ fn what_can_not_be_is_refused_with_a_reason() {
     };
     assert_eq!((made, limit), (127, 127), "one record is that of the keys without one");
     assert_eq!(store.namespaces().expect("records").len(), 127);
+    let info = store.info().expect("info");
+    assert_eq!((info.namespaces, info.namespaces_max), (127, 127));
+    let (large, _) = self::store(4 << 20, Mode::Store);
+    assert_eq!(large.info().expect("info").namespaces_max, 255);
     let (cache, session) = self::store(1 << 20, Mode::Cache);
     let error = cache.create_namespace(&session, "kept", &new().mode(Mode::Store));
     assert!(matches!(error, Err(NamespaceError::NeedsQuota)));

@@ -19,7 +19,7 @@ pub(crate) const EXTENT_BYTES_MIN: u64 = 4 << 10;
 pub(crate) const EXTENT_BYTES_MAX: u64 = 1 << 20;
 
 const PAGE_BYTES: u64 = 4096;
-/// Records of namespaces: one in 64 KiB of the store, within these bounds.
+/// Records of namespaces: one in 16 KiB of the store, within these bounds.
 const NAMESPACES_MIN: u64 = 128;
 const NAMESPACES_MAX: u64 = 256;
 /// Loader leases: one in 64 KiB of the store, within these bounds.
@@ -246,7 +246,7 @@ impl Geometry {
             clients_offset: SUPERBLOCK_BYTES,
             clients: (size >> 16).clamp(32, 1024) as u32,
             namespaces_offset: 0,
-            namespaces: (size >> 16).clamp(NAMESPACES_MIN, NAMESPACES_MAX) as u32,
+            namespaces: (size >> 14).clamp(NAMESPACES_MIN, NAMESPACES_MAX) as u32,
             loaders_offset: 0,
             loaders: (size >> 16).clamp(LOADERS_MIN, LOADERS_MAX).next_power_of_two() as u32,
             stripes_offset: 0,

@@ -107,6 +107,11 @@ impl NamespaceRecord {
         self.told().into_iter().chain(others)
     }
 
+    /// Whether it is some namespace's.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.state().state != NamespaceState::Free
+    }
+
     #[inline]
     pub(crate) fn state(&self) -> NamespaceWord {
         NamespaceWord::of(self.word.load())

@@ -9,6 +9,9 @@ use crate::layout::{Header, flags};
 use crate::region::{Cell64, Shim};
 use crate::sys::clock;
 
+/// How much earlier or later than asked an item may be gone: two ticks of the clock, and some more.
+pub(super) const TTL_TOLERANCE: Duration = Duration::from_millis(10);
+
 /// The longest time to live: about a thousand years.
 const TTL_MS_MAX: u64 = 1000 * 366 * 24 * 3600 * 1000;
 

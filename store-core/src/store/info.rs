@@ -1,7 +1,10 @@
 //! What a store says of itself.
 
+use std::time::Duration;
+
 use super::Store;
 use super::eviction_stats::EvictionStats;
+use super::expiry::TTL_TOLERANCE;
 use super::grow::LOAD_TENTHS;
 use super::tally::ClientCounts;
 use crate::arena::usage::Usage;
@@ -82,6 +85,14 @@ pub struct Info {
     pub value_bytes_max: u64,
     /// Items that the index was laid out for when the store was made.
     pub planned_items: u64,
+    /// Namespaces that it has, and how many it has room for.
+    pub namespaces: u32,
+    /// See [`Info::namespaces`].
+    pub namespaces_max: u32,
+    /// The clock that all its clients go by.
+    pub clock: &'static str,
+    /// How much earlier or later than asked an item may be gone.
+    pub clock_tolerance: Duration,
     /// Where it is mapped in this process.
     pub address: u64,
     /// Bytes of that mapping that huge pages serve now.
@@ -348,6 +359,10 @@ impl<S: Shim> Store<S> {
             key_bytes_max: crate::layout::KEY_BYTES_MAX as u64,
             value_bytes_max: geometry.item_bytes_max().saturating_sub(64).min(u32::MAX.into()),
             planned_items: geometry.planned_items,
+            namespaces: self.records().filter(|(_, record)| record.is_taken()).count() as u32,
+            namespaces_max: geometry.namespaces - 1,
+            clock: "CLOCK_MONOTONIC_COARSE",
+            clock_tolerance: TTL_TOLERANCE,
             address: self.segment.region.address() as u64,
             huge_page_bytes: crate::sys::map::huge_page_bytes(self.segment.region.address()),
             writable: self.is_writable(),

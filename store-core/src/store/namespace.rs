@@ -61,7 +61,7 @@ impl NamespaceOptions {
 }
 
 impl<S: Shim> Store<S> {
-    /// Makes a namespace: keys of their own. As many as the store has records for, 255 from 16 MiB
+    /// Makes a namespace: keys of their own. As many as the store has records for: 255 from 4 MiB
     /// on. About a microsecond.
     ///
     /// # Errors
@@ -243,9 +243,7 @@ impl<S: Shim> Store<S> {
     }
 
     fn find_namespace(&self, name: &str) -> Option<(u8, &NamespaceRecord)> {
-        self.records().find(|(_, record)| {
-            record.state().state != NamespaceState::Free && name_of(record) == name
-        })
+        self.records().find(|(_, record)| record.is_taken() && name_of(record) == name)
     }
 
     fn namespace_found(
@@ -305,9 +303,7 @@ impl<S: Shim> Store<S> {
         let geometry = &self.segment.geometry;
         let others: u64 = self
             .records()
-            .filter(|(other, record)| {
-                *other != number && record.state().state != NamespaceState::Free
-            })
+            .filter(|(other, record)| *other != number && record.is_taken())
             .map(|(_, record)| u64::from(record.state().quota_extents))
             .sum();
         let index = self.index_extents()?;
