@@ -64,6 +64,17 @@ struct Candidates {
     uncommissioned: Option<u32>,
 }
 
+/// What limits a search for a free extent.
+#[derive(Clone, Copy, Default)]
+struct Limits {
+    /// Free ones that are kept for others.
+    kept: u32,
+    /// What may still be taken of the group's quota, if it has one.
+    left: Option<u32>,
+    /// With more free ones than these room is not short.
+    plenty: u32,
+}
+
 impl Lease {
     pub(crate) fn new(owner: Owner, group: u8) -> Self {
         Self { owner, group, open: Default::default(), short: AtomicBool::new(false) }
@@ -178,12 +189,10 @@ impl Lease {
     ) -> Result<Candidates, Corruption> {
         let extents = segment.geometry.extents;
         let capacity = segment.geometry.extent_units();
-        let for_cleaners = if last { 1 } else { segment.geometry.cleaners() };
-        let kept = quota::kept_from(segment, self.group)?.saturating_add(for_cleaners);
-        let left = quota::left(segment, self.group)?;
+        // Each looks through the whole table, so not before one of them counts.
+        let mut limits = None;
         let mut found = Candidates::default();
         let (mut first_free, mut free) = (None, 0);
-        let plenty = plenty(segment, self.group)?;
         let hint = segment.superblock().orphan_hint.load() as u32 % extents;
         let order = std::iter::once(hint).chain((0..extents).map(|i| (start + i) % extents));
         for (looked, extent) in order.enumerate() {
@@ -192,6 +201,8 @@ impl Lease {
                 ExtentState::Open
                     if word.owner.is_none()
                         && capacity.saturating_sub(word.used) >= units
+                        // Only hostile bytes say otherwise, and nothing can be reserved there.
+                        && word.live <= word.used
                         && self.suits(segment, extent, shelf)? =>
                 {
                     found.handed_on = Some(extent);
@@ -199,6 +210,7 @@ impl Lease {
                 }
                 // Stray bits in a free word, which only hostile bytes have, make it useless.
                 ExtentState::Free if word == ExtentWord::FREE => {
+                    let Limits { kept, left, .. } = *self.limits(segment, last, &mut limits)?;
                     if can_be_claimed(segment, extent)? {
                         // The hint is looked at twice.
                         free += u32::from(looked > 0);
@@ -216,15 +228,37 @@ impl Lease {
                 _ => {}
             }
             // Of the free ones all may be kept for others.
-            let enough = found.free.is_some() && (free > plenty || found.uncommissioned.is_some());
-            if looked as u32 >= ORPHAN_SEARCH_MAX && enough {
-                break;
+            if looked as u32 >= ORPHAN_SEARCH_MAX && found.free.is_some() {
+                let plenty = self.limits(segment, last, &mut limits)?.plenty;
+                if free > plenty || found.uncommissioned.is_some() {
+                    break;
+                }
             }
         }
+        let Limits { left, plenty, .. } = *self.limits(segment, last, &mut limits)?;
         let growing = found.uncommissioned.is_some();
         let short = free <= plenty && !growing || left.is_some_and(|left| left <= quota::SHORT);
         self.short.store(short, Ordering::Relaxed);
         Ok(found)
+    }
+
+    /// What limits a search for a free extent, found out the first time.
+    fn limits<'a, S: Shim>(
+        &self,
+        segment: &Segment<S>,
+        last: bool,
+        known: &'a mut Option<Limits>,
+    ) -> Result<&'a Limits, Corruption> {
+        if known.is_none() {
+            let for_quotas = quota::kept_from(segment, self.group)?;
+            let for_cleaners = if last { 1 } else { segment.geometry.cleaners() };
+            *known = Some(Limits {
+                kept: for_quotas.saturating_add(for_cleaners),
+                left: quota::left(segment, self.group)?,
+                plenty: plenty(segment).saturating_add(for_quotas),
+            });
+        }
+        Ok(known.get_or_insert_default())
     }
 
     /// Whether what is put on a shelf may be put into an open extent. In store mode queues only tell
@@ -406,10 +440,9 @@ pub(crate) fn can_be_claimed<S: Shim>(
 
 /// With more free extents than these nobody cleans ahead of need. Where eviction makes room there
 /// is always more to be had, and what is free is wasted.
-fn plenty<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u32, Corruption> {
+fn plenty<S: Shim>(segment: &Segment<S>) -> u32 {
     let spare = if segment.evicts { 0 } else { segment.geometry.extents / PLENTY_PART };
-    let kept = quota::kept_from(segment, group)?;
-    Ok(kept.saturating_add(segment.geometry.cleaners() + 1 + spare))
+    segment.geometry.cleaners() + 1 + spare
 }
 
 /// Whether so few extents are free, or left of a group's quota, that it is worth to clean ahead of
@@ -426,7 +459,7 @@ pub(crate) fn is_short_of_extents<S: Shim>(
     if segment.generation(extents - 1)?.load() == 0 {
         return Ok(false);
     }
-    let plenty = plenty(segment, group)?;
+    let plenty = plenty(segment).saturating_add(quota::kept_from(segment, group)?);
     let start = segment.superblock().lease_hint.load() as u32 % extents;
     let mut free = 0;
     for extent in (0..extents.min(FREE_LOOKED_MAX)).map(|i| (start + i) % extents) {

@@ -31,7 +31,7 @@ pub(crate) fn extents_of<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u32
 
 /// Free extents that are kept from a group for what others have not taken of their quotas yet: in
 /// store mode, where nobody gives back what he has. Nothing is kept from one that has a quota.
-pub(super) fn kept_from<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u32, Corruption> {
+pub(crate) fn kept_from<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u32, Corruption> {
     let quotas = segment.share_of(0) != Share::ALL;
     if group != 0 || segment.evicts || !quotas {
         return Ok(0);

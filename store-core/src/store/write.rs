@@ -8,7 +8,7 @@ use super::clean::Step;
 use super::guarded::Held;
 use super::{Session, Store, Version};
 use crate::arena::reserve::{Reach, Reserved};
-use crate::arena::{NoRoom, Place, lease, reserve, retire, usage::Usage};
+use crate::arena::{NoRoom, Place, lease, quota, reserve, retire, usage::Usage};
 use crate::error::{Corruption, Fullness, WriteError};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
@@ -447,12 +447,18 @@ impl<S: Shim> Store<S> {
             match reserve() {
                 // Somebody made room, or had it for a moment only, while this one looked.
                 Err(WriteError::Full(full))
-                    if bytes <= self.extent_bytes() && full.free >= self.extent_bytes() => {}
+                    if bytes <= self.extent_bytes() && self.is_free_for_all(full.free) => {}
                 other => return other,
             }
             std::thread::yield_now();
         }
         reserve()
+    }
+
+    /// Whether of free bytes there is an extent that is not kept for what others may take.
+    fn is_free_for_all(&self, free: u64) -> bool {
+        let kept = quota::kept_from(&self.segment, self.group()).unwrap_or(0);
+        free >= u64::from(kept).saturating_add(1).saturating_mul(self.extent_bytes())
     }
 
     fn extent_bytes(&self) -> u64 {
