@@ -12,8 +12,7 @@ use crate::error::Corruption;
 use crate::index::overflow;
 use crate::index::search::chain;
 use crate::layout::{
-    ExtentState, ExtentWord, Header, LANES, LINK_LANE, NamespaceState, RunTail, Slot, TagWord,
-    Where, flags,
+    ExtentState, ExtentWord, Header, LANES, LINK_LANE, RunTail, Slot, TagWord, Where, flags,
 };
 use crate::recovery::{is_dead, state_of};
 use crate::region::{Cell64, Shim, append_out};
@@ -307,9 +306,7 @@ impl<S: Shim> Store<S> {
             return wrong("the item has flags that this version does not know");
         }
         if header.namespace != 0
-            && segment
-                .namespace_record(header.namespace)
-                .is_none_or(|record| record.state().state == NamespaceState::Free)
+            && segment.namespace_record(header.namespace).is_none_or(|record| !record.is_taken())
         {
             return wrong("the item is of a namespace that there is not");
         }

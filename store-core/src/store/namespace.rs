@@ -78,7 +78,7 @@ impl<S: Shim> Store<S> {
         if self.find_namespace(name).is_some() {
             return Err(NamespaceError::Exists { name: name.to_owned() });
         }
-        let free = self.records().find(|(_, r)| r.state().state == NamespaceState::Free);
+        let free = self.records().find(|(_, record)| !record.is_taken());
         let Some((number, record)) = free else {
             let limit = self.segment.geometry.namespaces - 1;
             return Err(NamespaceError::TooMany { limit });

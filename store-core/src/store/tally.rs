@@ -225,9 +225,7 @@ impl<S: Shim> Store<S> {
     /// `Corruption`.
     pub fn tell_namespace(&self) -> Result<(), Corruption> {
         match &self.tally {
-            Some(tally) if tally.process_mark == fork::process_mark() && self.is_writable() => {
-                self.tell(tally)
-            }
+            Some(tally) if tally.is_own() && self.is_writable() => self.tell(tally),
             _ => Ok(()),
         }
     }
