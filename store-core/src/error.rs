@@ -43,9 +43,6 @@ pub enum ReadError {
     Corruption(#[from] Corruption),
 }
 
-/// A store that can't use more than this part of its arena has pieces that are too small.
-const LEFT_PART: u64 = 16;
-
 /// The numbers behind a refused put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fullness {
@@ -59,20 +56,11 @@ pub struct Fullness {
     pub free: u64,
     /// Bytes that are kept for cleaning.
     pub reserve: u64,
-    /// The largest piece that is free for an item smaller than this one, in bytes, header included.
-    /// Cleaning may make larger ones for it.
+    /// The largest smaller item that there is room for at once, in bytes, header included. Cleaning
+    /// may make more.
     pub largest: u64,
     /// Bytes of the whole arena at its present size, without the index.
     pub capacity: u64,
-}
-
-impl Fullness {
-    /// Whether much of the arena is left over in pieces that are too small for such items, as with
-    /// values that are a little more than half an extent.
-    fn is_in_pieces(&self) -> bool {
-        let left = self.free.saturating_add(self.dead);
-        left >= self.needed && left >= self.capacity / LEFT_PART
-    }
 }
 
 /// Why a write was refused. Nothing was changed by it.
@@ -90,7 +78,7 @@ pub enum WriteError {
     /// The value is larger than this store takes.
     #[error(
         "the value has {len} bytes, the limit of this store is {limit} (a quarter of its arena, \
-         at most 4 GiB); make the store larger or split the value"
+         at most 4 GiB, and less if its extents are small); make the store larger or split the value"
     )]
     ValueTooLarge {
         /// Its length in bytes.
@@ -102,9 +90,8 @@ pub enum WriteError {
     #[error(
         "the store is full: {} bytes are needed, the largest free piece has {}; of {} bytes {} are \
          live, {} dead in extents that hold live items too, {} free in pieces that are too small, {} \
-         kept for cleaning; delete keys, or dump the store and load it into a larger one{}",
-        .0.needed, .0.largest, .0.capacity, .0.live, .0.dead, .0.free, .0.reserve,
-        if .0.is_in_pieces() { " or one with another --extent-size, which leaves smaller pieces" } else { "" }
+         kept for cleaning; delete keys, or dump the store and load it into a larger one",
+        .0.needed, .0.largest, .0.capacity, .0.live, .0.dead, .0.free, .0.reserve
     )]
     Full(Fullness),
     /// The item does not fit into what its namespace may take.
@@ -340,6 +327,9 @@ pub enum PinError {
     /// See [`Corruption`].
     #[error(transparent)]
     Corruption(#[from] Corruption),
+    /// The guard of the key, which a value in several parts needs, could not be had.
+    #[error(transparent)]
+    Guard(Box<WriteError>),
     /// The process forked, and the child could not become a client of its own.
     #[error(transparent)]
     Reattach(Box<WriteError>),

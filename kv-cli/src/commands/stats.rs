@@ -46,7 +46,6 @@ struct JsonStats {
     extents_free: u32,
     extents_open: u32,
     extents_sealed: u32,
-    extents_run: u32,
     extents_index: u32,
     extents_relocation: u32,
     extents_pinned: u32,
@@ -239,7 +238,6 @@ fn extents(stats: &Stats) -> String {
         (stats.extents_sealed, "sealed"),
         (stats.extents_relocation, "taking what cleaning moves"),
         (stats.extents_pinned, "pinned"),
-        (stats.extents_run, "in large values"),
         (stats.extents_index, "of the index"),
         (stats.extents_uncommissioned, "without memory yet"),
     ];
@@ -325,7 +323,6 @@ fn json(stats: &Stats, histograms: Option<Histograms>) -> JsonStats {
         extents_free: stats.extents_free,
         extents_open: stats.extents_open,
         extents_sealed: stats.extents_sealed,
-        extents_run: stats.extents_run,
         extents_index: stats.extents_index,
         extents_relocation: stats.extents_relocation,
         extents_pinned: stats.extents_pinned,

@@ -5,11 +5,17 @@
 //! extent and then finds it named by no living client knows that nothing in it will be published
 //! any more: the reservation and the sealing are compare-and-swaps of one word, so of the two
 //! either the writer comes first and its name is seen, or it finds the extent sealed.
+//!
+//! The pieces of a large item are in flight together. Its list names where they are, and the word of
+//! its own reservation says where the list is: until the item was published or abandoned or, if its
+//! writer died, the list was read by whoever reaps it.
 
 use std::marker::PhantomData;
 
+use super::pieces::Pieces;
+use super::retire::mark_suspect;
 use crate::error::Corruption;
-use crate::layout::{ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, Segment};
+use crate::layout::{ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, Segment};
 use crate::region::{Cell64, Mutation, Shim, mutated};
 use crate::sync::Owner;
 use crate::sys::thread;
@@ -33,7 +39,7 @@ impl<'a, S: Shim> InFlight<'a, S> {
     pub(crate) fn begin(segment: &'a Segment<S>, me: Owner) -> Result<Self, Corruption> {
         let entry = segment.client(me.client)?;
         let generation = me.generation;
-        let taken = InFlightWord { generation, number: 0 }.word();
+        let taken = InFlightWord { generation, large: false, number: 0 }.word();
         let first = thread::number();
         for turn in 0..ROUNDS as usize * THREAD_WORDS {
             let cell = &entry.in_flight[first.wrapping_add(turn) % THREAD_WORDS];
@@ -44,7 +50,7 @@ impl<'a, S: Shim> InFlight<'a, S> {
         }
         let cell = &entry.in_flight[THREAD_WORDS];
         let this = Self { cell, generation, counted: true, shim: PhantomData };
-        this.count(1);
+        this.count(1, false);
         Ok(this)
     }
 
@@ -53,21 +59,33 @@ impl<'a, S: Shim> InFlight<'a, S> {
     #[inline]
     pub(super) fn name(&self, extent: u32) {
         if !self.counted {
-            let number = extent + 1;
-            self.cell.store::<S>(InFlightWord { generation: self.generation, number }.word());
+            let number = u64::from(extent) + 1;
+            let word = InFlightWord { generation: self.generation, large: false, number };
+            self.cell.store::<S>(word.word());
         }
     }
 
-    /// Adds to the count of further threads. A count of another client is none.
-    fn count(&self, by: i32) {
+    /// Says where the large item is whose pieces are reserved next; they have words of their own
+    /// until its list names them. Dies before it: only the item's own extent counts too much.
+    pub(super) fn name_large(&self, item: u64) {
+        if self.counted {
+            return self.count(0, true);
+        }
+        let word = InFlightWord { generation: self.generation, large: true, number: item / 8 };
+        self.cell.store::<S>(word.word());
+    }
+
+    /// Adds to the count of further threads, and notes if one of them has a large item. A count of
+    /// another client is none.
+    fn count(&self, by: i64, large: bool) {
+        let generation = self.generation;
         let mut found = self.cell.load_acquire();
         loop {
-            let before = InFlightWord::of(found)
-                .filter(|word| word.generation == self.generation)
-                .map_or(0, |word| word.number);
-            let next = match before.saturating_add_signed(by) {
+            let before = InFlightWord::of(found).filter(|word| word.generation == generation);
+            let large = large || before.is_some_and(|word| word.large);
+            let next = match before.map_or(0, |word| word.number).saturating_add_signed(by) {
                 0 => 0,
-                number => InFlightWord { generation: self.generation, number }.word(),
+                number => InFlightWord { generation, large, number }.word(),
             };
             match self.cell.compare_exchange::<S>(found, next) {
                 Ok(()) => return,
@@ -81,7 +99,7 @@ impl<S: Shim> Drop for InFlight<'_, S> {
     #[inline]
     fn drop(&mut self) {
         if self.counted {
-            self.count(-1);
+            self.count(-1, false);
         } else {
             self.cell.store::<S>(0);
         }
@@ -105,26 +123,54 @@ pub(crate) fn may_publish<S: Shim>(
             continue;
         }
         let owner = Owner::new(client, word.generation);
-        if words_of(entry, owner).any(|named| named.is_none_or(|named| named == extent))
-            && !is_dead(owner)
-        {
-            return Ok(true);
+        // All words before any list: a piece is in the list before its own word is given back.
+        let words: [Option<Named>; IN_FLIGHT_WORDS] =
+            std::array::from_fn(|at| named_by(&entry.in_flight, at, owner));
+        for named in words.into_iter().flatten() {
+            let may = match named {
+                Named::Any => !is_dead(owner),
+                Named::Extent(named) => named == extent && !is_dead(owner),
+                // Also of a dead one: who reaps it needs the list.
+                Named::Large(item) => {
+                    segment.geometry.extent_of(item) == Some(extent)
+                        || pieces_at(segment, item).is_some_and(|p| p.are_in(segment, extent))
+                }
+            };
+            if may {
+                return Ok(true);
+            }
         }
     }
     Ok(false)
 }
 
-/// The extents that `owner` names; `None` for a thread that is only counted.
-fn words_of(entry: &ClientEntry, owner: Owner) -> impl Iterator<Item = Option<u32>> {
-    entry.in_flight.iter().enumerate().filter_map(move |(at, cell)| {
-        let word = InFlightWord::of(cell.load_acquire())?;
-        match (word.generation == owner.generation, at) {
-            (false, _) => None,
-            (true, THREAD_WORDS) => Some(None),
-            // Taken, and nothing reserved yet.
-            (true, _) => word.number.checked_sub(1).map(Some),
-        }
-    })
+/// What a word says is in flight.
+enum Named {
+    /// In an extent that it does not name: a thread is only counted.
+    Any,
+    Extent(u32),
+    /// The large item at this offset, with all its pieces.
+    Large(u64),
+}
+
+/// What `owner` says in word `at`.
+fn named_by(words: &[Cell64; IN_FLIGHT_WORDS], at: usize, owner: Owner) -> Option<Named> {
+    let word = InFlightWord::of(words[at].load_acquire())?;
+    if word.generation != owner.generation {
+        return None;
+    }
+    match (at, word.large) {
+        (THREAD_WORDS, _) => Some(Named::Any),
+        (_, true) => Some(Named::Large(word.number * 8)),
+        // 0: taken, and nothing reserved yet.
+        (_, false) => u32::try_from(word.number.checked_sub(1)?).ok().map(Named::Extent),
+    }
+}
+
+/// The pieces of the large item at `item`, if there is one.
+fn pieces_at<S: Shim>(segment: &Segment<S>, item: u64) -> Option<Pieces<'_>> {
+    segment.geometry.extent_of(item)?;
+    Pieces::of(segment, item, segment.header(item).ok()?).ok()?
 }
 
 /// Takes back what `dead` had in flight: the extents that it names count too much, perhaps.
@@ -137,11 +183,23 @@ pub(crate) fn release<S: Shim>(segment: &Segment<S>, dead: Owner) -> Result<(), 
             continue;
         }
         // Suspect first: dies between the two, and the next reaper marks it again.
-        if at != THREAD_WORDS
-            && let Some(extent) = word.number.checked_sub(1)
-            && extent < segment.geometry.extents
-        {
-            super::retire::mark_suspect(segment, segment.geometry.extent_offset(extent))?;
+        match named_by(&entry.in_flight, at, dead) {
+            Some(Named::Extent(extent)) if extent < segment.geometry.extents => {
+                mark_suspect(segment, segment.geometry.extent_offset(extent))?;
+            }
+            Some(Named::Large(item)) => {
+                mark_suspect(segment, item)?;
+                if let Some(pieces) = pieces_at(segment, item) {
+                    pieces.mark_suspect(segment)?;
+                }
+            }
+            // Its list is not known.
+            Some(Named::Any) if word.large => {
+                for extent in 0..segment.geometry.extents {
+                    mark_suspect(segment, segment.geometry.extent_offset(extent))?;
+                }
+            }
+            _ => {}
         }
         let _ = cell.compare_exchange::<S>(found, 0);
     }

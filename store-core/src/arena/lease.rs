@@ -80,10 +80,6 @@ impl Lease {
         Self { owner, group, open: Default::default(), short: AtomicBool::new(false) }
     }
 
-    pub(crate) fn group(&self) -> u8 {
-        self.group
-    }
-
     pub(super) fn stream(&self, Shelf { queue, life }: Shelf) -> Stream {
         Stream { group: self.group, queue, life }
     }
@@ -107,11 +103,6 @@ impl Lease {
     #[inline]
     pub(crate) fn is_short(&self) -> bool {
         self.short.load(Ordering::Relaxed)
-    }
-
-    /// Many extents were taken at once, and this is what was found then.
-    pub(crate) fn note_short(&self, short: bool) {
-        self.short.store(short, Ordering::Relaxed);
     }
 
     /// There is enough, or nothing to be done about it before the next renewal.
@@ -495,7 +486,7 @@ fn one_is_free<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
 }
 
 /// Whether so many extents are free at least.
-pub(super) fn are_free<S: Shim>(segment: &Segment<S>, kept: u64) -> Result<bool, Corruption> {
+pub(crate) fn are_free<S: Shim>(segment: &Segment<S>, kept: u64) -> Result<bool, Corruption> {
     let mut free = 0;
     let extents = segment.geometry.extents;
     let start = segment.superblock().lease_hint.load() as u32 % extents;
@@ -508,34 +499,6 @@ pub(super) fn are_free<S: Shim>(segment: &Segment<S>, kept: u64) -> Result<bool,
         }
     }
     Ok(false)
-}
-
-/// Whether a run may have the extents that it claimed: [`reserve_stands`], once extents without
-/// memory were given theirs for it. If there are none, one that is free is enough: so that what the
-/// delete of another large value freed can be had.
-pub(super) fn may_take_for_run<S: Shim>(
-    segment: &Segment<S>,
-    owner: Owner,
-) -> Result<bool, NoRoom> {
-    for _ in 0..=segment.geometry.cleaners() {
-        if reserve_stands(segment)? {
-            return Ok(true);
-        }
-        let mut bare = None;
-        for extent in 0..segment.geometry.extents {
-            if segment.extent_word(extent)? == ExtentWord::FREE
-                && segment.generation(extent)?.load() == 0
-            {
-                bare = Some(extent);
-                break;
-            }
-        }
-        let Some(bare) = bare else { break };
-        if let Err(error) = commission(segment, owner, bare) {
-            return if one_is_free(segment)? { Ok(true) } else { Err(error) };
-        }
-    }
-    Ok(one_is_free(segment)?)
 }
 
 /// Takes a free extent for `owner` and bumps its generation: from then on no reader believes what
@@ -561,10 +524,6 @@ pub(crate) fn claim<S: Shim>(
         // It was trimmed since the caller looked at it.
         cell.store::<S>(ExtentWord::FREE.word());
         return Ok(false);
-    }
-    let start = &segment.extent(extent)?.run_tail;
-    if start.load() != 0 {
-        start.store::<S>(0);
     }
     bump_generation(segment, extent)?;
     Ok(!pin::leave_if_pinned(segment, extent)?)

@@ -9,13 +9,13 @@
 pub(crate) mod in_flight;
 pub(crate) mod index_extent;
 pub(crate) mod lease;
+pub(crate) mod pieces;
 pub(crate) mod pin;
 mod place;
 pub(crate) mod quota;
 pub(crate) mod relocation;
 pub(crate) mod reserve;
 pub(crate) mod retire;
-pub(crate) mod run;
 pub(crate) mod trim;
 pub(crate) mod usage;
 

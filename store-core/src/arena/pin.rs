@@ -1,11 +1,13 @@
-//! Pins: extents whose bytes somebody reads in place, and which are not used anew meanwhile.
+//! Pins: items whose bytes somebody reads in place, and whose extents are not used anew meanwhile.
 //!
 //! Who pins and who claims an extent both store first and look then, with a SeqCst fence between:
 //! the pinner its word, then the generation; the claimer the generation, then the pins. So either
-//! the claimer sees the pin, or the pinner sees that its bytes are gone.
+//! the claimer sees the pin, or the pinner sees that its bytes are gone. A large item is pinned under
+//! its guard, and so before its pieces are given back; as long as it is, its list stays as it is.
 
 use std::sync::atomic::{Ordering, fence};
 
+use super::pieces::Pieces;
 use crate::error::Corruption;
 use crate::layout::{ClientState, ClientWord, ExtentState, ExtentWord, PinWord, Segment};
 use crate::region::{Cell64, Mutation, Shim, mutated};
@@ -18,19 +20,19 @@ pub(crate) struct Pin<'a> {
     word: u64,
 }
 
-/// Pins `extents` extents from `first` on, if the first one still has `generation`. `None` if it
-/// has another.
+/// Pins the item at `item`, if its extent still has `generation`; a large one with its pieces, under
+/// its guard. `None` if it has another.
 ///
 /// # Errors
 /// `Exhausted` where the client has no pin left.
 pub(crate) fn pin<'a, S: Shim>(
     segment: &'a Segment<S>,
     me: Owner,
-    (first, extents): (u32, u32),
+    (item, large): (u64, bool),
     generation: u64,
 ) -> Result<Option<Pin<'a>>, NoPin> {
     raise_pinners(segment, me.client);
-    let word = PinWord::new(me.generation, first, extents).word();
+    let word = PinWord::new(me.generation, item, large).word();
     let pins = &segment.client(me.client)?.pins;
     let cell = pins
         .iter()
@@ -38,7 +40,8 @@ pub(crate) fn pin<'a, S: Shim>(
         .ok_or(NoPin::Exhausted)?;
     let pin = Pin { cell, word };
     fence(Ordering::SeqCst);
-    if segment.generation(first)?.load() == generation {
+    let extent = segment.geometry.extent_at(item);
+    if segment.generation_at(extent).is_some_and(|now| now.load() == generation) {
         return Ok(Some(pin));
     }
     unpin(segment, &pin)?;
@@ -68,16 +71,42 @@ pub(crate) fn unpin<S: Shim>(segment: &Segment<S>, pin: &Pin<'_>) -> Result<(), 
 }
 
 fn take_off<S: Shim>(segment: &Segment<S>, cell: &Cell64, word: u64) -> Result<(), Corruption> {
+    let Some(pin) = PinWord::of(word) else { return Ok(()) };
+    // Behind the pin the list may be used anew.
+    let extents = extents_of(segment, pin);
     if cell.compare_exchange::<S>(word, 0).is_err() {
         return Ok(());
     }
     // Pairs with the fence of a claimer between its store of `Pinned` and its second look.
     fence(Ordering::SeqCst);
-    let Some(PinWord { first, extents, .. }) = PinWord::of(word) else { return Ok(()) };
-    for extent in first..first.saturating_add(extents).min(segment.geometry.extents) {
+    for extent in extents {
         free_unpinned(segment, extent)?;
     }
     Ok(())
+}
+
+/// The extents that a pin covers.
+fn extents_of<S: Shim>(segment: &Segment<S>, pin: PinWord) -> Vec<u32> {
+    let of_pieces = pieces_of(segment, pin).into_iter().flat_map(Pieces::places);
+    let offsets = std::iter::once(pin.item()).chain(of_pieces.map(|(slot, _)| slot.offset()));
+    let mut extents: Vec<u32> =
+        offsets.filter_map(|offset| segment.geometry.extent_of(offset)).collect();
+    extents.dedup();
+    extents
+}
+
+/// The pieces of the item that is pinned.
+fn pieces_of<S: Shim>(segment: &Segment<S>, pin: PinWord) -> Option<Pieces<'_>> {
+    if !pin.large || segment.geometry.extent_of(pin.item()).is_none() {
+        return None;
+    }
+    Pieces::of(segment, pin.item(), segment.header(pin.item()).ok()?).ok()?
+}
+
+/// Whether a pin covers `extent`.
+fn covers<S: Shim>(segment: &Segment<S>, pin: PinWord, extent: u32) -> bool {
+    segment.geometry.extent_of(pin.item()) == Some(extent)
+        || pieces_of(segment, pin).is_some_and(|pieces| pieces.are_in(segment, extent))
 }
 
 /// Takes off what `dead` had pinned.
@@ -117,9 +146,24 @@ pub(super) fn leave_if_pinned<S: Shim>(
     Ok(true)
 }
 
+/// Whether a client has the large item at `item` pinned, with its pieces; under its guard.
+pub(crate) fn is_pinned_with_pieces<S: Shim>(
+    segment: &Segment<S>,
+    item: u64,
+) -> Result<bool, Corruption> {
+    any_pin(segment, |pin| pin.large && pin.item() == item)
+}
+
 /// Whether a client has `extent` pinned: one load where nobody ever pinned, else a line for each
 /// entry up to the last that did.
 pub(crate) fn is_pinned<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<bool, Corruption> {
+    any_pin(segment, |pin| covers(segment, pin, extent))
+}
+
+fn any_pin<S: Shim>(
+    segment: &Segment<S>,
+    is_meant: impl Fn(PinWord) -> bool,
+) -> Result<bool, Corruption> {
     if mutated::<S>(Mutation::SkipPins) {
         return Ok(false);
     }
@@ -127,11 +171,10 @@ pub(crate) fn is_pinned<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<bo
     for client in 0..pinners {
         let entry = segment.client(client)?;
         let word = ClientWord::of(entry.word.load());
-        let covers = |cell: &Cell64| {
-            PinWord::of(cell.load())
-                .is_some_and(|pin| pin.covers(extent) && pin.is_of(word.generation))
+        let is_one = |cell: &Cell64| {
+            PinWord::of(cell.load()).is_some_and(|pin| pin.is_of(word.generation) && is_meant(pin))
         };
-        if word.state != ClientState::Free && entry.pins.iter().any(covers) {
+        if word.state != ClientState::Free && entry.pins.iter().any(is_one) {
             return Ok(true);
         }
     }

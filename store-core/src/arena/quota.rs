@@ -3,7 +3,7 @@
 //! once may both get the last one.
 
 use crate::error::Corruption;
-use crate::layout::{ExtentState, RunTail, Segment, Share};
+use crate::layout::{ExtentState, Segment, Share};
 use crate::region::Shim;
 
 /// With so few extents left of its quota a group is short of room.
@@ -20,11 +20,9 @@ pub(crate) fn left<S: Shim>(segment: &Segment<S>, group: u8) -> Result<Option<u3
 
 /// Extents that a group has.
 pub(crate) fn extents_of<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u32, Corruption> {
-    let mut extents = 0_u32;
+    let mut extents = 0;
     for extent in 0..segment.geometry.extents {
-        let own = counted(segment, extent)?.filter(|(of, _)| *of == group);
-        // Heads of runs that lie over each other only hostile bytes have.
-        extents = extents.saturating_add(own.map_or(0, |(_, n)| n));
+        extents += u32::from(counted(segment, extent)? == Some(group));
     }
     Ok(extents)
 }
@@ -39,27 +37,21 @@ pub(crate) fn kept_from<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u32,
     let mut left: Vec<u32> =
         (0..segment.geometry.namespaces).map(|of| segment.quota_of(of as u8)).collect();
     for extent in 0..segment.geometry.extents {
-        if let Some((of, extents)) = counted(segment, extent)? {
-            left[usize::from(of)] = left[usize::from(of)].saturating_sub(extents);
+        if let Some(of) = counted(segment, extent)? {
+            left[usize::from(of)] = left[usize::from(of)].saturating_sub(1);
         }
     }
     Ok(left.iter().skip(1).fold(0, |sum, left| sum.saturating_add(*left)))
 }
 
-/// The group that an extent counts for, and how many extents it stands for: the first one of a run
-/// for all of them.
-fn counted<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<Option<(u8, u32)>, Corruption> {
-    let word = segment.extent_word(extent)?;
-    let extents = match word.state {
-        ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation => {
-            let of_run = RunTail::of(segment.extent(extent)?.run_tail.load()).head.is_some();
-            u32::from(!of_run)
-        }
-        ExtentState::RunHead => word.used.min(segment.geometry.extents),
-        _ => 0,
-    };
+/// The group that an extent counts for.
+fn counted<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<Option<u8>, Corruption> {
+    let holds_items = matches!(
+        segment.extent_word(extent)?.state,
+        ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation
+    );
     let group = segment.stream(extent)?.group;
     // The table may have fewer records than hostile bytes name.
     let known = u32::from(group) < segment.geometry.namespaces;
-    Ok((extents > 0 && known).then_some((group, extents)))
+    Ok((holds_items && known).then_some(group))
 }

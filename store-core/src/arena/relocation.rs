@@ -3,7 +3,7 @@
 //! free besides.
 
 use super::in_flight::InFlight;
-use super::lease::{are_free, can_be_claimed, claim, enqueue, left};
+use super::lease::{can_be_claimed, claim, enqueue, left};
 use super::place::{Place, reserve_in};
 use super::reserve::Reserved;
 use crate::error::Corruption;
@@ -65,14 +65,14 @@ pub(crate) fn leave_for<S: Shim>(
 }
 
 /// Reserves for an item of `group` in the destination of `cleaner`, whose guard `me` holds; what does
-/// not fit there in an extent that was handed on, or in a fresh destination, if it leaves `kept`
-/// extents free. `None` if there is no free extent with memory.
+/// not fit there in an extent that was handed on, or in a fresh destination. `None` if there is no free
+/// extent with memory.
 pub(crate) fn reserve<'a, S: Shim>(
     segment: &'a Segment<S>,
     cleaner: &Cleaner,
     me: Owner,
     group: u8,
-    (units, kept): (u32, u32),
+    units: u32,
 ) -> Result<Option<Reserved<'a, S>>, Corruption> {
     let in_flight = InFlight::begin(segment, me)?;
     for _ in 0..2 {
@@ -88,7 +88,7 @@ pub(crate) fn reserve<'a, S: Shim>(
             }
             leave(segment, extent)?;
         }
-        if !renew(segment, cleaner, me, (group, kept))? {
+        if !renew(segment, cleaner, me, group)? {
             break;
         }
     }
@@ -150,7 +150,7 @@ fn leave<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<(), Corruption> {
     }
 }
 
-/// Gives a place a fresh destination, out of what is kept free for it, if that leaves `kept` extents.
+/// Gives a place a fresh destination, out of what is kept free for it.
 ///
 /// Dies after the claim, or after the place names the extent: it is claimed by a dead client,
 /// whose reaper frees it, and no destination.
@@ -158,14 +158,10 @@ fn renew<S: Shim>(
     segment: &Segment<S>,
     cleaner: &Cleaner,
     me: Owner,
-    (group, kept): (u8, u32),
+    group: u8,
 ) -> Result<bool, Corruption> {
     for extent in 0..segment.geometry.extents {
         if can_be_claimed(segment, extent)? && claim(segment, extent, me)? {
-            if kept > 0 && !are_free(segment, kept.into())? {
-                segment.extent(extent)?.word.store::<S>(ExtentWord::FREE.word());
-                break;
-            }
             cleaner.set_destination::<S>(Some(extent));
             enqueue(segment, extent, Stream { group, queue: Queue::Main, life: 0 })?;
             let word = ExtentWord { state: ExtentState::Relocation, ..ExtentWord::FREE };

@@ -2,9 +2,9 @@
 
 use std::ops::Deref;
 
-use super::lease::{Lease, Wanted, is_short_of_extents};
+use super::lease::{Lease, Wanted};
 use super::place::{Place, reserve_in};
-use super::{InFlight, NoRoom, run};
+use super::{InFlight, NoRoom};
 use crate::layout::{ExtentState, Segment, Shelf};
 use crate::region::Shim;
 
@@ -12,12 +12,18 @@ use crate::region::Shim;
 #[derive(Debug)]
 pub(crate) struct Reserved<'a, S: Shim> {
     place: Place,
-    _in_flight: InFlight<'a, S>,
+    in_flight: InFlight<'a, S>,
 }
 
 impl<'a, S: Shim> Reserved<'a, S> {
     pub(crate) fn new(place: Place, in_flight: InFlight<'a, S>) -> Self {
-        Self { place, _in_flight: in_flight }
+        Self { place, in_flight }
+    }
+
+    /// Says that it is a large item whose pieces are reserved from now on: its header is written,
+    /// and its list is empty.
+    pub(crate) fn name_pieces(&self) {
+        self.in_flight.name_large(self.place.offset);
     }
 }
 
@@ -51,10 +57,7 @@ pub(crate) fn reserve<'a, S: Shim>(
 ) -> Result<Reserved<'a, S>, NoRoom> {
     let in_flight = InFlight::begin(segment, lease.owner())?;
     if bytes > segment.geometry.extent_bytes() {
-        // Its extents name their owner until it is published.
-        let place = run::reserve(segment, lease, &in_flight, (bytes, shelf.queue))?;
-        lease.note_short(is_short_of_extents(segment, lease.group())?);
-        return Ok(Reserved::new(place, in_flight));
+        return Err(NoRoom::Full);
     }
     let units = (bytes / 8) as u32;
     // Each turn that fails has found a better extent or ends in `Full`; threads of one client may

@@ -1,36 +1,41 @@
 //! Giving an item's bytes back: after it was unpublished, or was never published.
 
 use super::lease::sealed;
+use super::pieces::Pieces;
 use super::place::Place;
-use super::run;
 use crate::error::Corruption;
-use crate::layout::{ExtentState, ExtentWord, Segment, Slot};
+use crate::layout::{ExtentState, ExtentWord, Header, Segment, Slot};
 use crate::region::Shim;
-use crate::sync::Owner;
 
-/// Retires the item at `slot`, which no lane holds any more; under the stripe's guard.
+/// Retires the item at `slot`, which no lane holds any more, with its pieces; under the stripe's
+/// guard.
+///
+/// Dies in between: the item counts as long as one of its pieces does, and the intent names it.
 pub(crate) fn retire<S: Shim>(segment: &Segment<S>, slot: Slot) -> Result<(), Corruption> {
     let offset = slot.offset();
-    let bytes = segment.header(offset)?.shape().bytes;
+    let header = segment.header(offset)?;
+    if let Some(pieces) = Pieces::of(segment, offset, header)? {
+        pieces.give_back(segment)?;
+    }
+    retire_moved(segment, offset, header)
+}
+
+/// Gives back the bytes of an item, or a piece, that is elsewhere now.
+pub(crate) fn retire_moved<S: Shim>(
+    segment: &Segment<S>,
+    offset: u64,
+    header: Header,
+) -> Result<(), Corruption> {
     let Some(extent) = segment.geometry.extent_of(offset) else {
         return Err(Corruption { what: "a slot that leads out of the arena", offset });
     };
-    if bytes > segment.geometry.extent_bytes() {
-        return run::retire(segment, slot, extent);
-    }
-    subtract(segment, extent, (bytes / 8) as u32)
+    let units = header.shape().bytes.min(segment.geometry.extent_bytes()) / 8;
+    subtract(segment, extent, units as u32)
 }
 
-/// Gives back a place that was reserved and not published.
-pub(crate) fn abandon<S: Shim>(
-    segment: &Segment<S>,
-    place: Place,
-    owner: Owner,
-) -> Result<(), Corruption> {
+/// Gives back a place that was reserved and not published. Its pieces are given back before.
+pub(crate) fn abandon<S: Shim>(segment: &Segment<S>, place: Place) -> Result<(), Corruption> {
     let Some(extent) = segment.geometry.extent_of(place.offset) else { return Ok(()) };
-    if place.bytes > segment.geometry.extent_bytes() {
-        return run::free(segment, extent, Some(owner));
-    }
     subtract(segment, extent, (place.bytes / 8) as u32)
 }
 

@@ -1,6 +1,5 @@
 //! What the arena holds, summed over the extent table.
 
-use super::lease::can_be_claimed;
 use crate::error::Corruption;
 use crate::layout::{ExtentState, Segment};
 use crate::region::Shim;
@@ -21,15 +20,12 @@ pub(crate) struct Usage {
     pub(crate) pinned: u32,
     /// Bytes that are kept for cleaners, and so not free.
     pub(crate) reserve_bytes: u64,
-    pub(crate) run: u32,
     /// Extents of the index, whose bytes are no part of the capacity.
     pub(crate) index: u32,
     pub(crate) uncommissioned: u32,
     pub(crate) suspect: u32,
     /// The largest piece that is left of an open extent.
     pub(crate) rest_bytes: u64,
-    /// The most neighbouring extents that are free.
-    pub(crate) row: u32,
 }
 
 impl Usage {
@@ -37,11 +33,8 @@ impl Usage {
     pub(crate) fn of<S: Shim>(segment: &Segment<S>) -> Result<Self, Corruption> {
         let extent_bytes = segment.geometry.extent_bytes();
         let mut usage = Self::default();
-        let mut row = 0;
         for extent in 0..segment.geometry.extents {
             let word = segment.extent_word(extent)?;
-            row = if can_be_claimed(segment, extent)? { row + 1 } else { 0 };
-            usage.row = usage.row.max(row);
             let (live, used) = (u64::from(word.live) * 8, u64::from(word.used) * 8);
             usage.capacity_bytes += extent_bytes;
             usage.suspect += u32::from(word.suspect);
@@ -76,15 +69,6 @@ impl Usage {
                     usage.live_bytes += live;
                     usage.dead_bytes += extent_bytes.saturating_sub(live);
                 }
-                ExtentState::RunHead => {
-                    usage.run += 1;
-                    usage.live_bytes += extent_bytes;
-                }
-                ExtentState::RunBody => {
-                    usage.run += 1;
-                    usage.live_bytes += live;
-                    usage.dead_bytes += extent_bytes.saturating_sub(live);
-                }
                 ExtentState::Buckets | ExtentState::Overflow => {
                     usage.index += 1;
                     usage.capacity_bytes -= extent_bytes;
@@ -97,12 +81,17 @@ impl Usage {
         Ok(usage)
     }
 
-    /// The largest piece that a put of fewer than `needed` bytes could have as things are: the rest of an
-    /// open extent, or neighbours that are free, but for one that is kept for cleaners.
-    pub(crate) fn largest_below(&self, needed: u64, extent_bytes: u64) -> u64 {
-        let neighbours = u64::from(self.row.min(self.free.saturating_sub(1))) * extent_bytes;
-        let together =
-            if needed > extent_bytes && neighbours > extent_bytes { neighbours } else { 0 };
-        self.rest_bytes.max(together).min(needed.saturating_sub(8))
+    /// Bytes that no item takes: what cleaning can make room of, but for what it needs itself.
+    pub(crate) fn gainable_bytes(&self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.live_bytes)
+    }
+
+    /// The largest item of fewer than `needed` bytes that could be put as things are: one that lies
+    /// whole, in the rest of an open extent; a large one, in all that is free, whose extents lose a
+    /// part at their ends.
+    pub(crate) fn largest_below(&self, needed: u64, whole_bytes_max: u64) -> u64 {
+        let in_pieces = self.free_bytes - self.free_bytes / 8;
+        let in_pieces = if needed > whole_bytes_max { in_pieces } else { 0 };
+        self.rest_bytes.max(in_pieces).min(needed.saturating_sub(8))
     }
 }

@@ -31,13 +31,20 @@ pub(crate) struct Located<'a> {
     /// Offset of its value.
     pub(crate) value_at: u64,
     /// Whether it has flags beyond those of every item of the segment: it may have expired, or be
-    /// a counter.
+    /// a counter, or in pieces.
     pub(crate) special: bool,
+    slot: Slot,
+    slot_cell: &'a Cell64,
     generation_cell: &'a Cell64,
     generation: u64,
 }
 
 impl Located<'_> {
+    /// Whether it is still the item of its lane: so its list is that of an item that can be reached.
+    pub(crate) fn is_published(&self) -> bool {
+        self.slot_cell.load() == self.slot.0
+    }
+
     /// The generation of its extent.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
@@ -248,7 +255,7 @@ fn attempt<'a, S: Shim, R>(
 #[inline(always)]
 fn examine<'a, S: Shim, R>(
     segment: &'a Segment<S>,
-    cell: &Cell64,
+    cell: &'a Cell64,
     slot: Slot,
     key: &[u8],
     take: &mut impl FnMut(&Located<'a>) -> Option<R>,
@@ -268,8 +275,16 @@ fn examine<'a, S: Shim, R>(
         return Step::Missing;
     }
     let Ok(header) = segment.header(item) else { return Step::Again };
-    let mut located =
-        Located { item, header, value_at: 0, special: false, generation_cell, generation };
+    let mut located = Located {
+        item,
+        header,
+        value_at: 0,
+        special: false,
+        slot,
+        slot_cell: cell,
+        generation_cell,
+        generation,
+    };
     match locate_parts(segment, key, &mut located) {
         Some(true) => believed::<S, R>(take(&located), &located),
         Some(false) => unless_recycled::<S, R>(&located),

@@ -82,6 +82,30 @@ pub(crate) fn find_slot<S: Shim>(
     Ok(None)
 }
 
+/// The item in the chain of `hash` with this stamp: the one that a piece with both belongs to.
+pub(crate) fn find_stamped<S: Shim>(
+    segment: &Segment<S>,
+    stamp: u64,
+    hash: u64,
+) -> Result<Option<Standing>, Corruption> {
+    let shift = segment.geometry.slot_hash_shift;
+    for number in chain(segment, segment.index_size().bucket_of(hash)) {
+        let line = number?;
+        let record = segment.line(line)?;
+        for lane in 0..LANES {
+            let slot = record.slot(lane);
+            if slot.may_be(hash, shift)
+                && segment.slot_stands(slot)
+                && segment.stamp(slot.offset())? == stamp
+            {
+                let header = segment.header(slot.offset())?;
+                return Ok(Some(Standing { at: Where { line, lane }, slot, header }));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// The header of the item at `slot` if its key is `key`.
 fn header_if_key<S: Shim>(
     segment: &Segment<S>,

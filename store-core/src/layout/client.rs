@@ -55,76 +55,90 @@ pub(crate) const IN_FLIGHT_WORDS: usize = 8;
 /// A word of `in_flight`: one thread's reservation, or in the last word how many more there are.
 ///
 /// ```text
-/// 63  62      51 50       32 31                     0
-/// 1 | 0         | generation | extent + 1, or count  |      0 = none
+/// 63  62    61   57 56        38 37                           0
+/// 1 | large | 0     | generation | unit, extent + 1, or count  |      0 = none
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InFlightWord {
     /// Of the client, as far as a guard names it.
     pub(crate) generation: u32,
-    /// The extent + 1 (0: none yet), or in the last word the count.
-    pub(crate) number: u32,
+    /// Of a large item, which lists its pieces; of the count: one of them is.
+    pub(crate) large: bool,
+    /// The extent + 1 (0: none yet); of a large item, the unit of the segment where it begins; in
+    /// the last word the count.
+    pub(crate) number: u64,
 }
 
 impl InFlightWord {
     const TAKEN: u64 = 1 << 63;
+    const LARGE: u64 = 1 << 62;
+    const NUMBER_BITS: u32 = 38;
 
     /// `None` for a word that nobody has taken.
     #[inline]
     pub(crate) fn of(word: u64) -> Option<Self> {
-        let generation = (word >> 32) as u32 & Owner::GENERATION_MASK;
-        (word & Self::TAKEN != 0).then_some(Self { generation, number: word as u32 })
+        (word & Self::TAKEN != 0).then_some(Self {
+            generation: (word >> Self::NUMBER_BITS) as u32 & Owner::GENERATION_MASK,
+            large: word & Self::LARGE != 0,
+            number: word & ((1 << Self::NUMBER_BITS) - 1),
+        })
     }
 
     #[inline]
     pub(crate) fn word(self) -> u64 {
-        Self::TAKEN | u64::from(self.generation) << 32 | u64::from(self.number)
+        debug_assert!(self.number >> Self::NUMBER_BITS == 0);
+        Self::TAKEN
+            | if self.large { Self::LARGE } else { 0 }
+            | u64::from(self.generation) << Self::NUMBER_BITS
+            | self.number
     }
 }
 
 /// What a client may have pinned at a time.
 pub(crate) const PINS_MAX: usize = 8;
 
-/// A word of `pins`: extents whose bytes may not be used anew.
+/// A word of `pins`: an item whose bytes may not be used anew.
 ///
 /// ```text
-/// 63  62        50 49             32 31                     0
-/// 1 | generation  | extents          | first extent           |      0 = none
+/// 63  62    61  51 50         38 37                          0
+/// 1 | large | 0    | generation  | unit                       |      0 = none
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PinWord {
     /// The low 13 bits of that of the client.
     pub(crate) generation: u32,
-    /// How many extents: more than one for a run.
-    pub(crate) extents: u32,
-    pub(crate) first: u32,
+    /// A large item: its pieces are pinned with it.
+    pub(crate) large: bool,
+    /// The unit of the segment where the item begins.
+    pub(crate) unit: u64,
 }
 
 impl PinWord {
     const TAKEN: u64 = 1 << 63;
-    const EXTENTS_MASK: u32 = (1 << 18) - 1;
+    const LARGE: u64 = 1 << 62;
+    const UNIT_BITS: u32 = 38;
     const GENERATION_MASK: u32 = (1 << 13) - 1;
 
     /// A pin of the client with this generation.
-    pub(crate) fn new(generation: u32, first: u32, extents: u32) -> Self {
-        debug_assert!(extents <= Self::EXTENTS_MASK);
-        Self { generation: generation & Self::GENERATION_MASK, extents, first }
+    pub(crate) fn new(generation: u32, item: u64, large: bool) -> Self {
+        Self { generation: generation & Self::GENERATION_MASK, large, unit: item / 8 }
     }
 
     /// `None` for a word that nobody has taken.
     pub(crate) fn of(word: u64) -> Option<Self> {
         (word & Self::TAKEN != 0).then_some(Self {
-            generation: (word >> 50) as u32 & Self::GENERATION_MASK,
-            extents: (word >> 32) as u32 & Self::EXTENTS_MASK,
-            first: word as u32,
+            generation: (word >> Self::UNIT_BITS) as u32 & Self::GENERATION_MASK,
+            large: word & Self::LARGE != 0,
+            unit: word & ((1 << Self::UNIT_BITS) - 1),
         })
     }
 
     pub(crate) fn word(self) -> u64 {
+        debug_assert!(self.unit >> Self::UNIT_BITS == 0);
         Self::TAKEN
-            | u64::from(self.generation) << 50
-            | u64::from(self.extents) << 32
-            | u64::from(self.first)
+            | if self.large { Self::LARGE } else { 0 }
+            | u64::from(self.generation) << Self::UNIT_BITS
+            | self.unit
     }
 
     /// Whether it is a pin of the client with this generation.
@@ -132,9 +146,9 @@ impl PinWord {
         self.generation == generation & Self::GENERATION_MASK
     }
 
-    /// Whether it pins `extent`.
-    pub(crate) fn covers(self, extent: u32) -> bool {
-        extent.checked_sub(self.first).is_some_and(|distance| distance < self.extents)
+    /// Offset of the item.
+    pub(crate) fn item(self) -> u64 {
+        self.unit * 8
     }
 }
 

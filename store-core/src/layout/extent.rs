@@ -7,10 +7,8 @@
 //! ```
 //! S: suspect, a crash left its live count too high. `used` is the cursor: an item is reserved by
 //! one compare-and-swap that adds its size to both, so an extent whose item is not published yet
-//! never looks empty, and sealing needs to wait for nobody. Head of a run: `used` is the number of
-//! extents in the run, `live` the units used in the last one. Body of a run: `used` is the distance
-//! from the head, `live` the units used in it. Of the index: `live` and `used` together are one number, the extent's place in
-//! its part of the directory.
+//! never looks empty, and sealing needs to wait for nobody. Of the index: `live` and `used` together
+//! are one number, the extent's place in its part of the directory.
 
 use super::assert_offsets;
 use crate::region::{Cell64, Shared};
@@ -26,9 +24,7 @@ pub(crate) struct ExtentEntry {
     pub(crate) stream: Cell64,
     /// Of one with a class of times to live: when the last of its items expires.
     pub(crate) last_expiry: Cell64,
-    /// See [`RunTail`].
-    pub(crate) run_tail: Cell64,
-    pub(crate) reserved: [Cell64; 2],
+    pub(crate) reserved: [Cell64; 3],
     /// The generation that it had when its memory was last given back; 0: never was.
     pub(crate) trimmed_generation: Cell64,
 }
@@ -37,7 +33,7 @@ pub(crate) struct ExtentEntry {
 // SAFETY: repr(C), every field is a Cell64 or an array of them, so no padding (asserted).
 unsafe impl Shared for ExtentEntry {}
 
-assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, stream: 16, last_expiry: 24, run_tail: 32, trimmed_generation: 56 });
+assert_offsets!(ExtentEntry, 64, { word: 0, sequence: 8, stream: 16, last_expiry: 24, trimmed_generation: 56 });
 
 /// The queue of eviction that an extent is in. In store mode it tells how the extent was filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,30 +117,6 @@ impl Stream {
     }
 }
 
-/// The start of an extent that takes the end of a run: other items begin behind it.
-///
-/// ```text
-/// 63       50 49         32 31            0
-/// 0          | room (units) | run's first extent + 1; 0: the room is free for the end of a run
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RunTail {
-    /// First extent of the run whose end is here. Whether it stands is told by that extent.
-    pub(crate) head: Option<u32>,
-    pub(crate) room: u32,
-}
-
-impl RunTail {
-    pub(crate) fn of(word: u64) -> Self {
-        Self { head: (word as u32).checked_sub(1), room: (word >> 32 & UNIT_MASK) as u32 }
-    }
-
-    pub(crate) fn word(self) -> u64 {
-        let head = self.head.map_or(0, |head| head + 1);
-        u64::from(self.room) << 32 | u64::from(head)
-    }
-}
-
 /// What may be done with an extent, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExtentState {
@@ -156,10 +128,6 @@ pub(crate) enum ExtentState {
     Open,
     /// No more items; free as soon as the last live one goes.
     Sealed,
-    /// First extent of one large item. With an owner: not published yet.
-    RunHead,
-    /// A later extent of one large item.
-    RunBody,
     /// Takes the items that a cleaner moves; others only if nothing else has the room.
     Relocation,
     /// Free as soon as nobody has it pinned any more.
@@ -188,8 +156,6 @@ const SUSPECT: u64 = 1 << 36;
 const OWNER_GENERATION_BITS: u32 = 11;
 
 impl ExtentWord {
-    /// The most extents in a run: what `used` can count.
-    pub(crate) const RUN_EXTENTS_MAX: u64 = UNIT_MASK;
     /// No item, no owner.
     pub(crate) const FREE: Self =
         Self { state: ExtentState::Free, owner: None, suspect: false, live: 0, used: 0 };
@@ -201,12 +167,10 @@ impl ExtentWord {
             1 => ExtentState::Claimed,
             2 => ExtentState::Open,
             3 => ExtentState::Sealed,
-            4 => ExtentState::RunHead,
-            5 => ExtentState::RunBody,
-            6 => ExtentState::Relocation,
-            7 => ExtentState::Pinned,
-            8 => ExtentState::Buckets,
-            9 => ExtentState::Overflow,
+            4 => ExtentState::Relocation,
+            5 => ExtentState::Pinned,
+            6 => ExtentState::Buckets,
+            7 => ExtentState::Overflow,
             _ => ExtentState::Unknown,
         };
         let owner = (word >> 48 & 0xFFF).checked_sub(1).map(|client| {
@@ -229,12 +193,10 @@ impl ExtentWord {
             ExtentState::Claimed => 1,
             ExtentState::Open => 2,
             ExtentState::Sealed => 3,
-            ExtentState::RunHead => 4,
-            ExtentState::RunBody => 5,
-            ExtentState::Relocation => 6,
-            ExtentState::Pinned => 7,
-            ExtentState::Buckets => 8,
-            ExtentState::Overflow => 9,
+            ExtentState::Relocation => 4,
+            ExtentState::Pinned => 5,
+            ExtentState::Buckets => 6,
+            ExtentState::Overflow => 7,
             ExtentState::Unknown => 15,
         };
         let owner = self.owner.map_or(0, |owner| {
@@ -284,8 +246,6 @@ mod tests {
             ExtentState::Claimed,
             ExtentState::Open,
             ExtentState::Sealed,
-            ExtentState::RunHead,
-            ExtentState::RunBody,
             ExtentState::Relocation,
             ExtentState::Pinned,
             ExtentState::Buckets,

@@ -13,9 +13,9 @@ use super::Plan;
 use super::cleaner::Cleaner;
 use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord, PinWord};
 use super::counts::Counts;
-use super::extent::{ExtentEntry, ExtentState, ExtentWord, LIVES, Queue, RunTail, Shelf, Stream};
-use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
-use super::item::{Header, KEY_BYTES_MAX, flags};
+use super::extent::{ExtentEntry, ExtentState, ExtentWord, LIVES, Queue, Shelf, Stream};
+use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, WHOLE_VALUE_BYTES};
+use super::item::{Header, KEY_BYTES_MAX, LargeWord, PIECE_HEAD_BYTES, flags};
 use super::line::{LANES, LINK_LANE, Line, TagWord};
 use super::loader::{LOADER_WINDOW, LoaderLease};
 use super::namespace::{NamespaceRecord, NamespaceState, NamespaceWord, Share};
@@ -318,15 +318,8 @@ fn the_stream_word_is_as_documented() {
 
 #[test]
 fn the_extent_entry_is_as_documented() {
-    let fields = fields!(ExtentEntry {
-        word,
-        sequence,
-        stream,
-        last_expiry,
-        run_tail,
-        reserved,
-        trimmed_generation
-    });
+    let fields =
+        fields!(ExtentEntry { word, sequence, stream, last_expiry, reserved, trimmed_generation });
     compare_record("Extent entry", size_of::<ExtentEntry>(), &fields);
 }
 
@@ -510,7 +503,7 @@ fn the_client_word_is_as_documented() {
 
 #[test]
 fn the_in_flight_word_is_as_documented() {
-    let taken = InFlightWord { generation: 0, number: 0 }.word();
+    let taken = InFlightWord { generation: 0, large: false, number: 0 }.word();
     let of = |word| InFlightWord::of(word | taken).expect("taken");
     compare_word(
         "In-flight word",
@@ -518,6 +511,7 @@ fn the_in_flight_word_is_as_documented() {
         &[
             ("number", bits_that(|word| of(word).number != 0)),
             ("generation", bits_that(|word| of(word).generation != 0)),
+            ("large", bits_that(|word| of(word).large)),
             ("taken", bits_that(|word| InFlightWord::of(word).is_some())),
         ],
     );
@@ -525,15 +519,15 @@ fn the_in_flight_word_is_as_documented() {
 
 #[test]
 fn the_pin_word_is_as_documented() {
-    let taken = PinWord::new(0, 0, 0).word();
+    let taken = PinWord::new(0, 0, false).word();
     let of = |word| PinWord::of(word | taken).expect("taken");
     compare_word(
         "Pin word",
         64,
         &[
-            ("first", bits_that(|word| of(word).first != 0)),
-            ("extents", bits_that(|word| of(word).extents != 0)),
+            ("unit", bits_that(|word| of(word).unit != 0)),
             ("generation", bits_that(|word| of(word).generation != 0)),
+            ("large", bits_that(|word| of(word).large)),
             ("taken", bits_that(|word| PinWord::of(word).is_some())),
         ],
     );
@@ -579,8 +573,6 @@ fn the_extent_word_is_as_documented() {
         ("claimed", ExtentState::Claimed),
         ("open", ExtentState::Open),
         ("sealed", ExtentState::Sealed),
-        ("run head", ExtentState::RunHead),
-        ("run body", ExtentState::RunBody),
         ("relocation", ExtentState::Relocation),
         ("pinned", ExtentState::Pinned),
         ("buckets", ExtentState::Buckets),
@@ -647,8 +639,13 @@ fn the_item_header_is_as_documented() {
     );
     let rows = table("Item header", "| bit | flag | meaning |");
     let named: Vec<_> = rows.iter().map(|row| (name(row[1]), 1_u8 << number(row[0]))).collect();
-    let expected =
-        [("EXPIRES", flags::EXPIRES), ("CHECKSUM", flags::CHECKSUM), ("COUNTER", flags::COUNTER)];
+    let expected = [
+        ("EXPIRES", flags::EXPIRES),
+        ("CHECKSUM", flags::CHECKSUM),
+        ("COUNTER", flags::COUNTER),
+        ("LARGE", flags::LARGE),
+        ("PIECE", flags::PIECE),
+    ];
     assert_eq!(named, expected);
     assert_eq!(expected.iter().fold(0, |all, (_, bit)| all | bit), flags::KNOWN);
 }
@@ -677,13 +674,29 @@ fn the_intent_word_is_as_documented() {
 }
 
 #[test]
-fn the_run_tail_word_is_as_documented() {
-    let word = |head, room| RunTail { head, room }.word();
+fn the_large_word_is_as_documented() {
+    let of = LargeWord::of;
     compare_word(
-        "Run tail word",
+        "Large word",
         64,
-        &[("head", word(Some(u32::MAX - 1), 0)), ("room", word(None, (1 << 18) - 1))],
+        &[
+            ("len", bits_that(|word| of(word).len != 0)),
+            ("piece_units", bits_that(|word| of(word).piece_units != 0)),
+        ],
     );
+    let whole = section("Large items").join("\n");
+    assert!(whole.contains(&format!("at most {WHOLE_VALUE_BYTES} bytes")));
+}
+
+#[test]
+fn the_piece_is_as_documented() {
+    let rows = table("Piece", "| offset | bytes | field | meaning |");
+    let fields: Vec<_> = rows.iter().map(|row| (name(row[2]), number(row[0]))).collect();
+    let of_piece = Header { value_bytes: 16, key_bytes: 0, namespace: 0, flags: flags::PIECE };
+    let expected =
+        [("stamp", 0), ("header", 8), ("hash", 16), ("number", 24), ("value", PIECE_HEAD_BYTES)];
+    assert_eq!(fields, expected);
+    assert_eq!((of_piece.shape().value, of_piece.shape().bytes), (16, PIECE_HEAD_BYTES));
 }
 
 // ---- Numbers ------------------------------------------------------------------------------------

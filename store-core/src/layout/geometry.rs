@@ -7,7 +7,8 @@ use super::line::Line;
 use super::slot::Slot;
 use super::superblock::{IndexSize, SUPERBLOCK_BYTES, Superblock};
 use super::{
-    CLEANERS_MAX, ClientEntry, ExtentEntry, ExtentWord, LoaderLease, NamespaceRecord, Stripe,
+    CLEANERS_MAX, ClientEntry, ExtentEntry, KEY_BYTES_MAX, LargeWord, LoaderLease, NamespaceRecord,
+    PIECE_HEAD_BYTES, Stripe,
 };
 use crate::config::{CreateOptions, Mode};
 use crate::error::{Corruption, CreateError};
@@ -28,6 +29,10 @@ const LOADERS_MAX: u64 = 1024;
 const EXTENTS_MIN: u64 = 8;
 const BUCKETS_MIN: u64 = 4;
 const COUNTED_STEP_MAX: u64 = 16;
+/// Pieces of large items that fill an extent.
+const PIECES_PER_EXTENT: u64 = 8;
+/// Values of so many bytes are never divided into pieces, whatever the key.
+pub(crate) const WHOLE_VALUE_BYTES: u64 = 64;
 /// Extents for each place of a cleaner.
 const EXTENTS_PER_CLEANER: u32 = 64;
 /// Bytes of an item that the index is laid out for at first, if nothing else is said.
@@ -358,9 +363,58 @@ impl Geometry {
         7 << (self.line_shift() - 3)
     }
 
-    /// The largest item in bytes: a quarter of the arena, in no more extents than a run can count.
+    /// The largest item in bytes, with all its pieces: a quarter of the arena.
     pub(crate) fn item_bytes_max(&self) -> u64 {
-        (self.arena_bytes() / 4).min(ExtentWord::RUN_EXTENTS_MAX << self.extent_shift)
+        self.arena_bytes() / 4
+    }
+
+    /// The largest item in bytes that is not divided into pieces: so that what is left at the end of
+    /// an extent is little.
+    #[inline(always)]
+    pub(crate) fn whole_bytes_max(&self) -> u64 {
+        self.extent_bytes() / PIECES_PER_EXTENT
+    }
+
+    /// The most bytes that an item has besides its pieces.
+    pub(crate) fn head_bytes_max(&self) -> u64 {
+        self.extent_bytes() / 2
+    }
+
+    /// The longest key, of an item with all optional words.
+    pub(crate) fn key_bytes_max(&self) -> u64 {
+        let others = 32 + WHOLE_VALUE_BYTES;
+        (self.head_bytes_max() - others).min(KEY_BYTES_MAX as u64)
+    }
+
+    /// How a value of `len` bytes is divided for an item that takes `head` bytes without it: into
+    /// pieces of which so many fill an extent, as many as the list has room for. `None` for one that
+    /// is too large.
+    pub(crate) fn divide(&self, head: u64, len: u64) -> Option<LargeWord> {
+        let mut per_extent = PIECES_PER_EXTENT;
+        while per_extent > 0 {
+            let piece_units = ((self.extent_bytes() / per_extent - PIECE_HEAD_BYTES) / 8) as u32;
+            let large = LargeWord { len, piece_units };
+            if head + 8 + 8 * large.count() <= self.head_bytes_max() {
+                let bytes = head + 8 + 8 * large.count() + large.pieces_bytes();
+                return (bytes <= self.item_bytes_max()).then_some(large);
+            }
+            per_extent /= 2;
+        }
+        None
+    }
+
+    /// The longest value that an item takes which has `head` bytes without it.
+    pub(crate) fn value_bytes_max(&self, head: u64) -> u64 {
+        let (mut fits, mut too_long) = (0, self.item_bytes_max().min(u32::MAX.into()) + 1);
+        while fits + 1 < too_long {
+            let len = fits.midpoint(too_long);
+            if self.divide(head, len).is_some() {
+                fits = len;
+            } else {
+                too_long = len;
+            }
+        }
+        fits
     }
 
     /// Writes the geometry into a new superblock's words.

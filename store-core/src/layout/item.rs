@@ -9,6 +9,9 @@
 //! +..  key, padded with zeros to 8 bytes
 //! +..  value, padded with zeros to 8 bytes; of a counter: one signed 64-bit word
 //! ```
+//! A large item has a list of pieces for its value: a [`LargeWord`], then the slot word of each piece.
+//! A piece is an item without a key and under no slot of the index: its stamp is that of the item
+//! that it belongs to, its value the hash of that item's key, its own number in the list, and bytes.
 
 /// The bits of the flags byte.
 pub(crate) mod flags {
@@ -18,8 +21,66 @@ pub(crate) mod flags {
     pub(crate) const CHECKSUM: u8 = 2;
     /// The value is a signed 64-bit word that reads as decimal text.
     pub(crate) const COUNTER: u8 = 4;
+    /// The value is a list of pieces, whose words change only under the item's stripe.
+    pub(crate) const LARGE: u8 = 8;
+    /// It is a piece of a large item.
+    pub(crate) const PIECE: u8 = 16;
     /// The flags that this version knows.
-    pub(crate) const KNOWN: u8 = EXPIRES | CHECKSUM | COUNTER;
+    pub(crate) const KNOWN: u8 = EXPIRES | CHECKSUM | COUNTER | LARGE | PIECE;
+}
+
+/// Bytes of a piece before those of the value: stamp, header, hash of the key, number.
+pub(crate) const PIECE_HEAD_BYTES: u64 = 32;
+
+/// The first word of a list of pieces.
+///
+/// ```text
+/// 63              40 39                0
+/// units of a piece  | value's length    |
+/// ```
+/// Every piece but the last has so many units of 8 bytes of the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LargeWord {
+    /// Bytes of the whole value.
+    pub(crate) len: u64,
+    pub(crate) piece_units: u32,
+}
+
+const LARGE_LEN_BITS: u32 = 40;
+
+impl LargeWord {
+    pub(crate) fn of(word: u64) -> Self {
+        Self {
+            len: word & ((1 << LARGE_LEN_BITS) - 1),
+            piece_units: (word >> LARGE_LEN_BITS) as u32,
+        }
+    }
+
+    pub(crate) fn word(self) -> u64 {
+        debug_assert!(self.len >> LARGE_LEN_BITS == 0 && self.piece_units >> 24 == 0);
+        u64::from(self.piece_units) << LARGE_LEN_BITS | self.len
+    }
+
+    /// How many pieces there are.
+    pub(crate) fn count(self) -> u64 {
+        self.len.div_ceil(u64::from(self.piece_units.max(1)) * 8)
+    }
+
+    /// Bytes of the value that piece `number` has.
+    pub(crate) fn bytes_of(self, number: u64) -> u64 {
+        let each = u64::from(self.piece_units) * 8;
+        self.len.saturating_sub(number.saturating_mul(each)).min(each)
+    }
+
+    /// Units of the arena that piece `number` takes.
+    pub(crate) fn units_of(self, number: u64) -> u32 {
+        ((PIECE_HEAD_BYTES + self.bytes_of(number).next_multiple_of(8)) / 8) as u32
+    }
+
+    /// Bytes of the arena that all pieces take.
+    pub(crate) fn pieces_bytes(self) -> u64 {
+        self.count() * PIECE_HEAD_BYTES + self.len.next_multiple_of(8)
+    }
 }
 
 /// The longest key in bytes.
@@ -87,6 +148,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pieces_add_up() {
+        for (len, piece_units) in
+            [(1, 1), (8, 1), (9, 1), (1000, 60), (960, 60), (1 << 32, 131_068)]
+        {
+            let large = LargeWord { len, piece_units };
+            assert_eq!(LargeWord::of(large.word()), large);
+            let bytes: u64 = (0..large.count()).map(|number| large.bytes_of(number)).sum();
+            assert_eq!(bytes, len);
+            let units: u64 =
+                (0..large.count()).map(|number| u64::from(large.units_of(number))).sum();
+            assert_eq!(units * 8, large.pieces_bytes());
+            assert_eq!(large.bytes_of(large.count()), 0);
+        }
+    }
+
+    #[test]
     fn shapes_follow_the_format() {
         let header =
             Header { value_bytes: 100, key_bytes: 16, namespace: 3, flags: flags::EXPIRES };
@@ -95,7 +172,7 @@ mod tests {
         assert_eq!((shape.expiry, shape.key, shape.value, shape.bytes), (16, 24, 40, 144));
         let plain = Header { flags: 0, ..header }.shape();
         assert_eq!((plain.key, plain.value, plain.bytes), (16, 32, 136));
-        let all = Header { flags: flags::KNOWN, key_bytes: 0, value_bytes: 8, namespace: 0 };
+        let all = Header { flags: 7, key_bytes: 0, value_bytes: 8, namespace: 0 };
         assert_eq!((all.shape().checksum, all.shape().key, all.shape().bytes), (24, 32, 40));
     }
 }

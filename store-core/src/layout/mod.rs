@@ -24,10 +24,10 @@ pub(crate) use client::{
     ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, PINS_MAX, PinWord,
 };
 pub(crate) use counts::{COUNTS, Counts};
-pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, RunTail, Shelf, Stream};
-pub(crate) use geometry::{Geometry, Plan};
+pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, Shelf, Stream};
+pub(crate) use geometry::{Geometry, Plan, WHOLE_VALUE_BYTES};
 pub(crate) use heat::{HEAT_PERMISSIONS, Heat};
-pub(crate) use item::{Header, KEY_BYTES_MAX, flags};
+pub(crate) use item::{Header, KEY_BYTES_MAX, LargeWord, PIECE_HEAD_BYTES, flags};
 pub(crate) use line::{LANES, LINK_LANE, Line, TagWord};
 pub(crate) use loader::{LOADER_WINDOW, LoaderLease};
 pub(crate) use namespace::{

@@ -1,6 +1,7 @@
 //! Repairing one stripe after its holder died: finish or undo what its intent says.
 
-use crate::arena::{retire, run};
+use crate::arena::pieces::Pieces;
+use crate::arena::retire;
 use crate::error::Corruption;
 use crate::index::{change, overflow, split};
 use crate::layout::{Intent, IntentKind, Segment, Slot, Stripe, Where};
@@ -53,13 +54,13 @@ fn repair_swap<S: Shim>(
     let removed = u64::from(done && intent.new.is_empty());
     count(segment, stripe, (intent.items_before + added).saturating_sub(removed));
     if !done {
-        // Of a run this does nothing: one that was never published still names its dead writer,
-        // and is freed with it.
+        // Its pieces, if it has some, are in flight with it.
         give_up(segment, intent.new)?;
-    } else if intent.line == 0 {
+    } else {
+        if intent.line != 0 {
+            give_pieces_up(segment, intent.old)?;
+        }
         give_up(segment, intent.old)?;
-    } else if let Some(extent) = segment.geometry.extent_of(intent.old.offset()) {
-        run::retire(segment, intent.old, extent)?;
     }
     if done && intent.new.is_empty() {
         let bucket = segment.bucket_of_line(at.line)?;
@@ -73,6 +74,17 @@ fn repair_swap<S: Shim>(
 /// is not known.
 fn give_up<S: Shim>(segment: &Segment<S>, slot: Slot) -> Result<(), Corruption> {
     if slot.is_item() { retire::mark_suspect(segment, slot.offset()) } else { Ok(()) }
+}
+
+/// The pieces of the item at `slot` can't be reached any more. Which they are is known as long as the
+/// item itself counts: it is given back last.
+fn give_pieces_up<S: Shim>(segment: &Segment<S>, slot: Slot) -> Result<(), Corruption> {
+    if segment.slot_stands(slot)
+        && let Ok(Some(pieces)) = Pieces::of(segment, slot.offset(), segment.header(slot.offset())?)
+    {
+        pieces.mark_suspect(segment)?;
+    }
+    Ok(())
 }
 
 /// A link is done if lane 6 holds it; else the line goes back, if it was taken at all.

@@ -7,15 +7,15 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Store;
-use crate::arena::run;
+use crate::arena::pieces::{PieceHead, Pieces};
 use crate::error::Corruption;
 use crate::index::overflow;
 use crate::index::search::chain;
 use crate::layout::{
-    ExtentState, ExtentWord, Header, LANES, LINK_LANE, RunTail, Slot, TagWord, Where, flags,
+    ExtentState, ExtentWord, Header, LANES, LINK_LANE, Slot, TagWord, Where, flags,
 };
 use crate::recovery::{is_dead, state_of};
-use crate::region::{Cell64, Shim, append_out};
+use crate::region::{Cell64, Shim};
 use crate::sync::Turn;
 use crate::sys::process::Liveness;
 
@@ -69,10 +69,8 @@ struct Walk {
     items: u64,
     checksums: u64,
     buckets: u64,
-    /// Units of each item, by its first extent.
+    /// Units of each item and each piece, by extent.
     units: Vec<(u32, u64)>,
-    /// Units at the start of an extent that are the end of a larger item, by that extent.
-    ends: Vec<(u32, u64)>,
     overflow_lines: Vec<u64>,
     problems: Vec<String>,
 }
@@ -90,7 +88,6 @@ impl<S: Shim> Store<S> {
         self.check_directory(&mut report);
         let before = self.extent_words();
         let mut live = vec![0_u64; self.segment.geometry.extents as usize];
-        let mut ends = live.clone();
         let mut seen_lines = HashSet::new();
         let mut patience_ms = PATIENCE_MS;
         for stripe in 0..stripes {
@@ -102,15 +99,11 @@ impl<S: Shim> Store<S> {
             for (extent, units) in walk.units {
                 live[extent as usize] += units;
             }
-            for (extent, units) in walk.ends {
-                // One at a time: where two were seen, the first had gone before the other came.
-                ends[extent as usize] = units.max(ends[extent as usize]);
-            }
             seen_lines.extend(walk.overflow_lines);
             walk.problems.into_iter().for_each(|problem| report.violation(problem));
             progress(u64::from(stripe) + 1, stripes.into());
         }
-        self.check_extents(&before, &live, &ends, &mut report);
+        self.check_extents(&before, &live, &mut report);
         self.check_line_owners(&seen_lines, &mut report);
         self.check_leases(&mut report);
         self.check_clients(&mut report);
@@ -170,15 +163,13 @@ impl<S: Shim> Store<S> {
         self.segment.index_size().buckets().div_ceil(1 << shift)
     }
 
-    /// The word of each extent, and what it says of the end of a larger item at its start.
-    fn extent_words(&self) -> Vec<(u64, u64)> {
-        (0..self.segment.geometry.extents).map(|extent| self.extent_words_of(extent)).collect()
+    /// The word of each extent.
+    fn extent_words(&self) -> Vec<u64> {
+        (0..self.segment.geometry.extents).map(|extent| self.extent_word_of(extent)).collect()
     }
 
-    fn extent_words_of(&self, extent: u32) -> (u64, u64) {
-        self.segment
-            .extent(extent)
-            .map_or((0, 0), |entry| (entry.word.load(), entry.run_tail.load()))
+    fn extent_word_of(&self, extent: u32) -> u64 {
+        self.segment.extent(extent).map_or(0, |entry| entry.word.load())
     }
 
     /// Walks a stripe until it looks right, or wrong in the same way often enough.
@@ -302,7 +293,7 @@ impl<S: Shim> Store<S> {
         }
         let header = segment.header(item).map_err(broken)?;
         let bytes = header.shape().bytes;
-        if header.flags & !flags::KNOWN != 0 {
+        if header.flags & !flags::KNOWN != 0 || header.has(flags::PIECE) {
             return wrong("the item has flags that this version does not know");
         }
         if header.namespace != 0
@@ -310,7 +301,7 @@ impl<S: Shim> Store<S> {
         {
             return wrong("the item is of a namespace that there is not");
         }
-        if bytes > segment.geometry.item_bytes_max() {
+        if bytes > segment.geometry.head_bytes_max() {
             return wrong("the item is larger than an item may be");
         }
         let mut key = Vec::new();
@@ -326,6 +317,8 @@ impl<S: Shim> Store<S> {
             return wrong("the tag is not the key's");
         }
         self.check_extent_of(extent, item, bytes).map_err(sentence)?;
+        let mut units = vec![(extent, bytes / 8)];
+        self.check_pieces(item, header, hash, &mut units).map_err(|what| sentence(&what))?;
         if header.has(flags::CHECKSUM) {
             match self.checksum_holds(item, header, &key) {
                 Ok(true) => walk.checksums += 1,
@@ -334,19 +327,52 @@ impl<S: Shim> Store<S> {
             }
         }
         walk.items += 1;
-        self.count_units(extent, bytes, walk);
+        walk.units.extend(units);
         Ok((header.namespace, key))
     }
 
-    /// Counts the units that an item takes of an extent where they are counted: of one larger than
-    /// an extent those of the last one, if others share that.
-    fn count_units(&self, extent: u32, bytes: u64, walk: &mut Walk) {
-        let last = extent + (bytes.div_ceil(self.segment.geometry.extent_bytes()) as u32 - 1);
-        if last == extent || last >= self.segment.geometry.extents {
-            walk.units.push((extent, bytes / 8));
-        } else if let Ok(units) = run::tail_units(&self.segment, last) {
-            walk.ends.push((last, units.into()));
+    /// Verifies the pieces of an item, if it has some, and adds their units.
+    fn check_pieces(
+        &self,
+        item: u64,
+        header: Header,
+        hash: u64,
+        units: &mut Vec<(u32, u64)>,
+    ) -> Result<(), String> {
+        let segment = &self.segment;
+        let broken = |error: Corruption| error.to_string();
+        let Some(pieces) = Pieces::of(segment, item, header).map_err(broken)? else {
+            return Ok(());
+        };
+        let stamp = segment.stamp(item).map_err(broken)?;
+        let mut count = 0;
+        for (number, (slot, of_piece)) in (0..).zip(pieces.places()) {
+            let piece = slot.offset();
+            let sentence = |what: &str| format!("piece {number} at {piece:#x}: {what}");
+            let Some(extent) = segment.geometry.extent_of(piece) else {
+                return Err(sentence("it leads out of the arena"));
+            };
+            if !segment.slot_stands(slot) {
+                return Err(sentence("it is of another generation than its extent"));
+            }
+            let its_header = segment.header(piece).map_err(broken)?;
+            let bytes = its_header.shape().bytes;
+            if segment.stamp(piece).map_err(broken)? != stamp
+                || its_header.flags != flags::PIECE
+                || its_header.namespace != header.namespace
+                || bytes != u64::from(of_piece) * 8
+                || PieceHead::of(segment, piece).map_err(broken)? != (PieceHead { hash, number })
+            {
+                return Err(sentence("it is no such piece of this item"));
+            }
+            self.check_extent_of(extent, piece, bytes).map_err(sentence)?;
+            units.push((extent, u64::from(of_piece)));
+            count += 1;
         }
+        if count != pieces.large.count() {
+            return Err(format!("{count} of {} pieces have a place", pieces.large.count()));
+        }
+        Ok(())
     }
 
     /// Whether the item lies within what its extent says is used.
@@ -361,28 +387,6 @@ impl<S: Shim> Store<S> {
                     return Err("the item reaches beyond what is used of its extent");
                 }
             }
-            ExtentState::RunHead => {
-                let last = bytes.saturating_sub(
-                    u64::from(word.used.saturating_sub(1)) << geometry.extent_shift,
-                );
-                if within != 0 || last != u64::from(word.live) * 8 {
-                    return Err("the item does not fit its run of extents");
-                }
-                let count = word.used.min(geometry.extents - extent);
-                for distance in 1..count {
-                    let body = self.segment.extent_word(extent + distance);
-                    let shared = distance + 1 == count
-                        && run::run_that_ends_in(&self.segment, extent + distance)
-                            .is_ok_and(|run| run.is_some_and(|(head, _)| head == extent));
-                    let fits = shared
-                        || body.is_ok_and(|body| {
-                            body.state == ExtentState::RunBody && body.used == distance
-                        });
-                    if !fits {
-                        return Err("the run of extents has a gap");
-                    }
-                }
-            }
             _ => return Err("the extent holds no items"),
         }
         Ok(())
@@ -392,26 +396,18 @@ impl<S: Shim> Store<S> {
         let shape = header.shape();
         let mut value = Vec::new();
         if !header.has(flags::COUNTER) {
-            let bytes = u64::from(header.value_bytes);
-            let words = self.segment.region.words(item + shape.value, bytes.div_ceil(8))?;
-            append_out(words, bytes as usize, &mut value);
+            self.append_held(item, header, &mut value)?;
         }
         let stored = self.segment.region.view::<Cell64>(item + shape.checksum)?.load();
         let expiry = self.expiry_word(item, header)?;
         Ok(self.segment.checksum(header, expiry, key, &value) == stored)
     }
 
-    fn check_extents(
-        &self,
-        before: &[(u64, u64)],
-        live: &[u64],
-        ends: &[u64],
-        report: &mut CheckReport,
-    ) {
+    fn check_extents(&self, before: &[u64], live: &[u64], report: &mut CheckReport) {
         let geometry = &self.segment.geometry;
         let mut over = 0;
         for (extent, before) in before.iter().enumerate() {
-            let (now, start) = self.extent_words_of(extent as u32);
+            let now = self.extent_word_of(extent as u32);
             report.extents += 1;
             let word = ExtentWord::of(now);
             if word.state == ExtentState::Unknown {
@@ -430,13 +426,10 @@ impl<S: Shim> Store<S> {
                     word.live, word.used
                 ));
             }
-            if (now, start) != *before {
+            if now != *before {
                 continue;
             }
-            // The end of a large item may have come and gone meanwhile, which leaves the word as
-            // it was.
-            let end = RunTail::of(start).head.map_or(0, |_| ends[extent]);
-            let units = live[extent] + end;
+            let units = live[extent];
             if units > u64::from(word.live) {
                 report.violation(format!(
                     "extent {extent} says {} units live, its items have {units}",
@@ -496,46 +489,5 @@ impl<S: Shim> Store<S> {
         if dead > 0 {
             report.notes.push(format!("{dead} clients are dead and not reaped yet"));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::config::CreateOptions;
-    use crate::region::Plain;
-    use crate::store::{Condition, PutOptions, Store, private_on_heap};
-
-    /// The word of the extent is the same before and after, and the item was seen in between.
-    #[test]
-    fn a_large_value_that_comes_and_goes_meanwhile_is_no_violation() {
-        let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
-        let store: Store<Plain> = private_on_heap(&options, 3).expect("a tiny store");
-        let session = store.open_session().expect("an entry");
-        let put = |key: u64, len: usize| {
-            let (options, always) = (PutOptions::new(), Condition::Always);
-            store.put(&session, &key.to_le_bytes(), &vec![key as u8; len], &options, always)
-        };
-        let delete = |key: u64| store.delete(&session, &key.to_le_bytes());
-        // Its end leaves room behind it, which small ones take, and then room in front of those.
-        put(0, 6000).expect("a put");
-        put(1, 376).expect("a put");
-        delete(0).expect("a delete");
-        let hash = |key: u64| store.segment.hasher.hash(&key.to_le_bytes());
-        let stripes = store.segment.geometry.stripes;
-        let middle =
-            |key: &u64| (2..stripes - 2).contains(&store.segment.geometry.stripe_of(hash(*key)));
-        let large = (2..).find(middle).expect("a key of a stripe between");
-        // The first one that comes takes the owner off the extent.
-        put(large, 6000).expect("a put");
-        delete(large).expect("a delete");
-        let report = store.check(|done, all| {
-            if done == 1 {
-                put(large, 6000).expect("a put");
-            } else if done == all {
-                assert!(delete(large).expect("a delete"));
-            }
-        });
-        assert_eq!(report.items, 2);
-        assert_eq!(report.violations, [""; 0]);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::victim::Chosen;
 use super::walk::Walked;
 use super::{Session, Store};
-use crate::arena::{lease, run};
+use crate::arena::lease;
 use crate::error::WriteError;
 use crate::layout::Cleaner;
 use crate::region::Shim;
@@ -40,8 +40,8 @@ pub(super) enum Step {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
     /// Room is short, or will be soon: something may be evicted. An extent that gives less units is
-    /// left. So many extents are needed.
-    Need { least: u32, extents: u32 },
+    /// left. Where it is urgent, all that is in an extent goes.
+    Need { least: u32, urgent: bool },
     /// That what is dead takes no room: nothing goes that lives.
     Order,
 }
@@ -71,7 +71,7 @@ impl<S: Shim> Store<S> {
         while done < extents {
             let held = self.cleaners_place(session, session.wait_limit())?;
             let why = if lease::is_short_of_extents(&self.segment, 0)? {
-                Why::Need { least: self.gain_min(), extents: 1 }
+                Why::Need { least: self.gain_min(), urgent: false }
             } else {
                 Why::Order
             };
@@ -85,8 +85,7 @@ impl<S: Shim> Store<S> {
         Ok(done)
     }
 
-    /// Empties one extent for the sake of a group of namespaces that needs `extents`; `false` if there
-    /// is nothing to gain.
+    /// Empties one extent for the sake of a group of namespaces; `false` if there is nothing to gain.
     ///
     /// # Errors
     /// `Stuck` if what could be gained is held back by a process that does not let go of a guard.
@@ -94,9 +93,9 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         group: u8,
-        extents: u32,
+        urgent: bool,
     ) -> Result<bool, WriteError> {
-        self.clean_for(session, group, (self.gain_min(), extents))
+        self.clean_for(session, group, self.gain_min(), urgent)
     }
 
     /// Units that emptying an extent must give.
@@ -109,11 +108,12 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         group: u8,
-        (least, extents): (u32, u32),
+        least: u32,
+        urgent: bool,
     ) -> Result<bool, WriteError> {
         let held = self.cleaners_place(session, session.wait_limit())?;
         let mut all = u64::MAX;
-        let why = (group, Why::Need { least, extents });
+        let why = (group, Why::Need { least, urgent });
         Ok(self.clean_some(session, held.cleaner, why, &mut all)? == Step::Freed)
     }
 
@@ -127,7 +127,7 @@ impl<S: Shim> Store<S> {
     ) -> Result<Step, WriteError> {
         match self.cleaners_place(session, WaitLimit::Try) {
             Ok(held) => {
-                let why = Why::Need { least: self.gain_min(), extents: 1 };
+                let why = Why::Need { least: self.gain_min(), urgent: false };
                 self.clean_some(session, held.cleaner, (group, why), budget)
             }
             // Others are at it.
@@ -182,7 +182,6 @@ impl<S: Shim> Store<S> {
             };
             let (victim, from) = match chosen {
                 Chosen::Victim(victim, from) => (victim, from),
-                Chosen::Freed => return Ok(Step::Freed),
                 Chosen::Nothing => break,
             };
             let was_suspect = self.is_suspect(victim.extent)?;
@@ -208,10 +207,6 @@ impl<S: Shim> Store<S> {
                 // One that turned out to count too much is tried again, as such.
                 Walked::Held if !was_suspect && self.is_suspect(victim.extent)? => {}
                 Walked::Held => tried[at] = victim.extent,
-                // Another one gives an extent back.
-                Walked::NoRoom if run::tail_units(&self.segment, victim.extent)? > 0 => {
-                    tried[at] = victim.extent;
-                }
                 Walked::NoRoom => break,
             }
         }
@@ -243,10 +238,9 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
-    use crate::arena::reserve::{Reach, reserve};
     use crate::arena::retire;
     use crate::config::CreateOptions;
-    use crate::layout::{ExtentWord, Queue};
+    use crate::layout::ExtentWord;
     use crate::region::Mutation;
     use crate::store::{Condition, PutOptions, private_on_heap};
 
@@ -293,7 +287,11 @@ mod tests {
     }
 
     fn value(key: u64, turn: u64) -> Vec<u8> {
-        (0..200).map(|i| (key * 31 + turn * 7 + i) as u8).collect()
+        value_of(key, turn, 200)
+    }
+
+    fn value_of(key: u64, turn: u64, len: u64) -> Vec<u8> {
+        (0..len).map(|i| (key * 31 + turn * 7 + i) as u8).collect()
     }
 
     #[test]
@@ -392,7 +390,8 @@ mod tests {
 
     /// Somebody else recounts every extent and fills what that gives, before the n-th store of a
     /// put, for every n; each put must stand.
-    fn recount_within_puts<S: Shim>() -> bool {
+    fn recount_within_puts<S: Shim>(len: u64, turns: u64) -> bool {
+        let value = |key, turn| value_of(key, turn, len);
         let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
         let store: &'static Store<S> =
             Box::leak(Box::new(private_on_heap(&options, 3).expect("a tiny store")));
@@ -404,7 +403,7 @@ mod tests {
             let (options, always) = (PutOptions::new(), Condition::Always);
             store.put(session, &key.to_le_bytes(), &value(key, turn), &options, always)
         };
-        for turn in 0..60 {
+        for turn in 0..turns {
             put(&session, 1, turn).expect("a put");
             let deed = move || {
                 for extent in 0..store.segment.geometry.extents {
@@ -414,8 +413,7 @@ mod tests {
                 // What is in the way of the interrupted put is no matter here.
                 let _ = store.clean(other, 100);
                 for key in 100..160 {
-                    let value = value(key, turn);
-                    let options = PutOptions::new();
+                    let (value, options) = (value_of(key, turn, 200), PutOptions::new());
                     let _ =
                         store.put(other, &key.to_le_bytes(), &value, &options, Condition::Always);
                 }
@@ -434,86 +432,69 @@ mod tests {
         true
     }
 
-    /// Somebody puts a large value whose end takes the room at the start of an extent that is being
-    /// recounted, before the n-th store of the cleaner, for every n: the value must stand.
-    #[test]
-    fn a_recount_leaves_the_end_of_a_run_that_came_meanwhile() {
-        for turn in 0..400 {
-            let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
-            let store: &'static Store<Interrupted> =
-                Box::leak(Box::new(private_on_heap(&options, 3).expect("a tiny store")));
-            let session: &'static Session =
-                Box::leak(Box::new(store.open_session().expect("an entry")));
-            let other = store.open_session().expect("another entry");
-            let put = |key: u64, len: usize| {
-                let (options, always) = (PutOptions::new(), Condition::Always);
-                let value = vec![key as u8; len];
-                store.put(session, &key.to_le_bytes(), &value, &options, always)
-            };
-            let extent_of = |key: u64| {
-                let slot = store.look_up_hashed(
-                    &key.to_le_bytes(),
-                    store.segment.hasher.hash(&key.to_le_bytes()),
-                    |item| Some(item.item),
-                );
-                let item = slot.expect("a lookup").expect("it is there");
-                store.segment.geometry.extent_of(item).expect("in the arena")
-            };
-            // Two extents of small items, a large value, and small ones behind its end.
-            for key in 0..20 {
-                put(key, 376).expect("a put");
-            }
-            let first = extent_of(0);
-            put(1000, 6000).expect("a large one");
-            let head = extent_of(1000);
-            for key in 100..105 {
-                put(key, 376).expect("a put");
-            }
-            let shared = head + 1;
-            assert_eq!(extent_of(104), shared);
-            for key in (0..20).filter(|key| extent_of(*key) == first).collect::<Vec<_>>() {
-                store.delete(session, &key.to_le_bytes()).expect("a delete");
-            }
-            store.delete(session, &1000_u64.to_le_bytes()).expect("a delete");
-            assert_eq!(store.segment.extent_word(first), Ok(ExtentWord::FREE));
-            assert_eq!(store.segment.extent_word(head), Ok(ExtentWord::FREE));
-            // What a crash leaves: room that was reserved and will not be used.
-            let left =
-                reserve(&store.segment, session.lease(0), (64, Queue::Small.into()), Reach::Own)
-                    .expect("room");
-            assert_eq!(store.segment.geometry.extent_of(left.offset), Some(shared));
-            drop(left);
-            let offset = store.segment.geometry.extent_offset(shared);
-            retire::mark_suspect(&store.segment, offset).expect("an extent");
-            let deed = move || {
-                let (options, always) = (PutOptions::new(), Condition::Always);
-                let value = vec![7; 6000];
-                store.put(session, b"large", &value, &options, always).expect("there is room");
-            };
-            INTERRUPTION.set(Some((turn, Box::new(deed))));
-            store.clean(&other, 1).expect("cleaning");
-            if INTERRUPTION.take().is_some() {
-                assert!(turn > 20, "{turn}");
-                return;
-            }
-            assert_eq!(store.check(|_, _| {}).violations, [""; 0], "before store {turn}");
-            // What is taken for free is written to.
-            for key in 200..400 {
-                let _ = put(key, 376);
-            }
-            let stands = store.get(b"large") == Ok(Some(vec![7; 6000]));
-            assert!(stands, "before store {turn}");
-        }
-    }
-
     #[test]
     fn what_is_in_flight_is_not_recounted() {
-        assert!(recount_within_puts::<Interrupted>());
+        assert!(recount_within_puts::<Interrupted>(200, 60));
+        assert!(recount_within_puts::<Interrupted>(2000, 400), "in pieces");
     }
 
     #[test]
     fn negative_control_without_notes() {
-        let stands = catch_unwind(AssertUnwindSafe(recount_within_puts::<WithoutNotes>));
-        assert!(!stands.unwrap_or(false), "the test does not see the notes taken out");
+        for (len, turns) in [(200, 60), (2000, 400)] {
+            let within = || recount_within_puts::<WithoutNotes>(len, turns);
+            let stands = catch_unwind(AssertUnwindSafe(within));
+            assert!(!stands.unwrap_or(false), "{len}: the test does not see the notes taken out");
+        }
+    }
+
+    /// Before the n-th store of a cleaner that moves large values, for every n, somebody reads them,
+    /// replaces one and puts others; each must stand as it was put last.
+    #[test]
+    fn pieces_are_moved_under_readers_and_writers() {
+        const LEN: u64 = 3000;
+        for turn in 0.. {
+            let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
+            let store: &'static Store<Interrupted> =
+                Box::leak(Box::new(private_on_heap(&options, 3).expect("a tiny store")));
+            let session = store.open_session().expect("an entry");
+            let other: &'static Session =
+                Box::leak(Box::new(store.open_session().expect("another entry")));
+            other.set_guard_deadline(Duration::from_millis(1));
+            let put = move |session: &Session, key: u64, turn: u64, len: u64| {
+                let (options, always) = (PutOptions::new(), Condition::Always);
+                let value = value_of(key, turn, len);
+                store.put(session, &key.to_le_bytes(), &value, &options, always)
+            };
+            let read = move |key: u64| store.get(&key.to_le_bytes()).expect("no contention");
+            for key in 0..8 {
+                put(&session, key, 0, LEN).expect("a put");
+                put(&session, 100 + key, 0, 900).expect("a put");
+            }
+            for key in 0..8 {
+                assert!(store.delete(&session, &u64::to_le_bytes(100 + key)).expect("a delete"));
+            }
+            let deed = move || {
+                for key in 0..8 {
+                    assert_eq!(read(key), Some(value_of(key, 0, LEN)), "before store {turn}");
+                }
+                // One of them may be under the cleaner's guard.
+                let replaced = put(other, turn as u64 % 8, 1, LEN).is_ok();
+                for key in 200..206 {
+                    let _ = put(other, key, 1, LEN);
+                }
+                let stands = value_of(turn as u64 % 8, replaced.into(), LEN);
+                assert_eq!(read(turn as u64 % 8), Some(stands), "before store {turn}");
+            };
+            INTERRUPTION.set(Some((turn, Box::new(deed))));
+            store.clean(&session, 2).expect("cleaning");
+            if INTERRUPTION.take().is_some() {
+                assert!(turn > 100, "{turn}");
+                return;
+            }
+            assert_eq!(store.check(|_, _| {}).violations, [""; 0], "before store {turn}");
+            for key in (0..8).filter(|key| *key != turn as u64 % 8) {
+                assert_eq!(read(key), Some(value_of(key, 0, LEN)), "before store {turn}");
+            }
+        }
     }
 }

@@ -14,7 +14,6 @@ use crate::error::{AttachError, Corruption};
 use crate::layout::{CLEAN, CLEAN_WRITER, ClientState, ClientWord};
 use crate::recovery::{bequeath, reap};
 use crate::region::Shim;
-use crate::sync::WaitLimit;
 use crate::sys::clock;
 use crate::sys::object::Object;
 
@@ -109,7 +108,7 @@ impl<S: Shim> Store<S> {
     /// Reaps the dead, so that they don't keep the mark from being set.
     pub(super) fn reap_before_mark(&self, session: &Session) -> Result<(), Corruption> {
         if self.file().is_some() {
-            reap(&self.segment, session.owner(), WaitLimit::Try)?;
+            reap(&self.segment, session.owner())?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::{Session, Store, Version};
 use crate::arena::Place;
 use crate::error::{ReadError, WriteError};
 use crate::index::search::{Standing, search};
+use crate::layout::flags;
 use crate::region::{Cell64, Shim};
 
 /// How often an operation starts anew because the key changed its kind meanwhile.
@@ -34,10 +35,10 @@ impl<S: Shim> Store<S> {
             };
             let fresh = standing.is_none();
             let item = self.item((key, hash), Value::Counter(0), expiry)?;
-            let place = self.reserve(session, item.header, self.shelf_for(&item))?;
+            let place = self.reserve(session, item.size().head, self.shelf_for(&item))?;
             let result = self
                 .with_lines(session, || self.publish_counter(session, (&item, fresh), *place, by));
-            self.abandon_unless_published(session, *place, &result)?;
+            self.abandon_unless_published(&item, *place, &result)?;
             let bytes = place.bytes;
             drop(place);
             self.tell_gone(session);
@@ -105,7 +106,7 @@ impl<S: Shim> Store<S> {
     fn number_of_text(&self, standing: &Standing) -> Result<i64, WriteError> {
         let bytes = standing.header.value_bytes as usize;
         // The longest is i64::MIN, 20 bytes.
-        if bytes > 20 {
+        if bytes > 20 || standing.header.has(flags::LARGE) {
             return Err(WriteError::NotANumber);
         }
         let offset = standing.slot.offset() + standing.header.shape().value;

@@ -15,13 +15,11 @@ use super::eviction_stats::queued_units;
 use super::guarded::Held;
 use super::listener::Cause;
 use super::{Session, Store};
-use crate::arena::{lease, run};
-use crate::error::{Corruption, WriteError};
+use crate::error::Corruption;
 use crate::index::lookup::{Spot, spot};
-use crate::index::search::{Standing, find_slot};
-use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Slot, Stream};
+use crate::index::search::Standing;
+use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Slot, Stream, Victim};
 use crate::region::Shim;
-use crate::sync::WaitLimit;
 
 /// The part of what lives that the small queue is to have: one in so many.
 const SMALL_PART: u64 = 10;
@@ -133,12 +131,43 @@ impl<S: Shim> Store<S> {
                 _ => main(None),
             };
         };
-        let capacity = u64::from(self.segment.geometry.extent_units());
-        let moved = cleaner.victim_moved.load().saturating_add(units);
-        if moved > capacity - capacity / GAIN_PART {
+        if self.moved_enough(cleaner, units) {
             return Verdict::Goes;
         }
         hits_after(queue, hits).map_or(Verdict::Goes, |hits| main(Some(hits)))
+    }
+
+    /// Whether of an extent that is emptied as much was moved as may be, if an item of `units` were.
+    fn moved_enough(&self, cleaner: &Cleaner, units: u64) -> bool {
+        let capacity = u64::from(self.segment.geometry.extent_units());
+        let moved = cleaner.victim_moved.load().saturating_add(units);
+        moved > capacity - capacity / GAIN_PART
+    }
+
+    /// [`Store::verdict`] of a piece: it follows its item, at `slot`, if that went on before it, and
+    /// has no hits of its own.
+    pub(super) fn verdict_of_piece(
+        &self,
+        victim: Victim,
+        (stream, hash): (Stream, u64),
+        slot: Slot,
+        ends: (&Cleaner, u64),
+    ) -> Result<Verdict, Corruption> {
+        let segment = &self.segment;
+        let Some(extent) = segment.geometry.extent_of(slot.offset()) else {
+            return Ok(Verdict::Goes);
+        };
+        let sequence = |extent| segment.extent(extent).map(|entry| entry.sequence.load());
+        let queue = segment.queue(extent)?;
+        let went_on = extent != victim.extent && sequence(extent)? > sequence(victim.extent)?;
+        let enough = victim.evict && self.moved_enough(ends.0, ends.1);
+        if went_on && queue == Queue::Main && !enough {
+            return Ok(Verdict::Stays { queue, hits: None });
+        }
+        Ok(match self.verdict(stream, hash, victim.evict.then_some(ends)) {
+            Verdict::Stays { queue, .. } => Verdict::Stays { queue, hits: None },
+            Verdict::Goes => Verdict::Goes,
+        })
     }
 
     /// Notes that an item goes on from the end of `queue`, with so many hits left.
@@ -158,8 +187,8 @@ impl<S: Shim> Store<S> {
     ) -> Result<(), Corruption> {
         let segment = &self.segment;
         let superblock = segment.superblock();
-        let bytes = standing.header.shape().bytes;
         let item = (standing.slot.offset(), standing.header);
+        let bytes = self.bytes_of(item.0, item.1)?;
         self.note_gone(held.session, item, Cause::Evicted)?;
         self.remove(held, standing)?;
         if queue == Queue::Small {
@@ -192,7 +221,7 @@ impl<S: Shim> Store<S> {
             while let Some(next) = order.pop_front() {
                 if self.segment.generation(next.extent)?.load() == next.generation
                     && self.segment.extent(next.extent)?.sequence.load() == next.sequence
-                    && self.can_be_emptied(next.extent, self.segment.extent_word(next.extent)?)?
+                    && Self::can_be_emptied(self.segment.extent_word(next.extent)?)
                     && usable(&next)
                 {
                     return Ok(Some(next));
@@ -203,15 +232,12 @@ impl<S: Shim> Store<S> {
         Ok(None)
     }
 
-    fn can_be_emptied(&self, extent: u32, word: ExtentWord) -> Result<bool, Corruption> {
-        Ok(match word.state {
+    fn can_be_emptied(word: ExtentWord) -> bool {
+        match word.state {
             ExtentState::Sealed => true,
-            ExtentState::Open | ExtentState::RunHead => word.owner.is_none(),
+            ExtentState::Open => word.owner.is_none(),
             _ => false,
         }
-            // The end of a large item goes with it.
-            && (self.segment.extent(extent)?.run_tail.load() == 0
-                || word.live > run::tail_units(&self.segment, extent)?))
     }
 
     /// The extents that are emptied next: those of which much is dead, then the first ones of both
@@ -230,7 +256,7 @@ impl<S: Shim> Store<S> {
         let mut queues: [Vec<Candidate>; Queue::ALL.len()] = Default::default();
         for extent in 0..segment.geometry.extents {
             let word = segment.extent_word(extent)?;
-            let of_extent = queued_units(segment, word);
+            let of_extent = queued_units(word);
             if of_extent == 0 {
                 continue;
             }
@@ -242,9 +268,9 @@ impl<S: Shim> Store<S> {
             let queue = stream.queue.number();
             live[queue] += of_extent;
             let sequence = entry.sequence.load();
-            if self.can_be_emptied(extent, word)? {
+            if Self::can_be_emptied(word) {
                 // One that a crash left is counted anew on the way.
-                let dead = word.suspect && word.state != ExtentState::RunHead
+                let dead = word.suspect
                     || self.is_over(extent, word)?
                     || word.state == ExtentState::Sealed
                         && word.used.saturating_sub(word.live) >= capacity / DEAD_PART;
@@ -287,46 +313,6 @@ impl<S: Shim> Store<S> {
             chosen.push_back(Next { extent, generation, sequence, evict: true });
         }
         Ok(chosen)
-    }
-
-    /// Ends the stay of a large item at the end of its queue: it goes, or its extents are put at the
-    /// end of the main queue as they are. Whether it is gone.
-    ///
-    /// # Errors
-    /// `Stuck` if its guard could not be had within `limit`.
-    pub(super) fn evict_run(
-        &self,
-        session: &Session,
-        head: u32,
-        limit: WaitLimit,
-    ) -> Result<bool, WriteError> {
-        let segment = &self.segment;
-        let item = segment.geometry.extent_offset(head);
-        let generation = segment.generation(head)?.load();
-        let header = segment.header(item)?;
-        let mut key = Vec::new();
-        segment.copy_key(item, header, &mut key)?;
-        let hash = segment.hash_in(header.namespace, &key);
-        let slot = Slot::of_item(item, generation, hash, segment.geometry.slot_hash_shift);
-        let held = self.hold_within(session, hash, limit)?;
-        let Some(at) = find_slot(segment, slot, hash)? else { return Ok(false) };
-        let standing = Standing { at, slot, header };
-        let stream = segment.stream(head)?;
-        if self.is_expired(item, header)? {
-            self.remove_expired(&held, &standing)?;
-            return Ok(true);
-        }
-        match hits_after(stream.queue, self.hits(stream.group, hash)) {
-            None => {
-                self.evict(&held, (&standing, hash), stream)?;
-                Ok(true)
-            }
-            Some(hits) => {
-                lease::enqueue(segment, head, Stream { queue: Queue::Main, ..stream })?;
-                self.go_on(stream, hash, hits);
-                Ok(false)
-            }
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::error::Corruption;
-use crate::layout::{ExtentState, ExtentWord, Queue, Segment};
+use crate::layout::{ExtentState, ExtentWord, Queue};
 use crate::region::Shim;
 
 /// What eviction did since the store was made, and what its queues hold. The store goes on
@@ -35,7 +35,7 @@ impl<S: Shim> Store<S> {
         }
         let mut live = [0; Queue::ALL.len()];
         for extent in 0..segment.geometry.extents {
-            let units = queued_units(segment, segment.extent_word(extent)?);
+            let units = queued_units(segment.extent_word(extent)?);
             live[segment.queue(extent)?.number()] += units * 8;
         }
         let superblock = segment.superblock();
@@ -51,15 +51,10 @@ impl<S: Shim> Store<S> {
     }
 }
 
-/// Live units that an extent adds to its queue: those of a large item are all its first extent's.
-pub(super) fn queued_units<S: Shim>(segment: &Segment<S>, word: ExtentWord) -> u64 {
-    let live = u64::from(word.live);
+/// Live units that an extent adds to its queue.
+pub(super) fn queued_units(word: ExtentWord) -> u64 {
     match word.state {
-        ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation => live,
-        ExtentState::RunHead => {
-            let full = u64::from(word.used.saturating_sub(1));
-            full * u64::from(segment.geometry.extent_units()) + live
-        }
+        ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation => word.live.into(),
         _ => 0,
     }
 }

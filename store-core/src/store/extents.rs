@@ -22,8 +22,6 @@ pub enum ExtentUse {
     Open,
     /// It takes no more items.
     Sealed,
-    /// It is one of those of a value that is larger than an extent.
-    LargeValue,
     /// It takes the items that cleaning moves.
     Relocation,
     /// It holds nothing, and is free when nobody reads it in place any more.
@@ -38,10 +36,9 @@ pub enum ExtentUse {
 
 impl ExtentUse {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::Open,
         Self::Sealed,
-        Self::LargeValue,
         Self::Relocation,
         Self::Buckets,
         Self::OverflowLines,
@@ -66,7 +63,6 @@ impl fmt::Display for ExtentUse {
             Self::Claimed => "claimed",
             Self::Open => "open",
             Self::Sealed => "sealed",
-            Self::LargeValue => "large value",
             Self::Relocation => "relocation",
             Self::Pinned => "pinned",
             Self::Buckets => "buckets",
@@ -119,9 +115,6 @@ impl<S: Shim> Store<S> {
             ExtentState::Open => (ExtentUse::Open, bytes(word.live), bytes(word.used)),
             ExtentState::Relocation => (ExtentUse::Relocation, bytes(word.live), bytes(word.used)),
             ExtentState::Sealed => (ExtentUse::Sealed, bytes(word.live), extent_bytes),
-            ExtentState::RunHead | ExtentState::RunBody => {
-                (ExtentUse::LargeValue, self.live_of_run(number, word)?, extent_bytes)
-            }
             ExtentState::Buckets => (ExtentUse::Buckets, extent_bytes, extent_bytes),
             ExtentState::Overflow => (ExtentUse::OverflowLines, extent_bytes, extent_bytes),
             ExtentState::Unknown => (ExtentUse::Unknown, 0, extent_bytes),
@@ -140,20 +133,6 @@ impl<S: Shim> Store<S> {
             pid,
             suspect: word.suspect,
         })
-    }
-
-    /// Live bytes of an extent of a run: all of it, but for the last one.
-    fn live_of_run(&self, number: u32, word: ExtentWord) -> Result<u64, Corruption> {
-        let (head, distance) = match word.state {
-            ExtentState::RunHead => (word, 0),
-            _ => match number.checked_sub(word.used) {
-                Some(head) => (self.segment.extent_word(head)?, word.used),
-                // Only hostile bytes say so.
-                None => return Ok(0),
-            },
-        };
-        let last = distance.saturating_add(1) >= head.used;
-        Ok(if last { bytes(head.live) } else { self.segment.geometry.extent_bytes() })
     }
 
     /// The process id of the client that an extent names.
@@ -183,7 +162,7 @@ mod tests {
         let store: Store<Plain> = private_on_heap(&options, 7).expect("a store");
         let session = store.open_session().expect("an entry");
         for key in 0..30_u32 {
-            let value = vec![1; if key == 7 { 9000 } else { 500 }];
+            let value = vec![1; if key == 7 { 9000 } else { 400 }];
             let (options, always) = (PutOptions::new(), Condition::Always);
             store.put(&session, &key.to_le_bytes(), &value, &options, always).expect("a put");
         }
@@ -195,8 +174,7 @@ mod tests {
         assert_eq!(count(ExtentUse::NoMemory), stats.extents_uncommissioned);
         assert_eq!(count(ExtentUse::Open), stats.extents_open);
         assert_eq!(count(ExtentUse::Sealed), stats.extents_sealed);
-        assert_eq!(count(ExtentUse::LargeValue), stats.extents_run);
-        assert!(count(ExtentUse::NoMemory) > 0 && count(ExtentUse::LargeValue) >= 2);
+        assert!(count(ExtentUse::NoMemory) > 0 && count(ExtentUse::Sealed) > 0);
         let index = count(ExtentUse::Buckets) + count(ExtentUse::OverflowLines);
         assert_eq!(index, stats.extents_index);
         let of_items = extents.iter().filter(|extent| {

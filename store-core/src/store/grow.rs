@@ -134,7 +134,7 @@ impl<S: Shim> Store<S> {
             if self.index_extent(session, ExtentState::Overflow, number)? {
                 return Ok(true);
             }
-            if !self.until_unstuck(session, || self.clean_in_need(session, 0, 1))? {
+            if !self.until_unstuck(session, || self.clean_in_need(session, 0, false))? {
                 break;
             }
         }

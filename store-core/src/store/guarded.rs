@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use super::listener::Cause;
 use super::{Session, Store, Version};
-use crate::arena::{Place, retire, run};
+use crate::arena::{Place, retire};
 use crate::error::{AttachError, Corruption, WriteError};
 use crate::index::search::{Search, Standing};
 use crate::index::{CHAIN_LINES_MAX, change, overflow};
-use crate::layout::{Intent, IntentKind, LINK_LANE, Segment, Slot, Stripe, TagWord};
+use crate::layout::{Intent, IntentKind, LINK_LANE, Segment, Slot, Stripe, TagWord, flags};
 use crate::recovery::{is_dead, repair_stripe};
 use crate::region::Shim;
-use crate::sync::{Acquired, Guard, Owner, Refused, WaitLimit};
+use crate::sync::{Acquired, Guard, Refused, WaitLimit};
 
 /// A stripe's guard, given back when dropped.
 pub(super) struct Held<'a, S: Shim> {
@@ -38,10 +38,6 @@ pub(super) struct Present {
 }
 
 impl<S: Shim> Held<'_, S> {
-    fn owner(&self) -> Owner {
-        self.session.owner()
-    }
-
     /// Sets the stripe's count, and notes now and then that the index may have to grow.
     fn count_items(&self, items: u64) {
         let near = &self.segment.superblock().items_near;
@@ -50,16 +46,24 @@ impl<S: Shim> Held<'_, S> {
         }
     }
 
+    /// Arms the intent to put `new` in the place of an item, whose pieces go with it if it has some.
     pub(super) fn arm_swap(&self, standing: &Standing, new: Slot) {
-        let bytes = standing.header.shape().bytes;
-        let old_is_run = bytes > self.segment.geometry.extent_bytes();
+        self.arm(standing, new, standing.header.has(flags::LARGE));
+    }
+
+    /// Arms the intent to move an item, which keeps its pieces.
+    pub(super) fn arm_move(&self, standing: &Standing, new: Slot) {
+        self.arm(standing, new, false);
+    }
+
+    fn arm(&self, standing: &Standing, new: Slot, with_pieces: bool) {
         self.record.arm::<S>(&Intent {
             kind: IntentKind::Swap,
             items_before: self.record.items.load(),
             cell: self.segment.slot_offset(standing.at),
             old: standing.slot,
             new,
-            line: old_is_run.into(),
+            line: with_pieces.into(),
         });
     }
 }
@@ -209,7 +213,6 @@ impl<S: Shim> Store<S> {
             (Some(standing), _) => {
                 held.arm_swap(&standing, new);
                 change::overwrite(segment, standing.at, new)?;
-                self.settle_if_run(held.owner(), place)?;
                 // Dies before: the old item's extent counts too much; the intent tells.
                 retire::retire(segment, standing.slot)?;
             }
@@ -223,7 +226,6 @@ impl<S: Shim> Store<S> {
                     line: 0,
                 });
                 change::insert(segment, at, new, tag)?;
-                self.settle_if_run(held.owner(), place)?;
                 held.count_items(items.wrapping_add(1));
                 self.count_namespaced(segment.namespace, 1);
             }
@@ -243,22 +245,11 @@ impl<S: Shim> Store<S> {
                         buckets: segment.index_size().buckets(),
                     });
                 }
-                self.settle_if_run(held.owner(), place)?;
                 held.count_items(items.wrapping_add(1));
                 self.count_namespaced(segment.namespace, 1);
             }
         }
         held.record.disarm::<S>();
-        Ok(())
-    }
-
-    /// A run that was just published lives on without its writer.
-    fn settle_if_run(&self, owner: Owner, place: Place) -> Result<(), Corruption> {
-        if place.bytes > self.segment.geometry.extent_bytes()
-            && let Some(head) = self.segment.geometry.extent_of(place.offset)
-        {
-            run::settle(&self.segment, head, Some(owner))?;
-        }
         Ok(())
     }
 

@@ -49,7 +49,7 @@ impl<S: Shim> Store<S> {
                 items.clear();
                 self.walk_chain(bucket, |slot, reload| {
                     let read =
-                        self.read_item(slot, reload, |_, header| Ok(header.shape().bytes))?;
+                        self.read_item(slot, reload, |item, header| self.bytes_of(item, header))?;
                     items.extend(read.flatten());
                     Ok(read.is_some())
                 })
@@ -110,10 +110,13 @@ mod tests {
             let class = found.item_sizes.iter().find(|class| class.bytes_max == bytes_max);
             class.map(|class| (class.items, class.bytes))
         };
-        // 24 and 32 bytes; 64; 72; 1024; the large ones.
+        // 24 and 32 bytes; 64; 72; those of two lengths in pieces, with a list and 32 bytes for each.
         assert_eq!(of(32), Some((46, 23 * 24 + 23 * 32)));
         assert_eq!((of(64), of(128)), (Some((23, 23 * 64)), Some((23, 23 * 72))));
-        assert_eq!((of(1024), of(512)), (Some((23, 23 * 1024)), Some((0, 0))));
-        assert_eq!((of(16 << 10), of(16)), (Some((5, 5 * 9024)), None));
+        assert_eq!((of(1024), of(512)), (Some((0, 0)), Some((0, 0))));
+        let bytes = 24 + 8 + 3 * (8 + 32) + 1000;
+        assert_eq!(of(2048), Some((23, 23 * bytes)));
+        let bytes = 24 + 8 + 19 * (8 + 32) + 9000;
+        assert_eq!((of(16 << 10), of(16)), (Some((5, 5 * bytes)), None));
     }
 }

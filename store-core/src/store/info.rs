@@ -224,8 +224,6 @@ pub struct Stats {
     pub extents_open: u32,
     /// Extents that take none any more.
     pub extents_sealed: u32,
-    /// Extents of values that are larger than one.
-    pub extents_run: u32,
     /// Extents of the index.
     pub extents_index: u32,
     /// Extents that take the items that cleaning moves.
@@ -356,8 +354,8 @@ impl<S: Shim> Store<S> {
             guard: self.guard_kind(),
             checksums: self.segment.checksums,
             created_unix_ms: superblock.created_unix_ms.load(),
-            key_bytes_max: crate::layout::KEY_BYTES_MAX as u64,
-            value_bytes_max: geometry.item_bytes_max().saturating_sub(64).min(u32::MAX.into()),
+            key_bytes_max: geometry.key_bytes_max(),
+            value_bytes_max: geometry.value_bytes_max(64),
             planned_items: geometry.planned_items,
             namespaces: self.records().filter(|(_, record)| record.is_taken()).count() as u32,
             namespaces_max: geometry.namespaces - 1,
@@ -580,7 +578,6 @@ impl<S: Shim> Store<S> {
             extents_free: usage.free,
             extents_open: usage.open,
             extents_sealed: usage.sealed,
-            extents_run: usage.run,
             extents_index: usage.index,
             extents_relocation: usage.relocation,
             extents_pinned: usage.pinned,

@@ -10,7 +10,7 @@ use super::namespace::name_of;
 use super::{Session, Store};
 use crate::error::Corruption;
 use crate::layout::Header;
-use crate::region::{Shim, append_out};
+use crate::region::Shim;
 
 /// Why an item is gone that nobody deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,15 +90,7 @@ impl<S: Shim> Store<S> {
         let mut value = Vec::new();
         match self.number(item, header)? {
             Some(number) => value.extend_from_slice(number.to_string().as_bytes()),
-            None => {
-                let bytes = header.value_bytes as usize;
-                let at = item + header.shape().value;
-                append_out(
-                    self.segment.region.words(at, bytes.div_ceil(8) as u64)?,
-                    bytes,
-                    &mut value,
-                );
-            }
+            None => self.append_held(item, header, &mut value)?,
         }
         let namespace = match header.namespace {
             0 => None,

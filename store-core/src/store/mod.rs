@@ -19,6 +19,7 @@ mod guard_set;
 mod guarded;
 mod histogram;
 mod info;
+mod large;
 mod listener;
 mod loader;
 mod name;
@@ -40,7 +41,6 @@ mod trim;
 mod unnamed;
 mod victim;
 mod walk;
-mod window;
 mod write;
 
 use std::sync::{Arc, OnceLock};

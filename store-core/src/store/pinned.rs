@@ -1,32 +1,61 @@
 //! Values read in place: no copy, for writers, a few at a time.
 
-use std::ops::Deref;
-
+use super::guarded::Present;
 use super::{Session, Store};
+use crate::arena::pieces::Pieces;
 use crate::arena::pin::{NoPin, Pin, pin, unpin};
-use crate::error::PinError;
-use crate::layout::{PINS_MAX, flags};
+use crate::error::{Corruption, PinError};
+use crate::index::search::search;
+use crate::layout::{Header, PIECE_HEAD_BYTES, PINS_MAX, flags};
 use crate::region::{SharedBytes, Shim};
 
 /// How often a lookup starts anew because its item was recycled before it was pinned.
 const ATTEMPTS_MAX: u32 = 100;
 
 /// A value that stays where it is, as it is, until this is dropped: also if its key is overwritten
-/// or deleted meanwhile. Holds back the memory of its extent (of all its extents, for a value that
-/// is larger than one).
+/// or deleted meanwhile. It lies in one part, or if it is larger than an eighth of an extent in
+/// several, which need not be neighbours. Holds back the memory of the extents that they are in.
 #[derive(Debug)]
 pub struct Pinned<'a, S: Shim> {
     store: &'a Store<S>,
     session: &'a Session,
     pin: Pin<'a>,
-    bytes: SharedBytes<'a>,
+    parts: Vec<SharedBytes<'a>>,
 }
 
-impl<'a, S: Shim> Deref for Pinned<'a, S> {
-    type Target = SharedBytes<'a>;
+impl<S: Shim> Pinned<'_, S> {
+    /// The parts of the value, one behind the other; all but the last are of one length. There is one
+    /// if the value is no larger than an eighth of an extent.
+    pub fn parts(&self) -> &[SharedBytes<'_>] {
+        &self.parts
+    }
 
-    fn deref(&self) -> &SharedBytes<'a> {
-        &self.bytes
+    /// Bytes of the value.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(SharedBytes::len).sum()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies the bytes from `from` on into `to`, as many as there are and fit; how many. At the
+    /// speed of a copy.
+    pub fn read_at(&self, from: usize, to: &mut [u8]) -> usize {
+        let (mut skip, mut done) = (from, 0);
+        for part in &self.parts {
+            done += part.read_at(skip, &mut to[done..]);
+            skip = skip.saturating_sub(part.len());
+        }
+        done
+    }
+
+    /// All bytes, copied.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len()];
+        self.read_at(0, &mut bytes);
+        bytes
     }
 }
 
@@ -41,8 +70,9 @@ impl<S: Shim> Drop for Pinned<'_, S> {
 
 impl<S: Shim> Store<S> {
     /// The value of `key` in place. A lookup, a compare-and-swap in the client's own entry and a
-    /// fence; another compare-and-swap when it is dropped. A client has at most 8 at a time, all
-    /// its threads together; they end with the process.
+    /// fence; another compare-and-swap when it is dropped. For a value in several parts also the guard
+    /// of its key. A client has at most 8 at a time, all its threads together; they end with the
+    /// process.
     ///
     /// # Errors
     /// See [`PinError`].
@@ -52,39 +82,86 @@ impl<S: Shim> Store<S> {
         key: &[u8],
     ) -> Result<Option<Pinned<'a, S>>, PinError> {
         self.assert_usable(session);
-        let geometry = &self.segment.geometry;
         let hash = self.segment.hasher.hash(key);
         for _ in 0..ATTEMPTS_MAX {
             let found = self.look_up_hashed(key, hash, |item| {
-                let extent = geometry.extent_of(item.item)?;
-                Some((item.header, item.value_at, item.item, extent, item.generation()))
+                Some((item.header, item.item, item.generation()))
             })?;
-            let Some((header, value_at, item, first, generation)) = found else {
+            let Some((header, item, generation)) = found else {
                 self.count_lookup(session, false);
                 return Ok(None);
             };
             if header.has(flags::COUNTER) {
                 return Err(PinError::Counter);
             }
-            let end = item + header.shape().bytes - geometry.extent_offset(first);
-            let extents = end.div_ceil(geometry.extent_bytes()) as u32;
-            let owner = session.owner();
-            let pinned = pin(&self.segment, owner, (first, extents), generation);
-            match pinned {
-                Ok(Some(pin)) => {
-                    let len = header.value_bytes as usize;
-                    let words = self.segment.region.words(value_at, len.div_ceil(8) as u64)?;
-                    let bytes = SharedBytes::new(words, len);
-                    self.count_lookup(session, true);
-                    self.mark(hash);
-                    return Ok(Some(Pinned { store: self, session, pin, bytes }));
-                }
-                Ok(None) => {}
-                Err(NoPin::Exhausted) => return Err(PinError::TooMany { limit: PINS_MAX }),
-                Err(NoPin::Corruption(error)) => return Err(error.into()),
+            let pinned = if header.has(flags::LARGE) {
+                self.pin_pieces(session, key, hash)?
+            } else {
+                self.pin_at(session, (item, header), generation)?
+            };
+            if let Some(pinned) = pinned {
+                self.count_lookup(session, true);
+                self.mark(hash);
+                return Ok(Some(pinned));
             }
         }
         Err(crate::error::ReadError::Contended { attempts: ATTEMPTS_MAX }.into())
+    }
+
+    /// Pins a large value under its guard: so it is there, with all its pieces, until it is pinned.
+    /// `None` if another value stands now.
+    fn pin_pieces<'a>(
+        &'a self,
+        session: &'a Session,
+        key: &[u8],
+        hash: u64,
+    ) -> Result<Option<Pinned<'a, S>>, PinError> {
+        let segment = &self.segment;
+        let _held = self.hold(session, hash).map_err(|error| PinError::Guard(Box::new(error)))?;
+        let present = self.present(&search(segment, key, hash)?)?;
+        let Some(Present { standing, .. }) =
+            present.filter(|present| present.standing.header.has(flags::LARGE))
+        else {
+            return Ok(None);
+        };
+        let item = standing.slot.offset();
+        let generation = segment.generation_at(segment.geometry.extent_at(item));
+        let generation = generation.map_or(0, crate::region::Cell64::load);
+        self.pin_at(session, (item, standing.header), generation)
+    }
+
+    /// Pins the item at `item`. `None` if its extent has another generation by now.
+    fn pin_at<'a>(
+        &'a self,
+        session: &'a Session,
+        (item, header): (u64, Header),
+        generation: u64,
+    ) -> Result<Option<Pinned<'a, S>>, PinError> {
+        let segment = &self.segment;
+        let large = header.has(flags::LARGE);
+        let pin = match pin(segment, session.owner(), (item, large), generation) {
+            Ok(Some(pin)) => pin,
+            Ok(None) => return Ok(None),
+            Err(NoPin::Exhausted) => return Err(PinError::TooMany { limit: PINS_MAX }),
+            Err(NoPin::Corruption(error)) => return Err(error.into()),
+        };
+        let mut pinned = Pinned { store: self, session, pin, parts: Vec::new() };
+        let part = |at, len: u64| {
+            let words = segment.region.words(at, len.div_ceil(8))?;
+            Ok::<_, Corruption>(SharedBytes::new(words, len as usize))
+        };
+        match Pieces::of(segment, item, header)? {
+            None => {
+                pinned.parts.push(part(item + header.shape().value, header.value_bytes.into())?);
+            }
+            Some(pieces) => {
+                for (number, (slot, _)) in (0..).zip(pieces.places()) {
+                    let at = slot.offset() + PIECE_HEAD_BYTES;
+                    pinned.parts.push(part(at, pieces.large.bytes_of(number))?);
+                }
+            }
+        }
+        Ok(Some(pinned))
     }
 }
 

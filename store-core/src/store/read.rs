@@ -6,6 +6,7 @@ use std::io::Write;
 use std::str::FromStr;
 
 use super::{Store, Ttl};
+use crate::arena::pieces::Pieces;
 use crate::error::{Corruption, ReadError};
 use crate::index::lookup::{self, Located, Spot, prefetch_bucket, prefetch_item};
 use crate::layout::{Header, flags};
@@ -392,11 +393,14 @@ impl<S: Shim> Store<S> {
 
     #[inline(always)]
     fn append_value(&self, item: &Located<'_>, to: &mut Vec<u8>) -> Option<()> {
-        if item.special
-            && let Some(number) = self.number(item.item, item.header).ok()?
-        {
-            to.extend_from_slice(Decimal::of(number).text());
-            return Some(());
+        if item.special {
+            if let Some(number) = self.number(item.item, item.header).ok()? {
+                to.extend_from_slice(Decimal::of(number).text());
+                return Some(());
+            }
+            if item.header.has(flags::LARGE) {
+                return self.append_pieces(item, to);
+            }
         }
         let words = self.value_words(item)?;
         let bytes = item.header.value_bytes as usize;
@@ -408,16 +412,60 @@ impl<S: Shim> Store<S> {
         Some(())
     }
 
+    /// The pieces of a large item that was located, if its list makes sense.
+    fn pieces(&self, item: &Located<'_>) -> Option<Pieces<'_>> {
+        Pieces::of(&self.segment, item.item, item.header).ok()?
+    }
+
+    #[cold]
+    fn append_pieces(&self, item: &Located<'_>, to: &mut Vec<u8>) -> Option<()> {
+        let pieces = self.pieces(item)?;
+        // A length is believed before memory is allocated for it, not after.
+        let bytes = pieces.large.len as usize;
+        if bytes > to.capacity() && !item.stands::<S>() {
+            return None;
+        }
+        to.reserve(bytes);
+        pieces.read_all(
+            &self.segment,
+            || item.is_published(),
+            |words, bytes| {
+                append_out(words, bytes, to);
+            },
+        )
+    }
+
+    #[cold]
+    fn copy_pieces(&self, item: &Located<'_>, to: &mut [u8]) -> Option<Result<usize, TooSmall>> {
+        let pieces = self.pieces(item)?;
+        let needed = pieces.large.len as usize;
+        let Some(to) = to.get_mut(..needed) else { return Some(Err(TooSmall(needed))) };
+        let mut rest = to;
+        pieces.read_all(
+            &self.segment,
+            || item.is_published(),
+            |words, bytes| {
+                let (piece, behind) = std::mem::take(&mut rest).split_at_mut(bytes);
+                copy_out(words, piece);
+                rest = behind;
+            },
+        )?;
+        Some(Ok(needed))
+    }
+
     #[inline(always)]
     fn copy_value(&self, item: &Located<'_>, to: &mut [u8]) -> Option<Result<usize, TooSmall>> {
-        if item.special
-            && let Some(number) = self.number(item.item, item.header).ok()?
-        {
-            let decimal = Decimal::of(number);
-            let needed = decimal.text().len();
-            let Some(to) = to.get_mut(..needed) else { return Some(Err(TooSmall(needed))) };
-            to.copy_from_slice(decimal.text());
-            return Some(Ok(needed));
+        if item.special {
+            if let Some(number) = self.number(item.item, item.header).ok()? {
+                let decimal = Decimal::of(number);
+                let needed = decimal.text().len();
+                let Some(to) = to.get_mut(..needed) else { return Some(Err(TooSmall(needed))) };
+                to.copy_from_slice(decimal.text());
+                return Some(Ok(needed));
+            }
+            if item.header.has(flags::LARGE) {
+                return self.copy_pieces(item, to);
+            }
         }
         let words = self.value_words(item)?;
         let needed = item.header.value_bytes as usize;

@@ -239,7 +239,7 @@ impl<S: Shim> Store<S> {
                 bequeath(&self.segment, client)?;
                 let dead = Owner::new(client, word.generation);
                 let mut reaped = Reaped::default();
-                release(&self.segment, registered.0, dead, WaitLimit::Try, &mut reaped)?;
+                release(&self.segment, registered.0, dead, &mut reaped)?;
                 return Ok(Some(registered));
             }
         }
@@ -335,7 +335,7 @@ impl<S: Shim> Store<S> {
     /// `Corruption` where the segment's bytes make no sense.
     pub fn reap(&self, session: &Session) -> Result<Reaped, Corruption> {
         self.assert_usable(session);
-        reap(&self.segment, session.owner(), session.wait_limit())
+        reap(&self.segment, session.owner())
     }
 
     /// [`Store::reap`] for a writer in need, at most ten times a second.
@@ -346,7 +346,7 @@ impl<S: Shim> Store<S> {
             return Ok(false);
         }
         session.last_reap_ms.store(now, Ordering::Relaxed);
-        let reaped = reap(&self.segment, session.owner(), WaitLimit::Try)?;
+        let reaped = reap(&self.segment, session.owner())?;
         Ok(reaped.extents > 0)
     }
 

@@ -1,13 +1,12 @@
 //! Which extent is emptied next: the one with the most to gain, or in cache mode the next one in
 //! order.
 
-use super::clean::{GUARD_WAIT, VICTIMS_MAX, Why};
+use super::clean::{VICTIMS_MAX, Why};
 use super::evict::Next;
-use super::walk::{Candidate, HASHED_FACTOR};
+use super::walk::HASHED_FACTOR;
 use super::{Session, Store};
-use crate::arena::{in_flight, lease, quota, relocation, run};
+use crate::arena::{in_flight, lease, quota, relocation};
 use crate::error::{Corruption, WriteError};
-use crate::index::search::find_slot;
 use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Victim};
 use crate::recovery::is_dead;
 use crate::region::Shim;
@@ -21,8 +20,6 @@ const GAIN_PART_MIN_OWNED: u32 = 4;
 pub(super) enum Chosen {
     /// This extent, from a unit on.
     Victim(Victim, u32),
-    /// A large item went, with its extents.
-    Freed,
     Nothing,
 }
 
@@ -37,12 +34,8 @@ impl<S: Shim> Store<S> {
         (group, why, least): (u8, Why, u32),
         tried: &[u32],
     ) -> Result<Chosen, WriteError> {
-        let needed = match why {
-            Why::Need { extents, .. } => extents,
-            Why::Order => 1,
-        };
         let left = quota::left(&self.segment, group)?;
-        let own = left.is_some_and(|left| left <= quota::SHORT.max(needed.saturating_sub(1)));
+        let own = left.is_some_and(|left| left <= quota::SHORT);
         let from = if own { group } else { 0 };
         let chosen = self.choose_of(session, cleaner, (from, why, least), tried)?;
         if group == 0 || !matches!(chosen, Chosen::Nothing) {
@@ -52,11 +45,7 @@ impl<S: Shim> Store<S> {
             // Others have not used up their quotas, and there is nothing without one.
             _ if !own && self.segment.evicts => group,
             // What is left of a quota is there, or others have it.
-            Some(left)
-                if own && left >= needed && lease::is_short_of_extents(&self.segment, 0)? =>
-            {
-                0
-            }
+            Some(left) if own && left >= 1 && lease::is_short_of_extents(&self.segment, 0)? => 0,
             _ => return Ok(chosen),
         };
         self.choose_of(session, cleaner, (other, why, least), tried)
@@ -118,14 +107,7 @@ impl<S: Shim> Store<S> {
         let looked = extents.min(CANDIDATES_MAX);
         let start = if looked < extents { session.next_candidates(looked) % extents } else { 0 };
         // A victim that was begun must be emptied: either it fits, or there is another extent.
-        let (places, mut free) = (segment.geometry.cleaners(), 0);
-        for extent in (0..extents).map(|i| (start + i) % extents) {
-            free += u32::from(lease::can_be_claimed(segment, extent)?);
-            if free > places {
-                break;
-            }
-        }
-        let spare = free > 0;
+        let spare = lease::are_free(segment, 1)?;
         if spare {
             relocation::leave_useless(segment, cleaner)?;
         }
@@ -141,13 +123,8 @@ impl<S: Shim> Store<S> {
                 && !tried.contains(&extent)
                 && !self.is_victim_elsewhere(cleaner, extent)
             {
-                // One with the end of a run will not be free.
-                let end = run::tail_units(segment, extent)?;
-                let fresh = if end == 0 { spare } else { free > places };
-                let room = if fresh { capacity } else { rest };
-                if over
-                    || word.live.saturating_sub(end) <= room
-                    || word.suspect && self.standing_units(extent)? <= room
+                let room = if spare { capacity } else { rest };
+                if over || word.live <= room || word.suspect && self.standing_units(extent)? <= room
                 {
                     best = Some((extent, gain));
                 }
@@ -179,13 +156,14 @@ impl<S: Shim> Store<S> {
         let victim = Victim { extent, generation, recount: true, evict: false };
         let stamps = segment.superblock().next_stamp.load();
         let end = u64::from(segment.extent_word(extent)?.used) * 8;
-        let mut at = u64::from(run::start_units(segment, extent)?) * 8;
+        let mut at = 0;
         let (mut key, mut hashed, mut standing) = (Vec::new(), 0, 0);
         while at + 16 <= end && hashed <= HASHED_FACTOR * segment.geometry.extent_bytes() {
             at += match self.candidate(victim, base + at, end - at, stamps, &mut key)? {
-                Some(Candidate { header, hash, slot, .. }) => {
+                Some(candidate) => {
+                    let header = candidate.header;
                     hashed += u64::from(header.key_bytes);
-                    match find_slot(segment, slot, hash)? {
+                    match self.lies(&candidate)? {
                         Some(_) => {
                             standing += header.shape().bytes;
                             header.shape().bytes
@@ -215,13 +193,12 @@ impl<S: Shim> Store<S> {
         };
         for _ in 0..VICTIMS_MAX {
             let Some(next) = self.next_in_order(session, group, usable)? else { break };
-            if self.segment.extent_word(next.extent)?.state == ExtentState::RunHead {
-                match self.evict_run(session, next.extent, GUARD_WAIT) {
-                    Ok(true) => return Ok(Chosen::Freed),
-                    Ok(false) | Err(WriteError::Stuck { .. }) => {}
-                    Err(error) => return Err(error),
+            let urgent = matches!(why, Why::Need { urgent: true, .. });
+            if let Some(victim) = self.make_victim(cleaner, next.extent, next.evict || urgent)? {
+                if urgent {
+                    // As if as much had been moved as may be.
+                    cleaner.victim_moved.store::<S>(u64::MAX);
                 }
-            } else if let Some(victim) = self.make_victim(cleaner, next.extent, next.evict)? {
                 return Ok(Chosen::Victim(victim, 0));
             }
         }

@@ -1,18 +1,20 @@
 //! The walk over an extent that is emptied: what looks like an item is found, and moved or dropped
-//! under its guard; in the end the extent is free.
+//! under its guard; in the end the extent is free. A piece is moved by itself, under the guard of its
+//! item, and goes only with all of it.
 
 use super::evict::Verdict;
 use super::{Session, Store};
+use crate::arena::pieces::{PieceHead, Pieces};
 use crate::arena::reserve::{self, Reach};
-use crate::arena::{in_flight, lease, pin, relocation, retire, run};
+use crate::arena::{in_flight, pin, relocation, retire};
 use crate::error::{Corruption, WriteError};
 use crate::index::change;
-use crate::index::search::{Standing, find_slot};
+use crate::index::search::{Standing, find_slot, find_stamped};
 use crate::layout::{
-    Cleaner, ExtentState, ExtentWord, Header, Queue, RunTail, Shelf, Slot, Stream, Victim, flags,
+    Cleaner, ExtentWord, Header, PIECE_HEAD_BYTES, Queue, Shelf, Slot, Stream, Victim, flags,
 };
 use crate::recovery::is_dead;
-use crate::region::Shim;
+use crate::region::{Cell64, Shim};
 use crate::sync::WaitLimit;
 
 /// How many times an extent's bytes are hashed as keys before a walk is given up.
@@ -46,7 +48,26 @@ enum Moved {
     Gone,
     /// No slot leads to it.
     Dead,
+    /// Somebody reads it in place, and would not find it elsewhere.
+    Pinned,
     NoRoom,
+}
+
+/// An item that a slot leads to, or a piece that such an item has.
+#[derive(Clone, Copy)]
+pub(super) enum Lies<'a> {
+    Whole(Standing),
+    /// The word that leads to the piece, and its item.
+    Piece(&'a Cell64, Standing),
+}
+
+impl Lies<'_> {
+    /// The item, which has the slot.
+    fn standing(self) -> Standing {
+        match self {
+            Self::Whole(standing) | Self::Piece(_, standing) => standing,
+        }
+    }
 }
 
 /// A place in the arena that may hold an item of a victim.
@@ -74,7 +95,7 @@ impl<S: Shim> Store<S> {
         let mut key = Vec::new();
         let mut hashed = 0;
         let mut window = session.ahead.window(segment.cleaners(), cleaner).lock();
-        let mut at = u64::from(from.max(run::start_units(segment, victim.extent)?)) * 8;
+        let mut at = u64::from(from) * 8;
         loop {
             if !self.stands(victim)? {
                 return Ok(Walked::Freed);
@@ -118,13 +139,11 @@ impl<S: Shim> Store<S> {
                 // within them.
                 Moved::Dead if victim.recount => 8,
                 Moved::Dead => bytes,
+                Moved::Pinned => return Ok(Walked::Held),
                 Moved::NoRoom => return Ok(Walked::NoRoom),
             };
         }
-        match run::run_that_ends_in(segment, victim.extent)? {
-            Some((head, _)) => self.reopen(session, victim, head, limit),
-            None => self.finish_victim(victim),
-        }
+        self.finish_victim(victim)
     }
 
     /// What a look at an item of `bytes` takes off a budget, or of a place where none is.
@@ -135,66 +154,8 @@ impl<S: Shim> Store<S> {
             _ if self.segment.evicts => bytes / CACHE_MOVES,
             Moved::Done => bytes + MOVE_BYTES,
             Moved::Gone => MOVE_BYTES,
-            Moved::Dead | Moved::NoRoom => LOOK_BYTES,
+            Moved::Dead | Moved::Pinned | Moved::NoRoom => LOOK_BYTES,
         }
-    }
-
-    /// Opens an extent anew that holds the end of a run and nothing else: from there on.
-    ///
-    /// Dies after the generation was counted up: it is sealed as before.
-    fn reopen(
-        &self,
-        session: &Session,
-        victim: Victim,
-        head: u32,
-        limit: WaitLimit,
-    ) -> Result<Walked, WriteError> {
-        let segment = &self.segment;
-        let item = segment.geometry.extent_offset(head);
-        let mut key = Vec::new();
-        let header = segment
-            .header(item)
-            .and_then(|header| segment.copy_key(item, header, &mut key).map(|()| header));
-        // One that is not settled may have no key yet.
-        let Ok(header) = header.map_err(drop).and_then(|header| {
-            let settled = segment.extent_word(head).is_ok_and(|word| word.owner.is_none());
-            settled.then_some(header).ok_or(())
-        }) else {
-            return Ok(Walked::Held);
-        };
-        // Under its guard the run stays.
-        let _held = self.hold_within(session, segment.hash_in(header.namespace, &key), limit)?;
-        let cell = &segment.extent(victim.extent)?.word;
-        let found = cell.load_acquire();
-        let word = ExtentWord::of(found);
-        let units = match run::run_that_ends_in(segment, victim.extent)? {
-            Some((now, run)) if now == head && run.owner.is_none() => run.live,
-            _ => return Ok(Walked::Held),
-        };
-        if !self.stands(victim)? {
-            return Ok(Walked::Freed);
-        }
-        if !victim.recount && word.live != units {
-            return self.held_back(victim, found);
-        }
-        lease::bump_generation(segment, victim.extent)?;
-        lease::put_last(segment, victim.extent)?;
-        let start = RunTail { head: Some(head), room: units }.word();
-        segment.extent(victim.extent)?.run_tail.store::<S>(start);
-        let open = ExtentWord {
-            state: ExtentState::Open,
-            owner: None,
-            suspect: false,
-            live: units,
-            used: units,
-        };
-        if pin::is_pinned(segment, victim.extent)?
-            || cell.compare_exchange::<S>(found, open.word()).is_err()
-        {
-            return Ok(Walked::Held);
-        }
-        segment.superblock().orphan_hint.store::<S>(victim.extent.into());
-        Ok(Walked::Freed)
     }
 
     /// Units that no item takes: somebody is about to publish, or nobody ever will.
@@ -246,10 +207,34 @@ impl<S: Shim> Store<S> {
         {
             return Ok(None);
         }
-        let hash = segment.hash_of_item(item, header, key)?;
+        let hash = if !header.has(flags::PIECE) {
+            segment.hash_of_item(item, header, key)?
+        } else if header.shape().bytes >= PIECE_HEAD_BYTES {
+            PieceHead::of(segment, item)?.hash
+        } else {
+            return Ok(None);
+        };
         let shift = segment.geometry.slot_hash_shift;
         let slot = Slot::of_item(item, victim.generation, hash, shift);
         Ok(Some(Candidate { item, header, hash, slot }))
+    }
+
+    /// Whether something leads to what looks like an item. Without its guard no more than a hint.
+    pub(super) fn lies(&self, candidate: &Candidate) -> Result<Option<Lies<'_>>, Corruption> {
+        let Candidate { item, header, hash, slot } = *candidate;
+        let segment = &self.segment;
+        if !header.has(flags::PIECE) {
+            let at = find_slot(segment, slot, hash)?;
+            return Ok(at.map(|at| Lies::Whole(Standing { at, slot, header })));
+        }
+        let Some(standing) = find_stamped(segment, segment.stamp(item)?, hash)? else {
+            return Ok(None);
+        };
+        let Some(pieces) = Pieces::of(segment, standing.slot.offset(), standing.header)? else {
+            return Ok(None);
+        };
+        let cell = pieces.cell(PieceHead::of(segment, item)?.number);
+        Ok(cell.filter(|cell| cell.load() == slot.0).map(|cell| Lies::Piece(cell, standing)))
     }
 
     /// Moves one item, if its slot leads to it, all of it under its guard: so nothing is reserved in
@@ -268,17 +253,17 @@ impl<S: Shim> Store<S> {
         limit: WaitLimit,
         candidate: &Candidate,
     ) -> Result<Moved, WriteError> {
-        let Candidate { item, header, hash, slot } = *candidate;
+        let Candidate { item, header, hash, .. } = *candidate;
         let segment = &self.segment;
-        // Without a guard no more than a hint, unless the extent is recounted. What is evicted from
-        // is mostly alive.
-        if !victim.recount && !victim.evict && find_slot(segment, slot, hash)?.is_none() {
+        // Not where the extent is recounted; and what is evicted from is mostly alive.
+        if !victim.recount && !victim.evict && self.lies(candidate)?.is_none() {
             return Ok(Moved::Dead);
         }
         let held = self.hold_within(session, hash, limit)?;
-        let Some(at) = find_slot(segment, slot, hash)? else { return Ok(Moved::Dead) };
-        let standing = Standing { at, slot, header };
-        if self.is_expired(item, header)? {
+        let Some(lies) = self.lies(candidate)? else { return Ok(Moved::Dead) };
+        let standing = lies.standing();
+        let expiry = self.expiry_word(standing.slot.offset(), standing.header)?;
+        if expiry.is_some_and(|expiry| expiry <= self.now_ms()) {
             self.remove_expired(&held, &standing)?;
             return Ok(Moved::Gone);
         }
@@ -288,20 +273,22 @@ impl<S: Shim> Store<S> {
         // Another one than the extent's if its namespace was given a quota since it was written.
         let group = segment.group_of(header.namespace);
         let stream = Stream { group, ..of_extent };
-        let stays = if segment.group_evicts(group) && of_extent.group == group {
-            self.verdict(stream, hash, victim.evict.then_some((cleaner, units)))
-        } else {
+        let stays = if !segment.group_evicts(group) || of_extent.group != group {
             Verdict::Stays { queue: Queue::Main, hits: None }
+        } else if let Lies::Piece(..) = lies {
+            self.verdict_of_piece(victim, (stream, hash), standing.slot, (cleaner, units))?
+        } else {
+            self.verdict(stream, hash, victim.evict.then_some((cleaner, units)))
         };
+        if let (Lies::Piece(..), Verdict::Stays { .. }) = (lies, stays)
+            && pin::is_pinned_with_pieces(segment, standing.slot.offset())?
+        {
+            return Ok(Moved::Pinned);
+        }
         let reserved = match stays {
             Verdict::Goes => None,
             Verdict::Stays { queue: Queue::Main, .. } => {
-                // An extent with the end of a run will not be free: none is taken from others for it.
-                let kept = match run::tail_units(segment, victim.extent)? {
-                    1.. if !segment.evicts => segment.geometry.cleaners(),
-                    _ => 0,
-                };
-                relocation::reserve(segment, cleaner, session.owner(), group, (units as u32, kept))?
+                relocation::reserve(segment, cleaner, session.owner(), group, units as u32)?
             }
             Verdict::Stays { queue: Queue::Small, .. } => {
                 let room = (bytes, Shelf { queue: Queue::Small, life: of_extent.life });
@@ -316,16 +303,25 @@ impl<S: Shim> Store<S> {
             return Ok(Moved::Gone);
         };
         let to = segment.region.words(place.offset, units)?;
-        self.note_expiry(place.offset, self.expiry_word(item, header)?)?;
+        self.note_expiry(place.offset, expiry)?;
         for (from, to) in segment.region.words(item, units)?.iter().zip(to) {
             to.store_unpublished::<S>(from.load());
         }
         let shift = segment.geometry.slot_hash_shift;
         let new = Slot::of_item(place.offset, place.generation, hash, shift);
-        held.arm_swap(&standing, new);
-        change::overwrite(segment, at, new)?;
-        retire::retire(segment, slot)?;
-        held.record.disarm::<S>();
+        match lies {
+            Lies::Whole(_) => {
+                held.arm_move(&standing, new);
+                change::overwrite(segment, standing.at, new)?;
+                retire::retire_moved(segment, item, header)?;
+                held.record.disarm::<S>();
+            }
+            // Dies behind it: the victim counts too much, and is walked once more.
+            Lies::Piece(cell, _) => {
+                cell.store::<S>(new.0);
+                retire::retire_moved(segment, item, header)?;
+            }
+        }
         let moved = cleaner.moved_bytes.load().wrapping_add(bytes);
         cleaner.moved_bytes.store::<S>(moved);
         if let Verdict::Stays { hits: Some(hits), .. } = stays {

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::clean::Step;
 use super::guarded::Held;
+use super::large::{Room, Size};
 use super::{Session, Store, Version};
 use crate::arena::reserve::{Reach, Reserved};
 use crate::arena::{NoRoom, Place, lease, quota, reserve, retire, usage::Usage};
 use crate::error::{Corruption, Fullness, WriteError};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
-use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, Shelf, Stream, flags};
+use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, LargeWord, Shelf, WHOLE_VALUE_BYTES, flags};
 use crate::region::{Cell64, Shim, copy_in};
 
 /// Bytes that a put moves ahead of need for each of its own, at least. More if it costs more to free
@@ -30,8 +31,6 @@ const CLEANING_ROUNDS: u32 = 16;
 
 /// How often a put that was refused looks again, because much is free all the same.
 const FULL_AGAIN_MAX: u32 = 16;
-/// Extents that are evicted for each one of a large item, before others are emptied for it.
-const EVICTED_FOR_RUN: u32 = 8;
 /// Rounds in which less is gained than cleaning is worth otherwise.
 const LAST_ROUNDS: u32 = 4;
 
@@ -112,6 +111,15 @@ pub(super) struct Item<'a> {
     pub(super) value: Value<'a>,
     /// The expiry word.
     pub(super) expiry: Option<u64>,
+    /// How the value is divided, if it is.
+    pub(super) large: Option<LargeWord>,
+}
+
+impl Item<'_> {
+    /// What it takes of the arena.
+    pub(super) fn size(&self) -> Size {
+        Size { head: self.header.shape().bytes, large: self.large }
+    }
 }
 
 impl<S: Shim> Store<S> {
@@ -166,23 +174,25 @@ impl<S: Shim> Store<S> {
         self.refuse_if_gone()?;
         // Meanwhile what was asked for comes, its bucket first of all.
         let group = self.group();
+        let size = item.size();
         if session.lease(group).is_short() {
-            self.clean_ahead_of(session, group, item.header.shape().bytes);
+            self.clean_ahead_of(session, group, size.bytes());
         }
-        let place = self.reserve(session, item.header, self.shelf_for(item))?;
-        let result = self.write_item(session, *place, item).and_then(|()| {
+        self.refuse_if_too_large(session, size)?;
+        let shelf = self.shelf_for(item);
+        let place = self.reserve(session, size.head, shelf)?;
+        let result = self.write_all(session, &place, item, (shelf, Room::Made)).and_then(|_| {
             self.with_lines(session, || {
                 self.publish_if(&self.hold(session, item.hash)?, item, *place, condition)
             })
         });
-        self.abandon_unless_published(session, *place, &result)?;
-        let bytes = place.bytes;
+        self.abandon_unless_published(item, *place, &result)?;
         drop(place);
         if result.as_ref().is_ok_and(Published::published) {
-            self.count_put(session, bytes);
+            self.count_put(session, size.bytes());
         }
         self.tell_gone(session);
-        result
+        result.map_err(|error| self.for_all_of(error, size))
     }
 
     /// [`Store::put_item`] under the guard of the item's stripe; `None` if there is no room at once.
@@ -193,22 +203,23 @@ impl<S: Shim> Store<S> {
         item: &Item<'_>,
         condition: Condition,
     ) -> Result<Option<Outcome>, WriteError> {
-        let bytes = item.header.shape().bytes;
-        let room = (bytes, self.shelf_for(item));
+        let (size, shelf) = (item.size(), self.shelf_for(item));
         let lease = session.lease(self.group());
-        let place = match reserve::reserve(&self.segment, lease, room, Reach::Own) {
+        let place = match reserve::reserve(&self.segment, lease, (size.head, shelf), Reach::Own) {
             Ok(place) => place,
             Err(NoRoom::Corruption(error)) => return Err(error.into()),
             Err(NoRoom::Full | NoRoom::Grow(_)) => return Ok(None),
         };
-        let result = self
-            .write_item(session, *place, item)
-            .and_then(|()| self.publish_if(held, item, *place, condition));
-        self.abandon_unless_published(session, *place, &result)?;
+        let result = match self.write_all(session, &place, item, (shelf, Room::AtOnce)) {
+            Ok(true) => self.publish_if(held, item, *place, condition).map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.abandon_unless_published(item, *place, &result)?;
         if result.as_ref().is_ok_and(Published::published) {
-            self.count_put(session, bytes);
+            self.count_put(session, size.bytes());
         }
-        result.map(Some)
+        result
     }
 
     /// Cleaning that puts pay for, in proportion to their own bytes: small ones together. What is in
@@ -381,8 +392,8 @@ impl<S: Shim> Store<S> {
         value: Value<'a>,
         expiry: Option<u64>,
     ) -> Result<Item<'a>, WriteError> {
-        let header = self.header(key, value, expiry)?;
-        Ok(Item { key, hash, header, value, expiry })
+        let (header, large) = self.header(key, value, expiry)?;
+        Ok(Item { key, hash, header, value, expiry, large })
     }
 
     fn header(
@@ -390,7 +401,7 @@ impl<S: Shim> Store<S> {
         key: &[u8],
         value: Value<'_>,
         expiry: Option<u64>,
-    ) -> Result<Header, WriteError> {
+    ) -> Result<(Header, Option<LargeWord>), WriteError> {
         let Ok(key_bytes) = u16::try_from(key.len()) else {
             return Err(WriteError::KeyTooLong { len: key.len(), limit: KEY_BYTES_MAX });
         };
@@ -402,17 +413,22 @@ impl<S: Shim> Store<S> {
             | if expiry.is_some() { flags::EXPIRES } else { 0 }
             | if self.segment.checksums { flags::CHECKSUM } else { 0 };
         let empty = Header { value_bytes: 0, key_bytes, namespace: self.segment.namespace, flags };
-        let room = self.segment.geometry.item_bytes_max();
-        let overhead = empty.shape().bytes;
-        if overhead >= room {
-            let limit = room.saturating_sub(64) as usize;
-            return Err(WriteError::KeyTooLong { len: key.len(), limit });
+        let geometry = &self.segment.geometry;
+        let head = empty.shape();
+        if head.bytes + WHOLE_VALUE_BYTES > geometry.head_bytes_max() {
+            let limit = geometry.head_bytes_max() - WHOLE_VALUE_BYTES - head.key;
+            return Err(WriteError::KeyTooLong { len: key.len(), limit: limit as usize });
         }
-        let limit = (room - overhead).min(u32::MAX.into());
-        match u32::try_from(len) {
-            Ok(value_bytes) if len <= limit => Ok(Header { value_bytes, ..empty }),
-            _ => Err(WriteError::ValueTooLarge { len, limit }),
+        if len <= WHOLE_VALUE_BYTES || head.bytes + len <= geometry.whole_bytes_max() {
+            return Ok((Header { value_bytes: len as u32, ..empty }, None));
         }
+        let large = u32::try_from(len).ok().and_then(|_| geometry.divide(head.bytes, len));
+        let Some(large) = large else {
+            let limit = geometry.value_bytes_max(head.bytes);
+            return Err(WriteError::ValueTooLarge { len, limit });
+        };
+        let value_bytes = 8 + 8 * large.count() as u32;
+        Ok((Header { value_bytes, flags: flags | flags::LARGE, ..empty }, Some(large)))
     }
 
     /// The answer of a condition that is false already, before anything is written for it.
@@ -434,20 +450,18 @@ impl<S: Shim> Store<S> {
     pub(super) fn reserve(
         &self,
         session: &Session,
-        header: Header,
+        bytes: u64,
         shelf: Shelf,
     ) -> Result<Reserved<'_, S>, WriteError> {
         self.assert_usable(session);
         // No room is made in what others have under its number.
         self.refuse_if_gone()?;
         self.grow_if_due(session);
-        let bytes = header.shape().bytes;
         let reserve = || self.until_unstuck(session, || self.reserve_once(session, (bytes, shelf)));
         for _ in 0..FULL_AGAIN_MAX {
             match reserve() {
                 // Somebody made room, or had it for a moment only, while this one looked.
-                Err(WriteError::Full(full))
-                    if bytes <= self.extent_bytes() && self.is_free_for_all(full.free) => {}
+                Err(WriteError::Full(full)) if self.is_free_for_all(full.free) => {}
                 other => return other,
             }
             std::thread::yield_now();
@@ -474,14 +488,8 @@ impl<S: Shim> Store<S> {
         let lease = session.lease(group);
         let try_in = |reach| reserve::reserve(&self.segment, lease, (bytes, shelf), reach);
         let mut stuck = None;
-        // What goes out of a queue need not lie together.
-        let evicted_for_run = if self.segment.evicts && bytes > self.extent_bytes() {
-            EVICTED_FOR_RUN * bytes.div_ceil(self.extent_bytes()) as u32
-        } else {
-            0
-        };
         // Others may take what was cleaned, so the number of rounds is bounded, not fixed.
-        for round in 0..CLEANING_ROUNDS + evicted_for_run {
+        for round in 0..CLEANING_ROUNDS {
             // What was cleaned may be in a destination only: the next victim would go there.
             let reach = if round == 0 || self.segment.evicts { Reach::Own } else { Reach::Any };
             match try_in(reach) {
@@ -489,17 +497,9 @@ impl<S: Shim> Store<S> {
                 Err(NoRoom::Corruption(error)) => return Err(error.into()),
                 Err(NoRoom::Full | NoRoom::Grow(_)) => {}
             }
-            let cleaned = if bytes > self.extent_bytes() && round >= evicted_for_run {
-                match self
-                    .reserve_window(session, (bytes, Stream { group, queue: shelf.queue, life: 0 }))
-                {
-                    Ok(Some(place)) => return Ok(place),
-                    other => other.map(|_| false),
-                }
-            } else {
-                self.clean_in_need(session, group, bytes.div_ceil(self.extent_bytes()) as u32)
-            };
-            match cleaned {
+            // Much is wanted: what is moved leaves as much at the ends of extents as what goes gives.
+            let urgent = round >= CLEANING_ROUNDS / 2;
+            match self.clean_in_need(session, group, urgent) {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error @ WriteError::Stuck { .. }) => {
@@ -513,23 +513,24 @@ impl<S: Shim> Store<S> {
             }
         }
         // For the sake of this item alone.
-        if stuck.is_none() && bytes <= self.segment.geometry.extent_bytes() {
+        if stuck.is_none() {
             for _ in 0..LAST_ROUNDS {
                 if let Ok(place) = try_in(Reach::Last) {
                     return Ok(place);
                 }
-                if !self.clean_for(session, group, ((bytes / 8) as u32, 1))? {
+                if !self.clean_for(session, group, (bytes / 8) as u32, true)? {
                     break;
                 }
             }
         }
         try_in(Reach::Last).map_err(|error| match (error, stuck) {
             (NoRoom::Full, Some(stuck)) => stuck,
-            (error, _) => self.no_room(error, bytes),
+            (error, _) => self.no_room(error, Size { head: bytes, large: None }),
         })
     }
 
-    fn no_room(&self, error: NoRoom, bytes: u64) -> WriteError {
+    pub(super) fn no_room(&self, error: NoRoom, size: Size) -> WriteError {
+        let bytes = size.bytes();
         if let (NoRoom::Full, Some(full)) = (&error, self.quota_full(bytes)) {
             return full;
         }
@@ -543,7 +544,7 @@ impl<S: Shim> Store<S> {
                     dead: usage.dead_bytes,
                     free: usage.free_bytes,
                     reserve: usage.reserve_bytes,
-                    largest: usage.largest_below(bytes, self.extent_bytes()),
+                    largest: usage.largest_below(bytes, self.segment.geometry.whole_bytes_max()),
                     capacity: usage.capacity_bytes,
                 }),
                 Err(error) => error.into(),
@@ -553,7 +554,7 @@ impl<S: Shim> Store<S> {
 
     pub(super) fn abandon_unless_published<T: Published>(
         &self,
-        session: &Session,
+        item: &Item<'_>,
         place: Place,
         result: &Result<T, WriteError>,
     ) -> Result<(), Corruption> {
@@ -562,7 +563,10 @@ impl<S: Shim> Store<S> {
         match result {
             Ok(done) if done.published() => Ok(()),
             Err(WriteError::Corruption(_)) => Ok(()),
-            _ => retire::abandon(&self.segment, place, session.owner()),
+            _ => {
+                self.abandon_pieces(place.offset, item.header)?;
+                retire::abandon(&self.segment, place)
+            }
         }
     }
 
@@ -573,36 +577,50 @@ impl<S: Shim> Store<S> {
         place: Place,
         item: &Item<'_>,
     ) -> Result<(), WriteError> {
-        let Item { key, header, value, expiry, .. } = *item;
+        let shape = item.header.shape();
+        let words = (shape.bytes - shape.value) / 8;
+        let words = self.segment.region.words(place.offset + shape.value, words)?;
+        let summed = match item.value {
+            Value::Bytes(bytes) => {
+                copy_in::<S>(bytes, words);
+                bytes
+            }
+            Value::Counter(number) => {
+                copy_in::<S>(&number.to_le_bytes(), words);
+                // It changes in place, so the sum leaves it out.
+                &[]
+            }
+        };
+        self.write_head(session, place, item, summed).map(drop)
+    }
+
+    /// Writes all of an item but its value, of which the checksum takes `summed`; its stamp.
+    #[inline]
+    pub(super) fn write_head(
+        &self,
+        session: &Session,
+        place: Place,
+        item: &Item<'_>,
+        summed: &[u8],
+    ) -> Result<u64, WriteError> {
+        let Item { key, header, expiry, .. } = *item;
         self.note_expiry(place.offset, expiry)?;
         let region = &self.segment.region;
         let shape = header.shape();
+        let stamp = self.stamp(session)?;
         let [stamp_cell, header_cell] = region.view::<[Cell64; 2]>(place.offset)?;
-        stamp_cell.store_unpublished::<S>(self.stamp(session)?);
+        stamp_cell.store_unpublished::<S>(stamp);
         header_cell.store_unpublished::<S>(header.word());
         if let Some(expiry) = expiry {
             region.view::<Cell64>(place.offset + shape.expiry)?.store_unpublished::<S>(expiry);
         }
         let key_words = (shape.value - shape.key) / 8;
         copy_in::<S>(key, region.words(place.offset + shape.key, key_words)?);
-        let value_words =
-            region.words(place.offset + shape.value, (shape.bytes - shape.value) / 8)?;
-        let summed = match value {
-            Value::Bytes(bytes) => {
-                copy_in::<S>(bytes, value_words);
-                bytes
-            }
-            Value::Counter(number) => {
-                copy_in::<S>(&number.to_le_bytes(), value_words);
-                // It changes in place, so the sum leaves it out.
-                &[]
-            }
-        };
         if header.has(flags::CHECKSUM) {
             let sum = self.segment.checksum(header, expiry, key, summed);
             region.view::<Cell64>(place.offset + shape.checksum)?.store_unpublished::<S>(sum);
         }
-        Ok(())
+        Ok(stamp)
     }
 
     /// Publishes the item that was written to `place` if `condition` holds.
@@ -639,6 +657,12 @@ impl Published for Outcome {
 impl Published for Option<i64> {
     fn published(&self) -> bool {
         self.is_some()
+    }
+}
+
+impl Published for Option<Outcome> {
+    fn published(&self) -> bool {
+        self.as_ref().is_some_and(Published::published)
     }
 }
 

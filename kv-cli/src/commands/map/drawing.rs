@@ -33,7 +33,6 @@ fn look(state: ExtentUse) -> Look {
     let (letter, color) = match state {
         ExtentUse::Open => ('o', AnsiColors::Green),
         ExtentUse::Sealed => ('s', AnsiColors::Blue),
-        ExtentUse::LargeValue => ('l', AnsiColors::Magenta),
         ExtentUse::Relocation => ('r', AnsiColors::Cyan),
         ExtentUse::Buckets => ('b', AnsiColors::Yellow),
         ExtentUse::OverflowLines => ('v', AnsiColors::BrightYellow),

@@ -1,0 +1,204 @@
+//! Large items: their pieces are reserved and written one after the other, and can be reached from
+//! the moment when the item is published, all at once.
+
+use super::write::{Item, Value};
+use super::{Session, Store};
+use crate::arena::pieces::{self, Pieces};
+use crate::arena::reserve::{Reach, Reserved, reserve};
+use crate::arena::{NoRoom, retire, usage::Usage};
+use crate::error::{Corruption, WriteError};
+use crate::layout::{Header, LargeWord, PIECE_HEAD_BYTES, Shelf, Slot, flags};
+use crate::region::{Cell64, Shim, append_out, copy_in};
+
+/// How often a large put that does not fit looks for what can be given back, before it is refused.
+const LOOKS_MAX: u32 = 16;
+
+/// Bytes that an item takes of the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Of the item itself.
+    pub(super) head: u64,
+    /// How its value is divided.
+    pub(super) large: Option<LargeWord>,
+}
+
+impl Size {
+    /// With all pieces.
+    pub(super) fn bytes(self) -> u64 {
+        self.head + self.large.map_or(0, LargeWord::pieces_bytes)
+    }
+}
+
+/// Where the room for pieces comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It is made, if it has to be.
+    Made,
+    /// It is there at once: what is done under a guard makes none.
+    AtOnce,
+}
+
+impl<S: Shim> Store<S> {
+    /// Writes an item to its place, and its pieces to theirs; `false` if there is no room at once. The
+    /// caller gives back what was reserved of an item that is not published.
+    ///
+    /// Dies in between: the word of the reservation leads to the list, and the list to the pieces.
+    pub(super) fn write_all(
+        &self,
+        session: &Session,
+        place: &Reserved<'_, S>,
+        item: &Item<'_>,
+        (shelf, room): (Shelf, Room),
+    ) -> Result<bool, WriteError> {
+        let (Some(large), Value::Bytes(value)) = (item.large, item.value) else {
+            return self.write_item(session, **place, item).map(|()| true);
+        };
+        let segment = &self.segment;
+        let list = place.offset + item.header.shape().value;
+        // Before all that can fail: what is not in it is not given back.
+        let pieces = Pieces::clear::<S>(segment, list, large)?;
+        let stamp = self.write_head(session, **place, item, value)?;
+        place.name_pieces();
+        for (number, bytes) in (0..).zip(value.chunks(large.piece_units as usize * 8)) {
+            let units = u64::from(large.units_of(number));
+            let reserved = match room {
+                Room::Made => self.reserve(session, units * 8, shelf)?,
+                Room::AtOnce => {
+                    let lease = session.lease(self.group());
+                    match reserve(segment, lease, (units * 8, shelf), Reach::Own) {
+                        Ok(reserved) => reserved,
+                        Err(NoRoom::Corruption(error)) => return Err(error.into()),
+                        Err(NoRoom::Full | NoRoom::Grow(_)) => return Ok(false),
+                    }
+                }
+            };
+            self.write_piece(reserved.offset, item, (stamp, number), bytes)?;
+            let shift = segment.geometry.slot_hash_shift;
+            let slot = Slot::of_item(reserved.offset, reserved.generation, item.hash, shift);
+            if let Some(cell) = pieces.cell(number) {
+                cell.store::<S>(slot.0);
+            }
+        }
+        Ok(true)
+    }
+
+    fn write_piece(
+        &self,
+        offset: u64,
+        item: &Item<'_>,
+        (stamp, number): (u64, u64),
+        bytes: &[u8],
+    ) -> Result<(), WriteError> {
+        self.note_expiry(offset, item.expiry)?;
+        let header = Header {
+            value_bytes: 16 + bytes.len() as u32,
+            key_bytes: 0,
+            namespace: item.header.namespace,
+            flags: flags::PIECE,
+        };
+        let head = pieces::head_cells(&self.segment, offset)?;
+        for (cell, word) in head.iter().zip([stamp, header.word(), item.hash, number]) {
+            cell.store_unpublished::<S>(word);
+        }
+        let words = bytes.len().div_ceil(8) as u64;
+        copy_in::<S>(bytes, self.segment.region.words(offset + PIECE_HEAD_BYTES, words)?);
+        Ok(())
+    }
+
+    /// Gives back the pieces of an item that was not published.
+    pub(super) fn abandon_pieces(&self, item: u64, header: Header) -> Result<(), Corruption> {
+        match Pieces::of(&self.segment, item, header)? {
+            Some(pieces) => pieces.give_back(&self.segment),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a large item that no cleaning can make room for, before its pieces take what others
+    /// could have. Not where something may be evicted for it.
+    pub(super) fn refuse_if_too_large(
+        &self,
+        session: &Session,
+        size: Size,
+    ) -> Result<(), WriteError> {
+        if size.large.is_none() || self.segment.group_evicts(self.group()) {
+            return Ok(());
+        }
+        for _ in 0..LOOKS_MAX {
+            let usage = Usage::of(&self.segment)?;
+            let bare = u64::from(usage.uncommissioned) << self.segment.geometry.extent_shift;
+            let kept = self.segment.geometry.extent_bytes();
+            // What suspects count is not known.
+            if usage.suspect > 0 || size.bytes() + kept <= usage.gainable_bytes() + bare {
+                return Ok(());
+            }
+            if !(self.reap_in_need(session)? | self.sweep_in_need(session)) {
+                break;
+            }
+        }
+        Err(self.no_room(NoRoom::Full, size))
+    }
+
+    /// Has room made for an item that will be reserved under a guard.
+    pub(super) fn make_room(
+        &self,
+        session: &Session,
+        size: Size,
+        shelf: Shelf,
+    ) -> Result<(), WriteError> {
+        self.refuse_if_too_large(session, size)?;
+        let units = size.large.into_iter().flat_map(|large| {
+            (0..large.count()).map(move |number| u64::from(large.units_of(number)) * 8)
+        });
+        let mut places = Vec::new();
+        let mut result = Ok(());
+        for bytes in std::iter::once(size.head).chain(units) {
+            match self.reserve(session, bytes, shelf) {
+                Ok(place) => places.push(place),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        for place in &places {
+            retire::abandon(&self.segment, **place)?;
+        }
+        result.map_err(|error| self.for_all_of(error, size))
+    }
+
+    /// An error that was met at one of the pieces, for the whole item.
+    pub(super) fn for_all_of(&self, error: WriteError, size: Size) -> WriteError {
+        match error {
+            WriteError::Full(_) | WriteError::QuotaFull { .. } if size.large.is_some() => {
+                self.no_room(NoRoom::Full, size)
+            }
+            error => error,
+        }
+    }
+
+    /// Appends the value of an item that is no counter; under its guard.
+    pub(super) fn append_held(
+        &self,
+        item: u64,
+        header: Header,
+        to: &mut Vec<u8>,
+    ) -> Result<(), Corruption> {
+        let segment = &self.segment;
+        let wrong = Corruption { what: "a large item without one of its pieces", offset: item };
+        if let Some(pieces) = Pieces::of(segment, item, header)? {
+            return pieces
+                .read_all(segment, || true, |words, bytes| append_out(words, bytes, to))
+                .ok_or(wrong);
+        }
+        let words = u64::from(header.value_bytes).div_ceil(8);
+        let words: &[Cell64] = segment.region.words(item + header.shape().value, words)?;
+        append_out(words, header.value_bytes as usize, to);
+        Ok(())
+    }
+
+    /// Bytes that the item at `item` takes, with all its pieces.
+    pub(super) fn bytes_of(&self, item: u64, header: Header) -> Result<u64, Corruption> {
+        let pieces = Pieces::of(&self.segment, item, header)?;
+        Ok(Size { head: header.shape().bytes, large: pieces.map(|pieces| pieces.large) }.bytes())
+    }
+}
