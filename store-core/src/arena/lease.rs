@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::place::{Place, reserve_in};
 use super::reserve::Reach;
+use super::usage::may_live;
 use super::{InFlight, NoRoom, pin, quota, relocation};
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment, Shelf, Stream};
@@ -37,6 +38,8 @@ pub(crate) struct Lease {
     open: [Opened; Shelf::COUNT],
     /// Few extents are free: puts clean ahead of need.
     short: AtomicBool,
+    /// No free extent was to be had the last time: what is left in others may be kept.
+    scarce: AtomicBool,
 }
 
 /// An open extent of a client.
@@ -77,7 +80,8 @@ struct Limits {
 
 impl Lease {
     pub(crate) fn new(owner: Owner, group: u8) -> Self {
-        Self { owner, group, open: Default::default(), short: AtomicBool::new(false) }
+        let (short, scarce) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { owner, group, open: Default::default(), short, scarce }
     }
 
     pub(super) fn stream(&self, Shelf { queue, life }: Shelf) -> Stream {
@@ -140,8 +144,7 @@ impl Lease {
         }
         let extents = segment.geometry.extents;
         let start = segment.superblock().lease_hint.load() as u32 % extents;
-        // No rest takes what is larger than half an extent.
-        let last = at_last(segment, reach) && units > segment.geometry.extent_units() / 2;
+        let last = at_last(segment, reach);
         // Another client may take what was found; the table is searched a few times then.
         for _ in 0..64 {
             let found = self.candidates(segment, start, (units, shelf), last)?;
@@ -181,7 +184,7 @@ impl Lease {
         let extents = segment.geometry.extents;
         let capacity = segment.geometry.extent_units();
         // Each looks through the whole table, so not before one of them counts.
-        let mut limits = None;
+        let (mut limits, mut left_to_live) = (None, None);
         let mut found = Candidates::default();
         let (mut first_free, mut free) = (None, 0);
         let hint = segment.superblock().orphan_hint.load() as u32 % extents;
@@ -194,7 +197,8 @@ impl Lease {
                         && capacity.saturating_sub(word.used) >= units
                         // Only hostile bytes say otherwise, and nothing can be reserved there.
                         && word.live <= word.used
-                        && self.suits(segment, extent, shelf)? =>
+                        && self.suits(segment, extent, shelf)?
+                        && (last || self.may_fill(segment, word, &mut left_to_live)?) =>
                 {
                     found.handed_on = Some(extent);
                     return Ok(found);
@@ -230,7 +234,27 @@ impl Lease {
         let growing = found.uncommissioned.is_some();
         let short = free <= plenty && !growing || left.is_some_and(|left| left <= quota::SHORT);
         self.short.store(short, Ordering::Relaxed);
+        let scarce = last || found.free.is_none() && !growing;
+        self.scarce.store(scarce, Ordering::Relaxed);
         Ok(found)
+    }
+
+    /// Whether there are free extents, or as much more may live as an open extent has left. How much
+    /// that is is found out the first time.
+    fn may_fill<S: Shim>(
+        &self,
+        segment: &Segment<S>,
+        word: ExtentWord,
+        known: &mut Option<u64>,
+    ) -> Result<bool, Corruption> {
+        let left = match *known {
+            Some(left) => left,
+            None if self.scarce.load(Ordering::Relaxed) => may_live(segment)?,
+            None => u64::MAX,
+        };
+        *known = Some(left);
+        let rest = segment.geometry.extent_units().saturating_sub(word.used);
+        Ok(u64::from(rest) * 8 <= left)
     }
 
     /// What limits a search for a free extent, found out the first time.
@@ -242,7 +266,7 @@ impl Lease {
     ) -> Result<&'a Limits, Corruption> {
         if known.is_none() {
             let for_quotas = quota::kept_from(segment, self.group)?;
-            let for_cleaners = if last { 1 } else { segment.geometry.cleaners() };
+            let for_cleaners = if last { 1 } else { segment.kept_extents() };
             *known = Some(Limits {
                 kept: for_quotas.saturating_add(for_cleaners),
                 left: quota::left(segment, self.group)?,
@@ -363,6 +387,18 @@ impl Lease {
         Ok(None)
     }
 
+    /// Leaves the open extent of a shelf: it was taken for one item.
+    pub(crate) fn leave_open<S: Shim>(
+        &self,
+        segment: &Segment<S>,
+        shelf: Shelf,
+    ) -> Result<(), Corruption> {
+        match self.opened(shelf).extent.swap(0, Ordering::Relaxed).checked_sub(1) {
+            Some(extent) => self.leave(segment, extent),
+            None => Ok(()),
+        }
+    }
+
     /// Leaves the open extent for good, when the client detaches.
     pub(crate) fn close<S: Shim>(&self, segment: &Segment<S>) -> Result<(), Corruption> {
         for opened in &self.open {
@@ -433,7 +469,7 @@ pub(crate) fn can_be_claimed<S: Shim>(
 /// is always more to be had, and what is free is wasted.
 fn plenty<S: Shim>(segment: &Segment<S>) -> u32 {
     let spare = if segment.evicts { 0 } else { segment.geometry.extents / PLENTY_PART };
-    segment.geometry.cleaners() + 1 + spare
+    segment.kept_extents() + 1 + spare
 }
 
 /// Whether so few extents are free, or left of a group's quota, that it is worth to clean ahead of
@@ -472,7 +508,7 @@ pub(crate) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corr
 /// [`reserve_stands`], with `units` less in a destination.
 fn reserve_stands_without<S: Shim>(segment: &Segment<S>, units: u32) -> Result<bool, Corruption> {
     let each = u64::from(segment.geometry.extent_units());
-    let mut needed = u64::from(segment.geometry.cleaners()) * each + u64::from(units);
+    let mut needed = u64::from(segment.kept_extents()) * each + u64::from(units);
     for cleaner in segment.cleaners() {
         needed = needed.saturating_sub(relocation::room(segment, cleaner)?.into());
     }

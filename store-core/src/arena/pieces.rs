@@ -63,21 +63,25 @@ impl<'a> Pieces<'a> {
         let [first, cells @ ..] = cells else { return Err(wrong) };
         let large = LargeWord::of(first.load());
         let fits = large.piece_units > 0
-            && u64::from(large.piece_units) * 8 + PIECE_HEAD_BYTES <= geometry.extent_bytes()
-            && large.count() == cells.len() as u64;
+            && large.piece_bytes() + PIECE_HEAD_BYTES <= geometry.extent_bytes()
+            && large.count() <= cells.len() as u64;
         if fits { Ok(Self { large, cells }) } else { Err(wrong) }
     }
 
-    /// Shows `see` the bytes of one piece after the other, each with the length that counts. `None`
-    /// where the item is another by now, or a piece is: `stands` tells of the item, and is asked
-    /// after it was found where a piece is.
+    /// Shows `see` the bytes of one piece after the other, each with the length that counts, and no
+    /// more in all than the value has. `None` where the item is another by now, or a piece is: `stands`
+    /// tells of the item, and is asked after it was found where a piece is.
     pub(crate) fn read_all<S: Shim>(
         self,
         segment: &Segment<S>,
         stands: impl Fn() -> bool,
         mut see: impl FnMut(&[Cell64], usize),
     ) -> Option<()> {
-        for (number, cell) in self.cells.iter().enumerate() {
+        let mut left = self.large.len;
+        for cell in self.cells {
+            if left == 0 {
+                break;
+            }
             let slot = Slot(cell.load());
             let generation_cell =
                 segment.generation_at(segment.geometry.extent_at(slot.offset()))?;
@@ -93,9 +97,10 @@ impl<'a> Pieces<'a> {
             {
                 return None;
             }
-            let bytes = self.large.bytes_of(number as u64);
+            let bytes = self.bytes_at(segment, slot)?.min(left);
             let at = slot.offset() + PIECE_HEAD_BYTES;
             see(segment.region.words(at, bytes.div_ceil(8)).ok()?, bytes as usize);
+            left -= bytes;
             // Pairs with the fence in `lease::bump_generation`.
             fence(Ordering::Acquire);
             if !mutated::<S>(Mutation::SkipGenerationCheck) && generation_cell.load() != generation
@@ -103,16 +108,42 @@ impl<'a> Pieces<'a> {
                 return None;
             }
         }
-        Some(())
+        (left == 0).then_some(())
     }
 
-    /// Slot and units of each piece that has a place.
-    pub(crate) fn places(self) -> impl Iterator<Item = (Slot, u32)> + 'a {
-        self.cells
-            .iter()
-            .enumerate()
-            .map(move |(number, cell)| (Slot(cell.load()), self.large.units_of(number as u64)))
-            .filter(|(slot, _)| slot.is_item())
+    /// Bytes of the value that the piece at `slot` says it has; `None` where there can be none. Believed
+    /// as its other bytes are.
+    fn bytes_at<S: Shim>(self, segment: &Segment<S>, slot: Slot) -> Option<u64> {
+        let header = segment.header(slot.offset()).ok()?;
+        let bytes = u64::from(header.value_bytes).checked_sub(PIECE_HEAD_BYTES - 16)?;
+        let last = slot.offset() + PIECE_HEAD_BYTES + bytes - 1;
+        let extent_at = |offset| segment.geometry.extent_at(offset);
+        let fits = header.flags == flags::PIECE
+            && header.key_bytes == 0
+            && (1..=self.large.piece_bytes()).contains(&bytes)
+            && extent_at(last) == extent_at(slot.offset());
+        fits.then_some(bytes)
+    }
+
+    /// Where each piece is, of those that have a place.
+    pub(crate) fn slots(self) -> impl Iterator<Item = Slot> + 'a {
+        self.cells.iter().map(|cell| Slot(cell.load())).filter(|slot| slot.is_item())
+    }
+
+    /// Slot of each piece that has a place, and how many bytes of the value it has; of an item that is
+    /// held, pinned or in flight.
+    pub(crate) fn places<S: Shim>(
+        self,
+        segment: &'a Segment<S>,
+    ) -> impl Iterator<Item = (Slot, u64)> + 'a {
+        self.slots()
+            .filter(|slot| segment.slot_stands(*slot))
+            .filter_map(move |slot| Some((slot, self.bytes_at(segment, slot)?)))
+    }
+
+    /// Bytes of the arena that all pieces take; of an item that is held.
+    pub(crate) fn bytes<S: Shim>(self, segment: &Segment<S>) -> u64 {
+        self.places(segment).map(|(_, bytes)| PIECE_HEAD_BYTES + bytes.next_multiple_of(8)).sum()
     }
 
     /// The word for piece `number`.
@@ -123,10 +154,10 @@ impl<'a> Pieces<'a> {
     /// Empties the list of an item that nobody can reach yet.
     pub(crate) fn clear<S: Shim>(
         segment: &'a Segment<S>,
-        list: u64,
+        (list, words): (u64, u64),
         large: LargeWord,
     ) -> Result<Self, Corruption> {
-        let words = segment.region.words(list, 1 + large.count())?;
+        let words = segment.region.words(list, words)?;
         let Some((first, cells)) = words.split_first() else {
             return Err(Corruption { what: "no room for a list", offset: list });
         };
@@ -139,7 +170,7 @@ impl<'a> Pieces<'a> {
 
     /// Whether a piece is in `extent`.
     pub(crate) fn are_in<S: Shim>(self, segment: &Segment<S>, extent: u32) -> bool {
-        self.places().any(|(slot, _)| segment.geometry.extent_of(slot.offset()) == Some(extent))
+        self.slots().any(|slot| segment.geometry.extent_of(slot.offset()) == Some(extent))
     }
 
     /// Gives the bytes of all pieces back: of an item that was unpublished, under its guard, or was
@@ -148,11 +179,10 @@ impl<'a> Pieces<'a> {
     /// Dies in between: the extents of the rest count too much. The list tells which, as long as the
     /// item itself counts.
     pub(crate) fn give_back<S: Shim>(self, segment: &Segment<S>) -> Result<(), Corruption> {
-        for (slot, units) in self.places() {
-            if segment.slot_stands(slot)
-                && let Some(extent) = segment.geometry.extent_of(slot.offset())
-            {
-                retire::subtract(segment, extent, units)?;
+        for (slot, bytes) in self.places(segment) {
+            if let Some(extent) = segment.geometry.extent_of(slot.offset()) {
+                let bytes = PIECE_HEAD_BYTES + bytes.next_multiple_of(8);
+                retire::subtract(segment, extent, (bytes / 8) as u32)?;
             }
         }
         Ok(())
@@ -160,7 +190,7 @@ impl<'a> Pieces<'a> {
 
     /// Notes that the extents of all pieces may count too much.
     pub(crate) fn mark_suspect<S: Shim>(self, segment: &Segment<S>) -> Result<(), Corruption> {
-        for (slot, _) in self.places() {
+        for slot in self.slots() {
             if segment.slot_stands(slot) {
                 retire::mark_suspect(segment, slot.offset())?;
             }

@@ -9,7 +9,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::pieces::Pieces;
 use crate::error::Corruption;
-use crate::layout::{ClientState, ClientWord, ExtentState, ExtentWord, PinWord, Segment};
+use crate::layout::{ClientState, ClientWord, ExtentState, ExtentWord, PinWord, Segment, Slot};
 use crate::region::{Cell64, Mutation, Shim, mutated};
 use crate::sync::Owner;
 
@@ -87,8 +87,8 @@ fn take_off<S: Shim>(segment: &Segment<S>, cell: &Cell64, word: u64) -> Result<(
 
 /// The extents that a pin covers.
 fn extents_of<S: Shim>(segment: &Segment<S>, pin: PinWord) -> Vec<u32> {
-    let of_pieces = pieces_of(segment, pin).into_iter().flat_map(Pieces::places);
-    let offsets = std::iter::once(pin.item()).chain(of_pieces.map(|(slot, _)| slot.offset()));
+    let of_pieces = pieces_of(segment, pin).into_iter().flat_map(Pieces::slots);
+    let offsets = std::iter::once(pin.item()).chain(of_pieces.map(Slot::offset));
     let mut extents: Vec<u32> =
         offsets.filter_map(|offset| segment.geometry.extent_of(offset)).collect();
     extents.dedup();

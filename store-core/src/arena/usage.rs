@@ -28,6 +28,37 @@ pub(crate) struct Usage {
     pub(crate) rest_bytes: u64,
 }
 
+/// Bytes that may live beside what counts as live now: so that all of it leaves the bytes of the
+/// extents that are kept, but for what pieces take that are smaller than they would be. So who deletes
+/// finds room for as much, wherever it lies. No limit where something can be evicted. Walks the extent
+/// table.
+pub(crate) fn may_live<S: Shim>(segment: &Segment<S>) -> Result<u64, Corruption> {
+    if segment.evicts {
+        return Ok(u64::MAX);
+    }
+    let usage = Usage::of(segment)?;
+    // What suspects count is not known.
+    if usage.suspect > 0 {
+        return Ok(u64::MAX);
+    }
+    let shift = segment.geometry.extent_shift;
+    let all = usage.capacity_bytes + (u64::from(usage.uncommissioned) << shift);
+    let kept = u64::from(segment.kept_extents()) << shift;
+    let limit = all.saturating_sub(kept);
+    let scattered = &segment.superblock().scattered_bytes;
+    let found = scattered.load();
+    if found != 0 && usage.live_bytes + kept / 2 < limit {
+        // There is room again.
+        scattered.store::<S>(0);
+    }
+    Ok((limit + found.min(kept / 2)).saturating_sub(usage.live_bytes))
+}
+
+/// Notes that an item took so many bytes more than it would where there is room.
+pub(crate) fn note_scattered<S: Shim>(segment: &Segment<S>, bytes: u64) {
+    segment.superblock().scattered_bytes.fetch_add::<S>(bytes);
+}
+
 impl Usage {
     /// Walks the extent table: one line for each extent.
     pub(crate) fn of<S: Shim>(segment: &Segment<S>) -> Result<Self, Corruption> {
@@ -75,15 +106,10 @@ impl Usage {
                 }
             }
         }
-        let kept = u64::from(segment.geometry.cleaners().min(usage.free)) * extent_bytes;
+        let kept = u64::from(segment.kept_extents().min(usage.free)) * extent_bytes;
         usage.reserve_bytes += kept;
         usage.free_bytes -= kept;
         Ok(usage)
-    }
-
-    /// Bytes that no item takes: what cleaning can make room of, but for what it needs itself.
-    pub(crate) fn gainable_bytes(&self) -> u64 {
-        self.capacity_bytes.saturating_sub(self.live_bytes)
     }
 
     /// The largest item of fewer than `needed` bytes that could be put as things are: one that lies

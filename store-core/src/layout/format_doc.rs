@@ -199,6 +199,7 @@ fn the_superblock_is_as_documented() {
         came_back,
         heat_object,
         expired,
+        scattered_bytes,
         reserved,
     });
     compare_record("Superblock", size_of::<Superblock>(), &fields);

@@ -31,6 +31,12 @@ const BUCKETS_MIN: u64 = 4;
 const COUNTED_STEP_MAX: u64 = 16;
 /// Pieces of large items that fill an extent.
 const PIECES_PER_EXTENT: u64 = 8;
+/// The smallest piece that is made where room is scarce: such a part of an extent, and so many bytes
+/// at least.
+const SCATTERED_PART: u64 = 64;
+const SCATTERED_BYTES_MIN: u64 = 128;
+/// Pieces of a value that lies wherever there is room, besides twice those that it has otherwise.
+const SCATTERED_CELLS: u64 = 14;
 /// Values of so many bytes are never divided into pieces, whatever the key.
 pub(crate) const WHOLE_VALUE_BYTES: u64 = 64;
 /// Extents for each place of a cleaner.
@@ -401,6 +407,19 @@ impl Geometry {
             per_extent /= 2;
         }
         None
+    }
+
+    /// The smallest piece that is made where room is scarce, in bytes.
+    pub(crate) fn scattered_bytes_min(&self) -> u64 {
+        (self.extent_bytes() / SCATTERED_PART).max(SCATTERED_BYTES_MIN)
+    }
+
+    /// Room in the list of a value that is divided into more pieces than it need be, to use what room
+    /// there is; `None` if it has no room for more.
+    pub(crate) fn scattered(&self, head: u64, large: LargeWord) -> Option<u64> {
+        let most = self.head_bytes_max().checked_sub(head + 8)? / 8;
+        let cells = (2 * large.count() + SCATTERED_CELLS).min(most);
+        (cells > large.count()).then_some(cells)
     }
 
     /// The longest value that an item takes which has `head` bytes without it.

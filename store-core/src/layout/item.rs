@@ -38,7 +38,8 @@ pub(crate) const PIECE_HEAD_BYTES: u64 = 32;
 /// 63              40 39                0
 /// units of a piece  | value's length    |
 /// ```
-/// Every piece but the last has so many units of 8 bytes of the value.
+/// No piece has more units of 8 bytes of the value; in a store that is not full each has so many, but
+/// for the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LargeWord {
     /// Bytes of the whole value.
@@ -61,23 +62,17 @@ impl LargeWord {
         u64::from(self.piece_units) << LARGE_LEN_BITS | self.len
     }
 
-    /// How many pieces there are.
+    /// How many pieces there are if each has as much as it may.
     pub(crate) fn count(self) -> u64 {
         self.len.div_ceil(u64::from(self.piece_units.max(1)) * 8)
     }
 
-    /// Bytes of the value that piece `number` has.
-    pub(crate) fn bytes_of(self, number: u64) -> u64 {
-        let each = u64::from(self.piece_units) * 8;
-        self.len.saturating_sub(number.saturating_mul(each)).min(each)
+    /// The most bytes of the value that a piece has.
+    pub(crate) fn piece_bytes(self) -> u64 {
+        u64::from(self.piece_units) * 8
     }
 
-    /// Units of the arena that piece `number` takes.
-    pub(crate) fn units_of(self, number: u64) -> u32 {
-        ((PIECE_HEAD_BYTES + self.bytes_of(number).next_multiple_of(8)) / 8) as u32
-    }
-
-    /// Bytes of the arena that all pieces take.
+    /// Bytes of the arena that all pieces take, if there are that many.
     pub(crate) fn pieces_bytes(self) -> u64 {
         self.count() * PIECE_HEAD_BYTES + self.len.next_multiple_of(8)
     }
@@ -154,12 +149,11 @@ mod tests {
         {
             let large = LargeWord { len, piece_units };
             assert_eq!(LargeWord::of(large.word()), large);
-            let bytes: u64 = (0..large.count()).map(|number| large.bytes_of(number)).sum();
-            assert_eq!(bytes, len);
-            let units: u64 =
-                (0..large.count()).map(|number| u64::from(large.units_of(number))).sum();
-            assert_eq!(units * 8, large.pieces_bytes());
-            assert_eq!(large.bytes_of(large.count()), 0);
+            let full = (large.count() - 1) * large.piece_bytes();
+            assert!(full < len && len - full <= large.piece_bytes());
+            let last = PIECE_HEAD_BYTES + (len - full).next_multiple_of(8);
+            let before = (large.count() - 1) * (PIECE_HEAD_BYTES + large.piece_bytes());
+            assert_eq!(before + last, large.pieces_bytes());
         }
     }
 

@@ -215,6 +215,18 @@ impl<S: Shim> Segment<S> {
         IndexSize(self.superblock().index_size.load())
     }
 
+    /// Free extents that puts leave: one for each place of a cleaner and, where nothing can be evicted,
+    /// twice as much as may be too small to be used at the ends of all extents together, and one more.
+    /// So what is deleted from a full store is room again, whatever lies beside it.
+    pub(crate) fn kept_extents(&self) -> u32 {
+        let cleaners = self.geometry.cleaners();
+        if self.evicts {
+            return cleaners;
+        }
+        let lost = u64::from(self.geometry.extents) * 2 * self.geometry.scattered_bytes_min();
+        cleaners.max(1 + lost.div_ceil(self.geometry.extent_bytes()) as u32)
+    }
+
     /// The places of cleaners that are in use.
     pub(crate) fn cleaners(&self) -> &[Cleaner] {
         &self.superblock().cleaners[..self.geometry.cleaners() as usize]

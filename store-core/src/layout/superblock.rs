@@ -151,7 +151,10 @@ pub(crate) struct Superblock {
     pub(crate) heat_object: Cell64,
     /// Line 20: items that were dropped since their time was over.
     pub(crate) expired: Cell64,
-    pub(crate) reserved: [Cell64; 351],
+    /// Bytes that large items take because they were put where there was little room: so much more
+    /// may live. A hint.
+    pub(crate) scattered_bytes: Cell64,
+    pub(crate) reserved: [Cell64; 350],
 }
 
 #[expect(unsafe_code, reason = "the contract of Shared, asserted below")]
@@ -215,7 +218,8 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     came_back: 1264,
     heat_object: 1272,
     expired: 1280,
-    reserved: 1288,
+    scattered_bytes: 1288,
+    reserved: 1296,
 });
 
 /// Where the semaphores of the guards are, if the guards are of that kind.

@@ -12,7 +12,8 @@ use crate::error::Corruption;
 use crate::index::overflow;
 use crate::index::search::chain;
 use crate::layout::{
-    ExtentState, ExtentWord, Header, LANES, LINK_LANE, Slot, TagWord, Where, flags,
+    ExtentState, ExtentWord, Header, LANES, LINK_LANE, PIECE_HEAD_BYTES, Slot, TagWord, Where,
+    flags,
 };
 use crate::recovery::{is_dead, state_of};
 use crate::region::{Cell64, Shim};
@@ -345,8 +346,8 @@ impl<S: Shim> Store<S> {
             return Ok(());
         };
         let stamp = segment.stamp(item).map_err(broken)?;
-        let mut count = 0;
-        for (number, (slot, of_piece)) in (0..).zip(pieces.places()) {
+        let mut all = 0;
+        for (number, slot) in (0..).zip(pieces.slots()) {
             let piece = slot.offset();
             let sentence = |what: &str| format!("piece {number} at {piece:#x}: {what}");
             let Some(extent) = segment.geometry.extent_of(piece) else {
@@ -360,17 +361,19 @@ impl<S: Shim> Store<S> {
             if segment.stamp(piece).map_err(broken)? != stamp
                 || its_header.flags != flags::PIECE
                 || its_header.namespace != header.namespace
-                || bytes != u64::from(of_piece) * 8
+                || bytes < PIECE_HEAD_BYTES
                 || PieceHead::of(segment, piece).map_err(broken)? != (PieceHead { hash, number })
             {
                 return Err(sentence("it is no such piece of this item"));
             }
             self.check_extent_of(extent, piece, bytes).map_err(sentence)?;
-            units.push((extent, u64::from(of_piece)));
-            count += 1;
+            units.push((extent, bytes / 8));
         }
-        if count != pieces.large.count() {
-            return Err(format!("{count} of {} pieces have a place", pieces.large.count()));
+        for (_, bytes) in pieces.places(segment) {
+            all += bytes;
+        }
+        if all != pieces.large.len {
+            return Err(format!("its pieces have {all} bytes of {}", pieces.large.len));
         }
         Ok(())
     }

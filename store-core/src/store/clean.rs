@@ -40,7 +40,7 @@ pub(super) enum Step {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
     /// Room is short, or will be soon: something may be evicted. An extent that gives less units is
-    /// left. Where it is urgent, all that is in an extent goes.
+    /// left. Where it is urgent, all that is in an extent goes; in store mode, ends count as well.
     Need { least: u32, urgent: bool },
     /// That what is dead takes no room: nothing goes that lives.
     Order,

@@ -35,7 +35,7 @@ impl<S: Shim> Store<S> {
             };
             let fresh = standing.is_none();
             let item = self.item((key, hash), Value::Counter(0), expiry)?;
-            let place = self.reserve(session, item.size().head, self.shelf_for(&item))?;
+            let place = self.reserve(session, item.size().head, self.shelf_for(&item), true)?;
             let result = self
                 .with_lines(session, || self.publish_counter(session, (&item, fresh), *place, by));
             self.abandon_unless_published(&item, *place, &result)?;

@@ -504,16 +504,16 @@ impl<S: Shim> Store<S> {
     }
 
     /// How many items of so many bytes fit. The ends of extents that are too short for one don't
-    /// count, nor do the extents that are kept for cleaners; one that is larger than an extent
-    /// needs several in a row. Of the bytes that cleaning gives back, as many items as they hold.
+    /// count, unless it is in pieces, nor do the extents that are kept. Of the bytes that cleaning gives
+    /// back, as many items as they hold.
     fn room_for(&self, bytes: u64) -> Result<u64, Corruption> {
         let extent_bytes = self.segment.geometry.extent_bytes();
-        let in_a_row = bytes.div_ceil(extent_bytes);
-        let (mut room, mut row, mut gain) = (0_u64, 0, 0);
-        let mut kept = self.segment.geometry.cleaners();
+        let in_pieces = bytes > self.segment.geometry.whole_bytes_max();
+        let (mut room, mut gain) = (0_u64, 0);
+        let mut kept = self.segment.kept_extents();
         // An extent is emptied for a part of it at least, or for one item. What no item fits in stays.
         let worth = (extent_bytes / super::clean::GAIN_PART_MIN).min(bytes);
-        let filled = extent_bytes - extent_bytes % bytes;
+        let filled = extent_bytes - if in_pieces { 0 } else { extent_bytes % bytes };
         for extent in 0..self.segment.geometry.extents {
             let word = self.segment.extent_word(extent)?;
             let free = match word.state {
@@ -530,14 +530,13 @@ impl<S: Shim> Store<S> {
                 ExtentState::Open => extent_bytes.saturating_sub(u64::from(word.used) * 8),
                 _ => 0,
             };
-            row = if free == extent_bytes { row + 1 } else { 0 };
-            if in_a_row == 1 {
+            if in_pieces {
+                gain += free;
+            } else {
                 room += free / bytes;
-            } else if row == in_a_row {
-                (room, row) = (room + 1, 0);
             }
         }
-        let room = if in_a_row == 1 { room + gain / bytes } else { room };
+        let room = room + gain / bytes;
         // What the index has room for, and behind that what it takes of the arena to grow.
         let spare = self.index_spare().min(room);
         Ok(spare + (room - spare) * bytes / (bytes + INDEX_BYTES_PER_ITEM))

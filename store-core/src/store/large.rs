@@ -5,7 +5,7 @@ use super::write::{Item, Value};
 use super::{Session, Store};
 use crate::arena::pieces::{self, Pieces};
 use crate::arena::reserve::{Reach, Reserved, reserve};
-use crate::arena::{NoRoom, retire, usage::Usage};
+use crate::arena::{NoRoom, retire, usage::may_live};
 use crate::error::{Corruption, WriteError};
 use crate::layout::{Header, LargeWord, PIECE_HEAD_BYTES, Shelf, Slot, flags};
 use crate::region::{Cell64, Shim, append_out, copy_in};
@@ -36,6 +36,8 @@ pub(super) enum Room {
     Made,
     /// It is there at once: what is done under a guard makes none.
     AtOnce,
+    /// It is made; where that is in vain for a piece, in smaller parts.
+    Scattered,
 }
 
 impl<S: Shim> Store<S> {
@@ -55,31 +57,82 @@ impl<S: Shim> Store<S> {
         };
         let segment = &self.segment;
         let list = place.offset + item.header.shape().value;
+        let words = u64::from(item.header.value_bytes) / 8;
         // Before all that can fail: what is not in it is not given back.
-        let pieces = Pieces::clear::<S>(segment, list, large)?;
+        let pieces = Pieces::clear::<S>(segment, (list, words), large)?;
         let stamp = self.write_head(session, **place, item, value)?;
         place.name_pieces();
-        for (number, bytes) in (0..).zip(value.chunks(large.piece_units as usize * 8)) {
-            let units = u64::from(large.units_of(number));
+        let (mut number, mut rest) = (0, value);
+        while !rest.is_empty() {
+            let Some(cell) = pieces.cell(number) else { return Ok(false) };
+            let most = large.piece_bytes().min((rest.len() as u64).next_multiple_of(8));
+            let bytes = PIECE_HEAD_BYTES + most;
             let reserved = match room {
-                Room::Made => self.reserve(session, units * 8, shelf)?,
-                Room::AtOnce => {
-                    let lease = session.lease(self.group());
-                    match reserve(segment, lease, (units * 8, shelf), Reach::Own) {
-                        Ok(reserved) => reserved,
-                        Err(NoRoom::Corruption(error)) => return Err(error.into()),
-                        Err(NoRoom::Full | NoRoom::Grow(_)) => return Ok(false),
-                    }
-                }
+                Room::Made => Some(self.reserve(session, bytes, shelf, true)?),
+                Room::AtOnce => self.reserve_at_once(session, bytes, shelf)?,
+                Room::Scattered => Some(self.reserve_up_to(session, bytes, shelf)?),
             };
-            self.write_piece(reserved.offset, item, (stamp, number), bytes)?;
+            let Some(reserved) = reserved else { return Ok(false) };
+            let room = (reserved.bytes - PIECE_HEAD_BYTES) as usize;
+            let (now, behind) = rest.split_at(room.min(rest.len()));
+            self.write_piece(reserved.offset, item, (stamp, number), now)?;
             let shift = segment.geometry.slot_hash_shift;
             let slot = Slot::of_item(reserved.offset, reserved.generation, item.hash, shift);
-            if let Some(cell) = pieces.cell(number) {
-                cell.store::<S>(slot.0);
-            }
+            cell.store::<S>(slot.0);
+            (number, rest) = (number + 1, behind);
         }
         Ok(true)
+    }
+
+    /// Reserves what is there, and makes no room. `None` if it is not.
+    pub(super) fn reserve_at_once(
+        &self,
+        session: &Session,
+        bytes: u64,
+        shelf: Shelf,
+    ) -> Result<Option<Reserved<'_, S>>, Corruption> {
+        match reserve(&self.segment, session.lease(self.group()), (bytes, shelf), Reach::Own) {
+            Ok(reserved) => Ok(Some(reserved)),
+            Err(NoRoom::Corruption(error)) => Err(error),
+            Err(NoRoom::Full | NoRoom::Grow(_)) => Ok(None),
+        }
+    }
+
+    /// Reserves so many bytes or, if no room can be made for them, a half of them, and so on.
+    fn reserve_up_to(
+        &self,
+        session: &Session,
+        most: u64,
+        shelf: Shelf,
+    ) -> Result<Reserved<'_, S>, WriteError> {
+        let (mut bytes, least) = (most, self.segment.geometry.scattered_bytes_min());
+        loop {
+            match self.reserve(session, bytes, shelf, false) {
+                Err(WriteError::Full(_) | WriteError::QuotaFull { .. }) if bytes > least => {
+                    bytes = (bytes / 2).next_multiple_of(8).max(least);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The item as it is put where it found no room: in more pieces than it would have, so that it can
+    /// lie wherever there is some. `None` where that gives nothing, or something could be evicted.
+    pub(super) fn scattered<'a>(&self, item: &Item<'a>) -> Option<Item<'a>> {
+        let Value::Bytes(value) = item.value else { return None };
+        let len = value.len() as u64;
+        let geometry = &self.segment.geometry;
+        if self.segment.group_evicts(self.group()) || len <= geometry.scattered_bytes_min() {
+            return None;
+        }
+        let bare =
+            Header { value_bytes: 0, flags: item.header.flags & !flags::LARGE, ..item.header };
+        let head = bare.shape().bytes;
+        let large = item.large.or_else(|| geometry.divide(head, len))?;
+        let cells = geometry.scattered(head, large)?;
+        let value_bytes = 8 + 8 * cells as u32;
+        let header = Header { value_bytes, flags: bare.flags | flags::LARGE, ..bare };
+        Some(Item { header, large: Some(large), ..*item })
     }
 
     fn write_piece(
@@ -124,11 +177,7 @@ impl<S: Shim> Store<S> {
             return Ok(());
         }
         for _ in 0..LOOKS_MAX {
-            let usage = Usage::of(&self.segment)?;
-            let bare = u64::from(usage.uncommissioned) << self.segment.geometry.extent_shift;
-            let kept = self.segment.geometry.extent_bytes();
-            // What suspects count is not known.
-            if usage.suspect > 0 || size.bytes() + kept <= usage.gainable_bytes() + bare {
+            if size.bytes() <= may_live(&self.segment)? {
                 return Ok(());
             }
             if !(self.reap_in_need(session)? | self.sweep_in_need(session)) {
@@ -146,13 +195,16 @@ impl<S: Shim> Store<S> {
         shelf: Shelf,
     ) -> Result<(), WriteError> {
         self.refuse_if_too_large(session, size)?;
-        let units = size.large.into_iter().flat_map(|large| {
-            (0..large.count()).map(move |number| u64::from(large.units_of(number)) * 8)
+        let pieces = size.large.into_iter().flat_map(|large| {
+            (0..large.count()).map(move |number| {
+                let rest = large.len - number * large.piece_bytes();
+                PIECE_HEAD_BYTES + rest.next_multiple_of(8).min(large.piece_bytes())
+            })
         });
         let mut places = Vec::new();
         let mut result = Ok(());
-        for bytes in std::iter::once(size.head).chain(units) {
-            match self.reserve(session, bytes, shelf) {
+        for bytes in std::iter::once(size.head).chain(pieces) {
+            match self.reserve(session, bytes, shelf, true) {
                 Ok(place) => places.push(place),
                 Err(error) => {
                     result = Err(error);
@@ -169,9 +221,7 @@ impl<S: Shim> Store<S> {
     /// An error that was met at one of the pieces, for the whole item.
     pub(super) fn for_all_of(&self, error: WriteError, size: Size) -> WriteError {
         match error {
-            WriteError::Full(_) | WriteError::QuotaFull { .. } if size.large.is_some() => {
-                self.no_room(NoRoom::Full, size)
-            }
+            WriteError::Full(_) | WriteError::QuotaFull { .. } => self.no_room(NoRoom::Full, size),
             error => error,
         }
     }
@@ -199,6 +249,6 @@ impl<S: Shim> Store<S> {
     /// Bytes that the item at `item` takes, with all its pieces.
     pub(super) fn bytes_of(&self, item: u64, header: Header) -> Result<u64, Corruption> {
         let pieces = Pieces::of(&self.segment, item, header)?;
-        Ok(Size { head: header.shape().bytes, large: pieces.map(|pieces| pieces.large) }.bytes())
+        Ok(header.shape().bytes + pieces.map_or(0, |pieces| pieces.bytes(&self.segment)))
     }
 }

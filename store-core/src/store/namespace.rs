@@ -307,7 +307,7 @@ impl<S: Shim> Store<S> {
             .map(|(_, record)| u64::from(record.state().quota_extents))
             .sum();
         let index = self.index_extents()?;
-        let kept = others + index + u64::from(EXTENTS_LEFT_MIN + geometry.cleaners());
+        let kept = others + index + u64::from(EXTENTS_LEFT_MIN + self.segment.kept_extents());
         let most = u64::from(geometry.extents).saturating_sub(kept);
         let extents = bytes.div_ceil(geometry.extent_bytes()).max(QUOTA_EXTENTS_MIN.into());
         if extents > most {

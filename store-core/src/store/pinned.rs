@@ -24,8 +24,8 @@ pub struct Pinned<'a, S: Shim> {
 }
 
 impl<S: Shim> Pinned<'_, S> {
-    /// The parts of the value, one behind the other; all but the last are of one length. There is one
-    /// if the value is no larger than an eighth of an extent.
+    /// The parts of the value, one behind the other. There is one if the item is no larger than an
+    /// eighth of an extent, and the store was not almost full when it was put.
     pub fn parts(&self) -> &[SharedBytes<'_>] {
         &self.parts
     }
@@ -155,9 +155,8 @@ impl<S: Shim> Store<S> {
                 pinned.parts.push(part(item + header.shape().value, header.value_bytes.into())?);
             }
             Some(pieces) => {
-                for (number, (slot, _)) in (0..).zip(pieces.places()) {
-                    let at = slot.offset() + PIECE_HEAD_BYTES;
-                    pinned.parts.push(part(at, pieces.large.bytes_of(number))?);
+                for (slot, bytes) in pieces.places(segment) {
+                    pinned.parts.push(part(slot.offset() + PIECE_HEAD_BYTES, bytes)?);
                 }
             }
         }

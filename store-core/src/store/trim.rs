@@ -49,7 +49,7 @@ impl<S: Shim> Store<S> {
                 free.push(extent);
             }
         }
-        let kept = keep.div_ceil(extent_bytes).saturating_add(segment.geometry.cleaners().into());
+        let kept = keep.div_ceil(extent_bytes).saturating_add(segment.kept_extents().into());
         let all = (free.len() as u64).saturating_sub(kept);
         let mut trimmed = Trimmed::default();
         for (extent, done) in free.into_iter().rev().zip(0..all) {
@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(trimmed.bytes, u64::from(trimmed.extents) * 4096);
             let stats = store.stats().expect("stats");
             // What cleaners need, and the rest of what the session has open.
-            assert!(stats.extents_free <= store.segment.geometry.cleaners() + 1, "{stats:?}");
+            assert!(stats.extents_free <= store.segment.kept_extents() + 1, "{stats:?}");
             assert!(stats.extents_uncommissioned >= trimmed.extents && trimmed.extents > 20);
         }
         assert!(commissioned_anew > 100);
@@ -119,7 +119,7 @@ mod tests {
         let free = store.stats().expect("stats").extents_free;
         let mut told = Vec::new();
         let trimmed = store.trim(&session, 10 * 4096, |done, all| told.push((done, all)));
-        let kept = 10 + store.segment.geometry.cleaners();
+        let kept = 10 + store.segment.kept_extents();
         assert_eq!(trimmed.expect("trims").extents, free - kept);
         assert_eq!(told.len() as u32, free - kept);
         assert_eq!(store.stats().expect("stats").extents_free, kept);

@@ -63,7 +63,8 @@ impl<S: Shim> Store<S> {
             return self.choose_to_evict(session, cleaner, (group, why), tried);
         }
         let among = (self.segment.evicts || group != 0).then_some(group);
-        Ok(match self.choose_victim(session, cleaner, (among, least), tried)? {
+        let urgent = matches!(why, Why::Need { urgent: true, .. });
+        Ok(match self.choose_victim(session, cleaner, (among, least, urgent), tried)? {
             Some(victim) => Chosen::Victim(victim, 0),
             None => Chosen::Nothing,
         })
@@ -93,12 +94,13 @@ impl<S: Shim> Store<S> {
     }
 
     /// Chooses the extent with the most to gain, suspects first, seals it and names it. Of one group
-    /// only, if one is given.
+    /// only, if one is given. Where it is urgent, the end that cleaning left of an extent counts: it is
+    /// room for so many units.
     fn choose_victim(
         &self,
         session: &Session,
         cleaner: &Cleaner,
-        (group, least): (Option<u8>, u32),
+        (group, least, urgent): (Option<u8>, u32, bool),
         tried: &[u32],
     ) -> Result<Option<Victim>, Corruption> {
         let segment = &self.segment;
@@ -117,15 +119,20 @@ impl<S: Shim> Store<S> {
             let word = segment.extent_word(extent)?;
             let stream = segment.stream(extent)?;
             let over = self.is_over(extent, word)?;
-            let gain = if over { capacity } else { gain(word, stream.queue, capacity, least) };
+            let filled = if urgent { Queue::Small } else { stream.queue };
+            let gain = if over { capacity } else { gain(word, filled, capacity, least) };
             if group.is_none_or(|group| stream.group == group)
                 && gain > best.map_or(0, |(_, gain)| gain)
                 && !tried.contains(&extent)
                 && !self.is_victim_elsewhere(cleaner, extent)
             {
                 let room = if spare { capacity } else { rest };
-                if over || word.live <= room || word.suspect && self.standing_units(extent)? <= room
-                {
+                let fits = over
+                    || word.live <= room
+                    || word.suspect && self.standing_units(extent)? <= room;
+                // What is in flight, of this very put perhaps, would stay in it.
+                let is_dead = |owner| is_dead(segment, owner);
+                if fits && !(urgent && in_flight::may_publish(segment, extent, is_dead)?) {
                     best = Some((extent, gain));
                 }
             }
@@ -139,9 +146,8 @@ impl<S: Shim> Store<S> {
             None => return Ok(None),
         };
         let word = segment.extent_word(extent)?;
-        if gain(word, segment.queue(extent)?, capacity, least) == 0
-            && !self.is_over(extent, word)?
-        {
+        let filled = if urgent { Queue::Small } else { segment.queue(extent)? };
+        if gain(word, filled, capacity, least) == 0 && !self.is_over(extent, word)? {
             return Ok(None);
         }
         self.make_victim(cleaner, extent, false)

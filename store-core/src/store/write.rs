@@ -9,7 +9,8 @@ use super::guarded::Held;
 use super::large::{Room, Size};
 use super::{Session, Store, Version};
 use crate::arena::reserve::{Reach, Reserved};
-use crate::arena::{NoRoom, Place, lease, quota, reserve, retire, usage::Usage};
+use crate::arena::usage::{Usage, may_live, note_scattered};
+use crate::arena::{NoRoom, Place, lease, quota, reserve, retire};
 use crate::error::{Corruption, Fullness, WriteError};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
@@ -179,20 +180,43 @@ impl<S: Shim> Store<S> {
             self.clean_ahead_of(session, group, size.bytes());
         }
         self.refuse_if_too_large(session, size)?;
-        let shelf = self.shelf_for(item);
-        let place = self.reserve(session, size.head, shelf)?;
-        let result = self.write_all(session, &place, item, (shelf, Room::Made)).and_then(|_| {
-            self.with_lines(session, || {
-                self.publish_if(&self.hold(session, item.hash)?, item, *place, condition)
-            })
-        });
-        self.abandon_unless_published(item, *place, &result)?;
-        drop(place);
+        let mut result = self.put_into(session, item, condition, Room::Made);
+        if let Err(WriteError::Full(_) | WriteError::QuotaFull { .. }) = result
+            && let Some(scattered) = self.scattered(item)
+            && size.bytes() <= may_live(&self.segment)?
+        {
+            result = self.put_into(session, &scattered, condition, Room::Scattered);
+            if result.as_ref().is_ok_and(Published::published) {
+                let more = scattered.size().bytes().saturating_sub(size.bytes());
+                note_scattered(&self.segment, more);
+            }
+        }
         if result.as_ref().is_ok_and(Published::published) {
             self.count_put(session, size.bytes());
         }
         self.tell_gone(session);
         result.map_err(|error| self.for_all_of(error, size))
+    }
+
+    /// Reserves room for an item, writes it there, and publishes it if `condition` holds.
+    fn put_into(
+        &self,
+        session: &Session,
+        item: &Item<'_>,
+        condition: Condition,
+        room: Room,
+    ) -> Result<Outcome, WriteError> {
+        let (size, shelf) = (item.size(), self.shelf_for(item));
+        let place = self.reserve(session, size.head, shelf, room != Room::Scattered)?;
+        let result = match self.write_all(session, &place, item, (shelf, room)) {
+            Ok(true) => self.with_lines(session, || {
+                self.publish_if(&self.hold(session, item.hash)?, item, *place, condition)
+            }),
+            Ok(false) => Err(self.no_room(NoRoom::Full, size)),
+            Err(error) => Err(error),
+        };
+        self.abandon_unless_published(item, *place, &result)?;
+        result
     }
 
     /// [`Store::put_item`] under the guard of the item's stripe; `None` if there is no room at once.
@@ -204,12 +228,7 @@ impl<S: Shim> Store<S> {
         condition: Condition,
     ) -> Result<Option<Outcome>, WriteError> {
         let (size, shelf) = (item.size(), self.shelf_for(item));
-        let lease = session.lease(self.group());
-        let place = match reserve::reserve(&self.segment, lease, (size.head, shelf), Reach::Own) {
-            Ok(place) => place,
-            Err(NoRoom::Corruption(error)) => return Err(error.into()),
-            Err(NoRoom::Full | NoRoom::Grow(_)) => return Ok(None),
-        };
+        let Some(place) = self.reserve_at_once(session, size.head, shelf)? else { return Ok(None) };
         let result = match self.write_all(session, &place, item, (shelf, Room::AtOnce)) {
             Ok(true) => self.publish_if(held, item, *place, condition).map(Some),
             Ok(false) => Ok(None),
@@ -446,18 +465,21 @@ impl<S: Shim> Store<S> {
     }
 
     /// Room for an item. If there is none, extents are cleaned; if that gives none, the dead are
-    /// reaped and some expired items deleted; in the end, any room in anybody's extent will do.
+    /// reaped and some expired items deleted; in the end, any room in anybody's extent will do. Not for
+    /// more than may live, where that is a limit.
     pub(super) fn reserve(
         &self,
         session: &Session,
         bytes: u64,
         shelf: Shelf,
+        limited: bool,
     ) -> Result<Reserved<'_, S>, WriteError> {
         self.assert_usable(session);
         // No room is made in what others have under its number.
         self.refuse_if_gone()?;
         self.grow_if_due(session);
-        let reserve = || self.until_unstuck(session, || self.reserve_once(session, (bytes, shelf)));
+        let reserve =
+            || self.until_unstuck(session, || self.reserve_once(session, (bytes, shelf), limited));
         for _ in 0..FULL_AGAIN_MAX {
             match reserve() {
                 // Somebody made room, or had it for a moment only, while this one looked.
@@ -483,10 +505,12 @@ impl<S: Shim> Store<S> {
         &self,
         session: &Session,
         (bytes, shelf): (u64, Shelf),
+        limited: bool,
     ) -> Result<Reserved<'_, S>, WriteError> {
         let group = self.group();
         let lease = session.lease(group);
         let try_in = |reach| reserve::reserve(&self.segment, lease, (bytes, shelf), reach);
+        let may_be_had = || Ok::<_, Corruption>(!limited || bytes <= may_live(&self.segment)?);
         let mut stuck = None;
         // Others may take what was cleaned, so the number of rounds is bounded, not fixed.
         for round in 0..CLEANING_ROUNDS {
@@ -497,8 +521,15 @@ impl<S: Shim> Store<S> {
                 Err(NoRoom::Corruption(error)) => return Err(error.into()),
                 Err(NoRoom::Full | NoRoom::Grow(_)) => {}
             }
-            // Much is wanted: what is moved leaves as much at the ends of extents as what goes gives.
-            let urgent = round >= CLEANING_ROUNDS / 2;
+            // Nothing is moved for what can't live in the end.
+            if !may_be_had()? {
+                if self.reap_in_need(session)? | self.sweep_in_need(session) {
+                    continue;
+                }
+                break;
+            }
+            // What is moved may leave as much at the ends of extents as what goes gives.
+            let urgent = round >= CLEANING_ROUNDS / 2 && self.segment.group_evicts(group);
             match self.clean_in_need(session, group, urgent) {
                 Ok(true) => continue,
                 Ok(false) => {}
@@ -513,9 +544,17 @@ impl<S: Shim> Store<S> {
             }
         }
         // For the sake of this item alone.
-        if stuck.is_none() {
+        let mut reach = Reach::Own;
+        let at_last = || {
+            let place = try_in(Reach::Last)?;
+            // What else there is room for is not for everybody.
+            lease.leave_open(&self.segment, shelf)?;
+            Ok(place)
+        };
+        if stuck.is_none() && may_be_had()? {
+            reach = Reach::Last;
             for _ in 0..LAST_ROUNDS {
-                if let Ok(place) = try_in(Reach::Last) {
+                if let Ok(place) = at_last() {
                     return Ok(place);
                 }
                 if !self.clean_for(session, group, (bytes / 8) as u32, true)? {
@@ -523,7 +562,8 @@ impl<S: Shim> Store<S> {
                 }
             }
         }
-        try_in(Reach::Last).map_err(|error| match (error, stuck) {
+        let place = if reach == Reach::Last { at_last() } else { try_in(reach) };
+        place.map_err(|error| match (error, stuck) {
             (NoRoom::Full, Some(stuck)) => stuck,
             (error, _) => self.no_room(error, Size { head: bytes, large: None }),
         })
