@@ -11,9 +11,9 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cas, check, chmod, chown, clear, completions, counter, create, demo, dump, expire,
-    extend, gc, get, get_or_run, getset, info, keys, load, ls, man, map, mget, mput, namespace,
-    put, rm, scan, stats, take, trim,
+    bench, cas, check, chmod, chown, clear, completions, counter, create, demo, doctor, dump,
+    expire, extend, gc, get, get_or_run, getset, info, keys, load, ls, man, map, mget, mput,
+    namespace, put, rm, scan, stats, take, trim,
 };
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -44,8 +44,8 @@ Exit codes:
     store there already (create)  7 timed out, or stuck behind a stopped process
   2 wrong usage                   8 key, value, number or line refused
   3 store, namespace absent       9 system error, output not written
-  4 no permission, or written   130 ended by Ctrl-C or SIGTERM
-    from another namespace";
+  4 no permission, or written    10 `doctor` found a problem
+    from another namespace      130 ended by Ctrl-C or SIGTERM";
 
 /// A key-value store in shared memory for the processes of one host.
 #[derive(Debug, Parser)]
@@ -110,6 +110,7 @@ pub(crate) enum Command {
     Chmod(chmod::ChmodArgs),
     Chown(chown::ChownArgs),
     Info(info::InfoArgs),
+    Doctor(doctor::DoctorArgs),
     Get(get::GetArgs),
     GetOrRun(get_or_run::GetOrRunArgs),
     Put(put::PutArgs),
@@ -160,6 +161,7 @@ impl Command {
                 | Self::Chmod(_)
                 | Self::Chown(_)
                 | Self::Info(_)
+                | Self::Doctor(_)
                 | Self::Map(_)
                 | Self::Namespace(_)
                 | Self::Trim(_)
@@ -222,6 +224,7 @@ fn parsed(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let what = match &cli.command {
         Command::Ls(_) | Command::Gc(_) => "looks at all stores in shared memory",
         Command::Demo(_) => "makes a store of its own",
+        Command::Doctor(_) => "takes a store as its argument",
         Command::Completions(_) | Command::Man(_) => "needs no store",
         _ => return Ok(cli),
     };

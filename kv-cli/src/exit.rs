@@ -29,6 +29,8 @@ pub(crate) enum Exit {
     /// A key, a value, a number or a line to be loaded was refused.
     Refused = 8,
     System = 9,
+    /// `doctor` found something that keeps stores from working.
+    Problem = 10,
     /// Ended by Ctrl-C or SIGTERM, as shells count it.
     Interrupted = 130,
 }
@@ -41,7 +43,7 @@ impl Exit {
 
     /// The exit that a worker process reported as a number.
     pub(crate) fn from_code(code: u8) -> Exit {
-        const ALL: [Exit; 11] = [
+        const ALL: [Exit; 12] = [
             Exit::Done,
             Exit::Absent,
             Exit::Usage,
@@ -52,6 +54,7 @@ impl Exit {
             Exit::TimedOut,
             Exit::Refused,
             Exit::System,
+            Exit::Problem,
             Exit::Interrupted,
         ];
         ALL.into_iter().find(|exit| exit.code() == code).unwrap_or(Exit::System)

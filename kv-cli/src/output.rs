@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
-use owo_colors::OwoColorize;
+use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
@@ -155,20 +155,30 @@ impl Output {
         let columns =
             self.width.map_or(usize::MAX, |all| usize::from(all).saturating_sub(width + 2));
         for (name, value) in pairs {
-            self.beside(name, width, value, columns)?;
+            self.beside((name, Style::new().bold()), width, value, columns)?;
         }
         Ok(())
     }
 
     /// Writes a word and beside it a paragraph about it, broken into lines.
     pub(crate) fn paragraph(&mut self, word: &str, text: &str) -> Result<(), Failure> {
-        self.beside(word, 8, text, PARAGRAPH_COLUMNS)
+        self.styled_paragraph(word, Style::new().bold(), text)
+    }
+
+    /// The same with a style of the word.
+    pub(crate) fn styled_paragraph(
+        &mut self,
+        word: &str,
+        style: Style,
+        text: &str,
+    ) -> Result<(), Failure> {
+        self.beside((word, style), 8, text, PARAGRAPH_COLUMNS)
     }
 
     /// Writes a word of so many columns and a text behind it, broken into lines.
     fn beside(
         &mut self,
-        word: &str,
+        (word, style): (&str, Style),
         width: usize,
         text: &str,
         columns: usize,
@@ -177,7 +187,7 @@ impl Output {
             let shown = if number == 0 { word } else { "" };
             let padded = format!("{shown:<width$}");
             let line = match self.color {
-                true => format!("{}  {line}", padded.bold()),
+                true => format!("{}  {line}", padded.style(style)),
                 false => format!("{padded}  {line}"),
             };
             self.line(&line)?;

@@ -10,6 +10,7 @@ pub(crate) mod completions;
 pub(crate) mod counter;
 pub(crate) mod create;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod expire;
 pub(crate) mod extend;
@@ -128,6 +129,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Chmod(args) => chmod::run(args, context),
         Command::Chown(args) => chown::run(args, context),
         Command::Info(args) => info::run(args, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Get(args) => get::run(args, context),
         Command::GetOrRun(args) => get_or_run::run(args, context),
         Command::Put(args) => put::run_put(args, context),

@@ -7,6 +7,7 @@ mod actor;
 mod backings;
 mod bench;
 mod demo;
+mod doctor;
 mod every_backing;
 mod harness;
 mod kernel;
