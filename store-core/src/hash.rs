@@ -50,16 +50,8 @@ impl Hasher {
         Self { secrets: RapidSecrets { seed, secrets }, kind, mix: 0 }
     }
 
-    /// Eight words for a new segment, from the kernel's random numbers.
-    pub(crate) fn random_words(kind: HashKind) -> [u64; 8] {
-        let mut random = [0; 64];
-        // Fails only before Linux 3.17; a seed from the clock and the address space is then as
-        // good as any: whoever attaches can read the secrets, so they are no promise.
-        let flags = rustix::rand::GetRandomFlags::empty();
-        if rustix::rand::getrandom(&mut random, flags) != Ok(random.len()) {
-            let seed = crate::sys::clock::monotonic_ns() ^ u64::from(std::process::id()) << 40;
-            return Self::words_of_seed(seed);
-        }
+    /// Eight words for a new segment, from random bytes.
+    pub(crate) fn words_of_random(kind: HashKind, random: &[u8; 64]) -> [u64; 8] {
         let mut words = [0; 8];
         for (word, bytes) in words.iter_mut().zip(random.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*bytes);
@@ -148,8 +140,8 @@ mod tests {
         for kind in [HashKind::Rapidhash, HashKind::Siphash] {
             assert_eq!(kind_of(number_of(kind)), Some(kind));
             assert_eq!(kind.to_string().parse(), Ok(kind));
-            let words = Hasher::random_words(kind);
-            assert_ne!(words, Hasher::random_words(kind));
+            let words = |random| Hasher::words_of_random(kind, &[random; 64]);
+            assert_ne!(words(1), words(2));
         }
         assert_eq!(kind_of(0), None);
         assert_eq!(kind_of(3), None);

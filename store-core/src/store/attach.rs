@@ -46,6 +46,7 @@ pub enum Access {
 pub fn attach<S: Shim>(name: &ObjectName, access: Access) -> Result<Store<S>, AttachError> {
     let writable = access == Access::ReadWrite;
     let shown = name.to_string();
+    clock::prepare().map_err(system("reading the boot id", &shown))?;
     let region = match name.place() {
         Place::Object(place) => map_object(&place, writable, &shown)?,
         Place::Key(key) => {
@@ -168,7 +169,7 @@ pub(super) fn map_record(
     if record.boot != clock::boot_id() {
         return Err(stale("an earlier boot of the machine"));
     }
-    if record.ipc_namespace != own_ipc_namespace() {
+    if record.ipc_namespace != own_ipc_namespace().map_err(system("stat", shown))? {
         return Err(AttachError::ForeignIpcNamespace { name: shown.to_owned() });
     }
     let region = match map_segment(SharedSegment::of_id(record.id), writable, shown) {

@@ -24,11 +24,14 @@ use crate::sys::object::{Object, ObjectPlace, Shape};
 use crate::sys::process::own_ipc_namespace;
 use crate::sys::registry::{self, Record, Registration};
 use crate::sys::sysv::SharedSegment;
-use crate::sys::{clock, sysv};
+use crate::sys::{clock, random, sysv};
 
 /// Where the superblock has its length: the first word that a creator writes, so that a store that
 /// was never finished is known from what is none.
 const SEGMENT_BYTES_AT: u64 = offset_of!(Superblock, segment_bytes) as u64;
+
+/// What a private store is called in errors.
+const PRIVATE: &str = "a private store";
 
 /// Makes a store and attaches it read-write.
 ///
@@ -79,8 +82,13 @@ impl<'a> New<'a> {
         shown: &'a str,
     ) -> Result<Self, CreateError> {
         let plan = Plan::of(options)?;
+        clock::prepare().map_err(|source| CreateError::System {
+            call: "reading the boot id",
+            name: shown.to_owned(),
+            source,
+        })?;
         let bytes = usize::try_from(plan.geometry.segment_bytes).unwrap_or(usize::MAX);
-        let uuid = uuid::Uuid::new_v4().as_u128();
+        let uuid = random::id().map_err(no_random_numbers(shown))?;
         Ok(Self { plan, options, checksums, uuid, bytes, shown })
     }
 
@@ -93,7 +101,11 @@ impl<'a> New<'a> {
             io::ErrorKind::AlreadyExists => in_the_way(place, self.shown),
             _ => self.refused("open", source),
         })?;
-        let made = object.metadata().map_err(|source| self.refused("fstat", source))?;
+        let made = object.metadata().map_err(|source| {
+            // It was made just now, and is locked: nobody else's has the name.
+            let _ = place.unlink();
+            self.refused("fstat", source)
+        })?;
         let store = self
             .fill_object::<S>(object)
             .and_then(|region| self.attached(region))
@@ -134,15 +146,15 @@ impl<'a> New<'a> {
                 return Err(segment_refused(source, self));
             }
         };
-        let record = Record {
+        let record = |ipc_namespace| Record {
             id: segment.id(),
             uuid: self.uuid,
             boot: clock::boot_id(),
-            ipc_namespace: own_ipc_namespace(),
+            ipc_namespace,
         };
         // Locked until it is whole: nobody takes the registration for a stale one.
-        let made = registration
-            .write(&record)
+        let made = own_ipc_namespace()
+            .and_then(|ipc_namespace| registration.write(&record(ipc_namespace)))
             .map_err(|source| self.refused("write", source))
             .and_then(|()| self.in_segment::<S>(segment))
             .inspect_err(|_| {
@@ -163,14 +175,23 @@ impl<'a> New<'a> {
             match attach::<Plain>(name, Access::ReadOnly) {
                 Err(AttachError::NotFound { .. }) => {}
                 Err(AttachError::Stale { .. }) => self.unregister(registered, name)?,
+                // Nobody knows what is there.
+                Err(error @ AttachError::System { .. }) => return Err(error.into()),
                 _ => return Err(CreateError::Exists { name: self.shown.to_owned() }),
             }
             match registry::create(registered) {
                 // Another creator was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                // Somebody removed the name before it was locked.
-                Ok((registration, _)) if !registration.is_current() => {}
-                other => return other.map_err(|source| self.refused("open", source)),
+                Ok((registration, lock)) => match registration.is_current() {
+                    Ok(true) => return Ok((registration, lock)),
+                    // Somebody removed the name before it was locked.
+                    Ok(false) => {}
+                    Err(source) => {
+                        let _ = registration.remove_current();
+                        return Err(self.refused("stat", source));
+                    }
+                },
+                Err(source) => return Err(self.refused("open", source)),
             }
         }
         Err(CreateError::Exists { name: self.shown.to_owned() })
@@ -230,7 +251,7 @@ impl<'a> New<'a> {
             hash,
             mode: self.options.mode,
             heat_permissions: self.options.heat_permissions,
-            secrets: Hasher::random_words(hash),
+            secrets: random_words(hash, self.shown)?,
         };
         initialise::<S>(region, &self.plan, self.uuid, kinds)
             .map_err(|corruption| AttachError::from(corruption).into())
@@ -299,12 +320,22 @@ fn segment_refused(source: io::Error, new: &New<'_>) -> CreateError {
     }
 }
 
+/// Secrets of the hash function for a new segment.
+fn random_words(kind: HashKind, shown: &str) -> Result<[u64; 8], CreateError> {
+    let random = random::bytes().map_err(no_random_numbers(shown))?;
+    Ok(Hasher::words_of_random(kind, &random))
+}
+
+fn no_random_numbers(shown: &str) -> impl Fn(io::Error) -> CreateError + '_ {
+    move |source| CreateError::System { call: "getrandom", name: shown.to_owned(), source }
+}
+
 /// A private store of this process, in anonymous memory that is taken as it is used.
 ///
 /// # Errors
 /// `InvalidOption`, or `System` where there is no address space.
 pub fn private<S: Shim>(options: &CreateOptions) -> Result<Store<S>, CreateError> {
-    private_in(options, Mapping::private, Hasher::random_words(options.hash))
+    private_in(options, Mapping::private, random_words(options.hash, PRIVATE)?)
 }
 
 /// A private store from the allocator, with the same hash secrets for the same seed: for tests
@@ -339,12 +370,11 @@ fn private_in<S: Shim>(
     map: impl FnOnce(usize) -> io::Result<Mapping>,
     secrets: [u64; 8],
 ) -> Result<Store<S>, CreateError> {
-    let name = "a private store";
     let plan = Plan::of(options)?;
     let mapping = map(plan.geometry.segment_bytes as usize)
-        .map_err(|source| CreateError::System { call: "mmap", name: name.to_owned(), source })?;
+        .map_err(|source| CreateError::System { call: "mmap", name: PRIVATE.to_owned(), source })?;
     let region = Region::private(mapping);
-    let uuid = uuid::Uuid::new_v4().as_u128();
+    let uuid = random::id().map_err(no_random_numbers(PRIVATE))?;
     let kinds = Kinds {
         checksums: options.checksums.unwrap_or(false),
         guard: GuardKind::Futex,
@@ -354,7 +384,7 @@ fn private_in<S: Shim>(
         secrets,
     };
     initialise::<S>(&region, &plan, uuid, kinds).map_err(AttachError::from)?;
-    let store = Store::over(region, name.to_owned()).map_err(AttachError::from)?;
+    let store = Store::over(region, PRIVATE.to_owned()).map_err(AttachError::from)?;
     Ok(store)
 }
 

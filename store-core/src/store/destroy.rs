@@ -219,7 +219,7 @@ fn lock_registration(
             Err(error) if error.kind() == io::ErrorKind::TimedOut => None,
             Err(source) => return Err(refused("flock", name, source)),
         };
-        if registration.is_current() {
+        if registration.is_current().map_err(|source| refused("stat", name, source))? {
             return Ok((registration, lock));
         }
     }

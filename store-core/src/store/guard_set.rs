@@ -60,7 +60,8 @@ impl<S: Shim> Store<S> {
         for _ in 0..ATTEMPTS {
             let set = self.find_or_make_set()?;
             let users = users_of(set, values(superblock).len());
-            if users.enter().map_err(|source| self.no_set("semop", source))? {
+            let entered = users.enter().inspect_err(|_| self.leave_guards(users));
+            if entered.map_err(|source| self.no_set("semop", source))? {
                 self.segment.set_semaphores(set);
                 return Ok(Some(users));
             }
@@ -96,6 +97,11 @@ impl<S: Shim> Store<S> {
     /// anonymous memory, a file) removes the semaphores: the next one makes them anew.
     pub(super) fn close_guards(&self, users: UseCount) {
         users.leave();
+        self.leave_guards(users);
+    }
+
+    /// Removes the semaphores if nobody uses them and no list of stores shows whose they are.
+    fn leave_guards(&self, users: UseCount) {
         let backing = self.segment.region.holder().backing();
         let listed = !matches!(backing, Backing::Memfd | Backing::Anonymous | Backing::File);
         if !listed || self.is_retired() {
@@ -131,7 +137,7 @@ impl<S: Shim> Store<S> {
     fn find_or_make_set(&self) -> Result<SemaphoreSet, AttachError> {
         let system = |call| move |source| self.no_set(call, source);
         let superblock = self.segment.superblock();
-        let ipc_namespace = own_ipc_namespace() as u32;
+        let ipc_namespace = own_ipc_namespace().map_err(system("stat"))? as u32;
         let values = values(superblock);
         loop {
             let found = superblock.guard_set.load_acquire();
@@ -228,9 +234,8 @@ fn set_of(region: &Region) -> io::Result<Option<SemaphoreSet>> {
     let same_boot = superblock.boot_id[0].load() == boot as u64
         && superblock.boot_id[1].load() == (boot >> 64) as u64;
     let named = GuardSetWord::of(superblock.guard_set.load());
-    let Some(word) =
-        named.filter(|word| same_boot && !is_foreign(*word, own_ipc_namespace() as u32))
-    else {
+    let own = own_ipc_namespace()? as u32;
+    let Some(word) = named.filter(|word| same_boot && !is_foreign(*word, own)) else {
         return Ok(None);
     };
     let set = SemaphoreSet::of_id(word.id);

@@ -36,7 +36,7 @@ pub fn registrations(creator: u32) -> Vec<Registered> {
     for (name, registration) in registry::names(creator) {
         let record = registration.record().ok().flatten();
         let record = record.filter(|record| record.boot == clock::boot_id());
-        let foreign = record.is_some_and(|record| record.ipc_namespace != own_ipc_namespace());
+        let foreign = record.is_some_and(|record| !is_of_own_namespace(&record));
         let id = record.filter(|_| !foreign).map(|record| record.id);
         let creator_at_work = registration.creator_at_work().unwrap_or(true);
         found.push(Registered { name, id, foreign, creator_at_work });
@@ -57,8 +57,13 @@ pub fn registered_elsewhere() -> Vec<(u32, i32)> {
 /// What a registration says, if that is of this boot and IPC namespace.
 fn record_of_here(registration: &Registration) -> Option<Record> {
     let record = registration.record().ok().flatten()?;
-    let of_here = record.boot == clock::boot_id() && record.ipc_namespace == own_ipc_namespace();
+    let of_here = record.boot == clock::boot_id() && is_of_own_namespace(&record);
     of_here.then_some(record)
+}
+
+/// Where it can't be told it is not.
+fn is_of_own_namespace(record: &Record) -> bool {
+    own_ipc_namespace().is_ok_and(|own| own == record.ipc_namespace)
 }
 
 /// Removes a System V segment that holds a store, or the beginning of one, if nobody has it

@@ -85,7 +85,7 @@ impl<S: Shim> Store<S> {
             return;
         }
         let found = superblock.heat_object.load();
-        let namespace = own_ipc_namespace() as u32;
+        let Ok(namespace) = own_ipc_namespace().map(|inode| inode as u32) else { return };
         // One of another namespace may be in use there.
         if GuardSetWord::of(found).is_some_and(|word| word.ipc_namespace != namespace) {
             return;
@@ -127,7 +127,7 @@ impl<S: Shim> Store<S> {
     /// The place that a word of the superblock names, if it is this store's.
     fn reader_heat_at(&self, word: u64) -> Option<ReaderHeat> {
         let word = GuardSetWord::of(word)?;
-        if word.ipc_namespace != own_ipc_namespace() as u32 {
+        if own_ipc_namespace().ok()? as u32 != word.ipc_namespace {
             return None;
         }
         let segment = SharedSegment::of_id(word.id);

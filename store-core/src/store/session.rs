@@ -1,5 +1,6 @@
 //! A writer's registration: its client entry, its open extent, its stamps.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -134,7 +135,8 @@ impl<S: Shim> Store<S> {
     /// # Errors
     /// `TooManyClients` if every entry belongs to a living process; `ForeignPidNamespace` if one of
     /// another PID namespace writes; `PermissionDenied` if the mapping is read-only. If the guards
-    /// are System V semaphores also `ForeignGuards`, `GuardLimit` and `System`.
+    /// are System V semaphores also `ForeignGuards` and `GuardLimit`. `System` where `/proc` can't be
+    /// read, as without a free descriptor, or a disk does not take what a file holds.
     pub fn open_session(&self) -> Result<Session, AttachError> {
         if !self.segment.region.writable() {
             let name = self.name.clone();
@@ -168,7 +170,10 @@ impl<S: Shim> Store<S> {
             eviction_order: Box::default(),
             listener: Box::default(),
         };
-        self.clear_clean_mark()?;
+        self.clear_clean_mark().inspect_err(|_| {
+            // Else its entry would be taken as long as this process lives.
+            let _ = self.close_session(&session);
+        })?;
         self.open_reader_heat();
         Ok(session)
     }
@@ -176,7 +181,7 @@ impl<S: Shim> Store<S> {
     /// Processes of different PID namespaces can't tell whether the other one lives, so all that
     /// write are of one.
     fn refuse_foreign_namespace(&self) -> Result<(), AttachError> {
-        let own = process::own_pid_namespace();
+        let own = process::own_pid_namespace().map_err(self.no_process("stat"))?;
         for client in 0..self.segment.geometry.clients {
             let entry = self.segment.client(client)?;
             let word = ClientWord::of(entry.word.load());
@@ -196,9 +201,14 @@ impl<S: Shim> Store<S> {
         Ok(())
     }
 
+    fn no_process(&self, call: &'static str) -> impl FnOnce(io::Error) -> AttachError {
+        let name = self.name.clone();
+        move |source| AttachError::System { call, name, source }
+    }
+
     /// Takes an entry that is free, or whose client is dead.
     fn register(&self) -> Result<Registered, AttachError> {
-        let me = process::own_id();
+        let me = process::own_id().map_err(self.no_process("reading /proc/self/stat"))?;
         let registered = match self.register_free(&me)? {
             Some(registered) => Some(registered),
             None => self.register_dead(&me)?,

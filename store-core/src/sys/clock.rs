@@ -1,5 +1,6 @@
 //! Clocks: coarse monotonic time for expiry, wall-clock time for people, the boot id.
 
+use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,12 +35,17 @@ fn namespace_offset_ms() -> u64 {
 
 #[cold]
 fn read_namespace_offset(mark: u64) -> u64 {
-    // A failure may pass (no free descriptor), so it is not remembered.
-    let Ok(offsets) = time_namespace::own_offsets() else { return 0 };
+    // A failure may pass (no free descriptor), so it is not remembered. A child is mostly in the
+    // namespace of its parent.
+    try_namespace_offset(mark).unwrap_or_else(|_| OFFSET_MS.load(Ordering::Relaxed))
+}
+
+fn try_namespace_offset(mark: u64) -> io::Result<u64> {
+    let offsets = time_namespace::own_offsets()?;
     let offset_ms = offsets.unwrap_or_default().monotonic_ns.div_euclid(1_000_000) as u64;
     OFFSET_MS.store(offset_ms, Ordering::Relaxed);
     OFFSET_IS_OF.store(mark, Ordering::Release);
-    offset_ms
+    Ok(offset_ms)
 }
 
 /// Milliseconds since 1970.
@@ -54,16 +60,39 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// The id of this boot of the machine (`/proc/sys/kernel/random/boot_id`); 0 where it can't be
-/// read. Read once: it does not change while a process lives.
+/// The id of this boot of the machine (`/proc/sys/kernel/random/boot_id`); 0 where there is none.
+/// Read once: it does not change while a process lives.
 pub(crate) fn boot_id() -> u128 {
+    read_boot_id().unwrap_or(0)
+}
+
+fn read_boot_id() -> io::Result<u128> {
     static BOOT_ID: OnceLock<u128> = OnceLock::new();
     if let Some(id) = BOOT_ID.get() {
-        return *id;
+        return Ok(*id);
     }
-    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .ok()
-        .and_then(|text| uuid::Uuid::parse_str(text.trim()).ok());
-    // A failure may pass (no free descriptor), so it is not remembered.
-    read.map_or(0, |id| *BOOT_ID.get_or_init(|| id.as_u128()))
+    match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(text) => {
+            let id = uuid::Uuid::parse_str(text.trim()).map_or(0, |id| id.as_u128());
+            Ok(*BOOT_ID.get_or_init(|| id))
+        }
+        // There is no `/proc`.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        // It may pass (no free descriptor), so it is not remembered.
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads what takes a descriptor: later calls of this process have it, and can't fail. Who goes on
+/// without it would take a store for one of another boot, and its times for others.
+///
+/// # Errors
+/// Those of `open(2)` and `read(2)` on files in `/proc`; none where there is no `/proc`.
+pub(crate) fn prepare() -> io::Result<()> {
+    read_boot_id()?;
+    let mark = fork::process_mark();
+    if OFFSET_IS_OF.load(Ordering::Acquire) != mark {
+        try_namespace_offset(mark)?;
+    }
+    Ok(())
 }

@@ -6,14 +6,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, retry_on_intr};
 
 /// An exclusive lock of a file until it is dropped. It belongs to an open file description of its
 /// own, so that neither a forked child nor another holder of the descriptor shares it.
 #[derive(Debug)]
 pub(crate) struct FileLock {
-    _file: Flock<File>,
+    file: File,
 }
 
 impl FileLock {
@@ -23,18 +23,25 @@ impl FileLock {
     /// `TimedOut` if somebody holds it for so long; those of `open(2)` and `flock(2)`.
     pub(crate) fn take(descriptor: BorrowedFd<'_>, limit: Duration) -> io::Result<Self> {
         let start = Instant::now();
-        let mut file = reopen(descriptor, false)?;
+        let file = reopen(descriptor, false)?;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(file) => return Ok(Self { _file: file }),
-                Err((_, Errno::EWOULDBLOCK)) if start.elapsed() >= limit => {
+            match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+                Ok(()) => return Ok(Self { file }),
+                Err(Errno::WOULDBLOCK) if start.elapsed() >= limit => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
-                Err((_, errno)) => return Err(errno.into()),
+                Err(Errno::WOULDBLOCK) => {}
+                Err(errno) => return Err(errno.into()),
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // By hand: a child that was forked meanwhile has the description too.
+        let _ = retry_on_intr(|| flock(&self.file, FlockOperation::Unlock));
     }
 }
 
@@ -43,10 +50,14 @@ impl FileLock {
 /// # Errors
 /// Those of `open(2)` and `flock(2)`.
 pub(crate) fn is_locked(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
-    match Flock::lock(reopen(descriptor, false)?, FlockArg::LockSharedNonblock) {
-        Ok(_) => Ok(false),
-        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
-        Err((_, errno)) => Err(errno.into()),
+    let file = reopen(descriptor, false)?;
+    match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
+        Ok(()) => {
+            drop(FileLock { file });
+            Ok(false)
+        }
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -343,14 +343,15 @@ fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
     } as usize;
     let place = start.next_multiple_of(HUGE_PAGE_BYTES);
     let end = (place + bytes).next_multiple_of(4096);
-    // SAFETY: head and tail lie within the mapping made above, outside of what is handed out.
-    unsafe {
-        if place > start {
-            rustix::mm::munmap(start as *mut _, place - start)?;
-        }
-        if start + padded > end {
-            rustix::mm::munmap(end as *mut _, start + padded - end)?;
-        }
-    }
+    let trim = |from: usize, to: usize| match to.checked_sub(from) {
+        None | Some(0) => Ok(()),
+        // SAFETY: head and tail lie within the mapping made above, outside of what is handed out.
+        Some(bytes) => unsafe { rustix::mm::munmap(from as *mut _, bytes) },
+    };
+    trim(start, place).and_then(|()| trim(end, start + padded)).inspect_err(|_| {
+        // It would have been one mapping more (`vm.max_map_count`); what is left is one less.
+        // SAFETY: the mapping made above, which is handed to nobody.
+        let _ = unsafe { rustix::mm::munmap(start as *mut _, padded) };
+    })?;
     NonNull::new(place as *mut u8).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }

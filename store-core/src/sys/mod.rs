@@ -9,6 +9,7 @@ pub(crate) mod map;
 pub(crate) mod object;
 pub(crate) mod presence;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod registry;
 pub(crate) mod rights;
 pub(crate) mod semaphore;

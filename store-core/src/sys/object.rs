@@ -15,8 +15,9 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::sys::mman::{shm_open, shm_unlink};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Gid, Uid, fchown, ftruncate};
+use nix::unistd::{Gid, Uid, fchown};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::retry_on_intr;
 
 use super::holder::Backing;
 use super::lock::{FileLock, is_locked, reopen};
@@ -209,9 +210,8 @@ impl Object {
     /// # Errors
     /// `ENOSPC` where the file system has no room, and those of the calls named in the answer.
     pub(crate) fn shape(&self, shape: &Shape) -> Result<(), (&'static str, io::Error)> {
-        let length = i64::try_from(shape.bytes)
-            .map_err(|_| ("ftruncate", io::Error::from(io::ErrorKind::InvalidInput)))?;
-        ftruncate(&self.file, length).map_err(|e| ("ftruncate", e.into()))?;
+        retry_on_intr(|| rustix::fs::ftruncate(&self.file, shape.bytes))
+            .map_err(|e| ("ftruncate", e.into()))?;
         let (at, mark) = shape.mark;
         self.file.write_all_at(&mark.to_le_bytes(), at).map_err(|e| ("pwrite", e))?;
         self.commission(0, shape.committed).map_err(|e| ("fallocate", e))?;
@@ -263,8 +263,9 @@ impl Object {
 
     /// Whether its bytes are on a disk, and so outlive the machine's memory.
     pub(crate) fn is_on_disk(&self) -> bool {
-        rustix::fs::fstatfs(&self.file)
-            .is_ok_and(|fs| !matches!(fs.f_type, TMPFS_MAGIC | HUGETLBFS_MAGIC))
+        // Where it can't be told it is taken for one: then its bytes are written out too often.
+        retry_on_intr(|| rustix::fs::fstatfs(&self.file))
+            .map_or(true, |fs| !matches!(fs.f_type, TMPFS_MAGIC | HUGETLBFS_MAGIC))
     }
 
     /// The kind of memory that it is, by its name in `/proc`.

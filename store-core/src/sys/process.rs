@@ -1,6 +1,8 @@
 //! Who this process is, and whether another one still lives.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -46,24 +48,45 @@ impl Liveness {
 }
 
 /// This process.
-pub(crate) fn own_id() -> ProcessId {
-    ProcessId {
+///
+/// # Errors
+/// Those of `open(2)`, `read(2)` and `stat(2)` on files in `/proc`. Who goes on without it would be
+/// taken for whoever has its pid later.
+pub(crate) fn own_id() -> io::Result<ProcessId> {
+    Ok(ProcessId {
         pid: std::process::id(),
-        start_time: start_time("self").unwrap_or(0),
-        pid_namespace: own_pid_namespace(),
+        start_time: start_time("self")?.unwrap_or(0),
+        pid_namespace: own_pid_namespace()?,
+    })
+}
+
+/// Inode of this process's PID namespace; 0 where there is no `/proc`.
+///
+/// # Errors
+/// Those of `stat(2)`.
+pub(crate) fn own_pid_namespace() -> io::Result<u64> {
+    namespace("/proc/self/ns/pid")
+}
+
+/// Inode of this process's IPC namespace, whose System V segments it sees; 0 where there is no
+/// `/proc`.
+///
+/// # Errors
+/// Those of `stat(2)`.
+pub(crate) fn own_ipc_namespace() -> io::Result<u64> {
+    namespace("/proc/self/ns/ipc")
+}
+
+fn namespace(path: &str) -> io::Result<u64> {
+    Ok(if_there(fs::metadata(path))?.map_or(0, |found| found.ino()))
+}
+
+/// `None` for what is not there.
+fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
-}
-
-/// Inode of this process's PID namespace; 0 if unknown.
-pub(crate) fn own_pid_namespace() -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
-}
-
-/// Inode of this process's IPC namespace, whose System V segments it sees; 0 if unknown.
-pub(crate) fn own_ipc_namespace() -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self/ns/ipc").map_or(0, |meta| meta.ino())
 }
 
 /// Whether the process `id` names still lives, as seen from this PID namespace.
@@ -73,7 +96,7 @@ pub(crate) fn own_ipc_namespace() -> u64 {
 /// process of another namespace), and a start time that can't be read proves nothing.
 pub(crate) fn liveness(id: &ProcessId) -> Liveness {
     // 0 of an entry: not filled in yet, and then of this namespace, since others are refused.
-    let own = own_pid_namespace();
+    let own = own_pid_namespace().unwrap_or(0);
     if own == 0 {
         return Liveness::Unknown;
     }
@@ -97,6 +120,7 @@ pub(crate) fn liveness(id: &ProcessId) -> Liveness {
     if id.start_time != 0
         && proc_is_own()
         && start_time(&id.pid.to_string())
+            .unwrap_or(None)
             .is_some_and(|now| now.abs_diff(id.start_time) > TICKS_OFF_MAX)
     {
         return Liveness::Dead;
@@ -119,12 +143,17 @@ pub(super) fn proc_is_own() -> bool {
 
 /// Field 22 of `/proc/WHO/stat`, without what this process's time namespace adds to it. The name in
 /// field 2 may hold blanks and parentheses.
-fn start_time(who: &str) -> Option<u64> {
-    let offsets = time_namespace::own_offsets().ok()??;
-    let stat = fs::read_to_string(format!("/proc/{who}/stat")).ok()?;
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    let shown = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    without_offset(shown, offsets.boot_ns)
+///
+/// # Errors
+/// Those of `open(2)` and `read(2)`, but for `ENOENT`.
+fn start_time(who: &str) -> io::Result<Option<u64>> {
+    let Some(offsets) = time_namespace::own_offsets()? else { return Ok(None) };
+    let stat = if_there(fs::read_to_string(format!("/proc/{who}/stat")))?;
+    let shown = stat.and_then(|stat| {
+        let after_name = &stat[stat.rfind(')')? + 1..];
+        after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    });
+    Ok(shown.and_then(|shown| without_offset(shown, offsets.boot_ns)))
 }
 
 /// Ticks since boot of what is shown with an offset.
@@ -154,12 +183,13 @@ mod tests {
 
     #[test]
     fn this_process_lives_and_a_reaped_child_does_not() {
-        assert_eq!(liveness(&own_id()), Liveness::Alive);
+        let own = own_id().expect("/proc");
+        assert_eq!(liveness(&own), Liveness::Alive);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
         let id = ProcessId {
             pid: child.id(),
-            start_time: start_time(&child.id().to_string()).expect("its stat"),
-            ..own_id()
+            start_time: start_time(&child.id().to_string()).expect("/proc").expect("its stat"),
+            ..own
         };
         assert_eq!(liveness(&id), Liveness::Alive);
         assert_eq!(liveness(&ProcessId { start_time: 1, ..id }), Liveness::Dead);

@@ -171,7 +171,7 @@ fn own_order() -> Vec<Place> {
 /// it. One that is not safe is passed over as if it were not there.
 fn open_directory(place: &Place) -> io::Result<Option<OwnedFd>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let directory = match nix::fcntl::open(&place.path, flags, Mode::empty()) {
+    let directory = match again(|| nix::fcntl::open(&place.path, flags, Mode::empty())) {
         Ok(directory) => File::from(directory),
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => return Ok(None),
         Err(errno) => return Err(errno.into()),
@@ -180,6 +180,16 @@ fn open_directory(place: &Place) -> io::Result<Option<OwnedFd>> {
     let others_replace = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
     let safe = metadata.uid() == place.owner && !others_replace;
     Ok(safe.then(|| directory.into()))
+}
+
+/// A call that is made again when a signal came in between.
+fn again<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
 }
 
 fn unsafe_directory(place: &Place) -> io::Error {
@@ -204,14 +214,15 @@ fn make_directory(place: &Place) -> io::Result<()> {
 impl Registration {
     fn open(directory: OwnedFd, name: &str) -> io::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let file = openat(&directory, name, flags, Mode::empty())?;
+        let file = again(|| openat(&directory, name, flags, Mode::empty()))?;
         Ok(Self { directory, name: name.to_owned(), file: file.into() })
     }
 
     fn create(directory: OwnedFd, name: &str) -> io::Result<(Self, FileLock)> {
         let flags =
             OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&directory, name, flags, Mode::from_bits_truncate(0o600))?);
+        let mode = Mode::from_bits_truncate(0o600);
+        let file = File::from(again(|| openat(&directory, name, flags, mode))?);
         let made = Self { directory, name: name.to_owned(), file };
         // The umask may be narrow; ids are no secret.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -262,20 +273,25 @@ impl Registration {
     }
 
     /// Whether the name still leads here.
-    pub(crate) fn is_current(&self) -> bool {
-        let here = self.file.metadata();
-        let there = fstatat(&self.directory, self.name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
-        matches!((here, there), (Ok(here), Ok(there))
-            if here.dev() == there.st_dev && here.ino() == there.st_ino)
+    ///
+    /// # Errors
+    /// Those of `stat(2)`, but for `ENOENT`.
+    pub(crate) fn is_current(&self) -> io::Result<bool> {
+        let here = self.file.metadata()?;
+        match fstatat(&self.directory, self.name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok(here.dev() == there.st_dev && here.ino() == there.st_ino),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Removes the name if it still leads here, as [`is_current`](Self::is_current) says right
     /// before; from shared memory also the directory, when nothing else is in it.
     ///
     /// # Errors
-    /// Those of `unlink(2)`.
+    /// Those of `stat(2)` and `unlink(2)`.
     pub(crate) fn remove_current(&self) -> io::Result<()> {
-        if self.is_current() {
+        if self.is_current()? {
             unlinkat(&self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir)?;
             let descriptor = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
             if let Ok(path) = std::fs::read_link(descriptor)
@@ -340,14 +356,14 @@ mod tests {
         assert_eq!(seen.record().expect("readable"), Some(record));
         assert!(seen.creator_at_work().expect("flock"));
         drop(lock);
-        assert!(!seen.creator_at_work().expect("flock") && seen.is_current());
+        assert!(!seen.creator_at_work().expect("flock") && seen.is_current().expect("stat"));
         let again = Registration::create(open(), "x").expect_err("taken");
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         seen.remove_current().expect("it is ours");
-        assert!(!seen.is_current());
+        assert!(!seen.is_current().expect("stat"));
         let (next, _lock) = Registration::create(open(), "x").expect("another one");
         seen.remove_current().expect("it is left alone");
-        assert!(next.is_current());
+        assert!(next.is_current().expect("stat"));
     }
 
     #[test]

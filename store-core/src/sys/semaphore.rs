@@ -253,10 +253,17 @@ pub(super) fn operate(
         tv_nsec: limit.subsec_nanos().into(),
     });
     let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the steps and the time live until the call returns; the kernel reads them only.
-    let done =
-        unsafe { libc::syscall(libc::SYS_semtimedop, id, steps.as_mut_ptr(), steps.len(), limit) };
-    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    loop {
+        // SAFETY: the steps and the time live until the call returns; the kernel reads them only.
+        let done = unsafe {
+            libc::syscall(libc::SYS_semtimedop, id, steps.as_mut_ptr(), steps.len(), limit)
+        };
+        match (done != -1).then_some(()).ok_or_else(io::Error::last_os_error) {
+            // A signal. Who waits for a time goes on with what is left of it.
+            Err(error) if limit.is_null() && error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 #[cfg(test)]
