@@ -171,7 +171,9 @@ impl From<CreateError> for Failure {
             CreateError::Exists { .. } | CreateError::Occupied { .. } => Exit::Absent,
             CreateError::PermissionDenied { .. } => Exit::Permission,
             CreateError::InvalidOption { .. } | CreateError::Unsupported { .. } => Exit::Usage,
-            CreateError::NoRoom { .. } | CreateError::Limit { .. } => Exit::Full,
+            CreateError::NoRoom { .. }
+            | CreateError::FileSizeLimit { .. }
+            | CreateError::Limit { .. } => Exit::Full,
             CreateError::Attach(attach) => exit_of_attach(attach),
             CreateError::System { .. } => Exit::System,
             _ => Exit::System,
@@ -352,6 +354,7 @@ mod tests {
         assert_eq!(exit(CreateError::Occupied { name: name(), kind: "a directory" }), 1);
         assert_eq!(exit(CreateError::PermissionDenied { name: name(), source: io_error() }), 4);
         assert_eq!(exit(CreateError::NoRoom { name: name(), needed: 2, free: 1 }), 5);
+        assert_eq!(exit(CreateError::FileSizeLimit { name: name(), needed: 2, limit: 1 }), 5);
         assert_eq!(exit(CreateError::Limit { name: name(), limit: "shmmax", value: 1 }), 5);
         assert_eq!(exit(CreateError::Unsupported { what: name(), remedy: "" }), 2);
         let rule = String::new();

@@ -450,6 +450,20 @@ pub enum CreateError {
         /// Bytes free there.
         free: u64,
     },
+    /// This process may make no file that is so long (`RLIMIT_FSIZE`).
+    #[error(
+        "{name} would have {needed} bytes, and this process may make files of {limit} at most \
+         (RLIMIT_FSIZE): raise that (ulimit -f, LimitFSIZE= of systemd), or make a smaller store, or \
+         one at sysv:NAME"
+    )]
+    FileSizeLimit {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// Its largest size in bytes.
+        needed: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// The kernel's limits for System V shared memory forbid it.
     #[error(
         "the kernel's limit for System V shared memory forbids {name}: kernel.{limit} is {value}; \

@@ -84,7 +84,9 @@ fn of_create(error: &CreateError) -> u8 {
     match error {
         CreateError::PermissionDenied { .. } => PERMISSION,
         CreateError::InvalidOption { .. } | CreateError::Unsupported { .. } => USAGE,
-        CreateError::NoRoom { .. } | CreateError::Limit { .. } => FULL,
+        CreateError::NoRoom { .. }
+        | CreateError::FileSizeLimit { .. }
+        | CreateError::Limit { .. } => FULL,
         CreateError::Attach(attach) => of_attach(attach),
         _ => SYSTEM,
     }

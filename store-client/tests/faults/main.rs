@@ -148,7 +148,9 @@ fn look(subject: &Subject, before: &Place, fault: Fault, run: &Run) -> Result<()
         return Err("it ended in another way".to_owned());
     }
     let verdict = if end == End::Exited {
-        if said.is_empty() || !said.lines().all(|line| subject.is_clear(line, fault, call)) {
+        if said.is_empty()
+            || !said.lines().all(|line| subject.is_clear(line, call.map(|call| (fault, call))))
+        {
             return Err("it does not say what it should".to_owned());
         }
         let succeeded = said == "done\n" || said.starts_with(subject::MADE);

@@ -21,13 +21,19 @@ pub(crate) fn make() {
     // Where it may use others only, it uses those.
     let _ = sched_setaffinity(Pid::from_raw(0), &own);
     for place in [SHARED_MEMORY, RUN] {
-        small(place, "mode=1777");
+        mount_memory(place, "mode=1777");
     }
 }
 
-/// Mounts memory at a place.
-pub(crate) fn small(place: &str, options: &str) {
+/// Mounts memory at a place of this mount namespace.
+pub(crate) fn mount_memory(place: &str, options: &str) {
     mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), Some(options)).expect("root may");
+}
+
+/// Gives memory that is mounted other options.
+pub(crate) fn mount_memory_again(place: &str, options: &str) {
+    let none: Option<&str> = None;
+    mount(none, place, none, MsFlags::MS_REMOUNT, Some(options)).expect("root may");
 }
 
 /// The files, segments and sets of semaphores that are there.

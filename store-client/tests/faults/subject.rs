@@ -79,7 +79,11 @@ impl Subject {
         }
     }
 
-    fn options(&self) -> CreateOptions {
+    pub(crate) fn spec(&self) -> Option<&Spec> {
+        self.spec.as_ref()
+    }
+
+    pub(crate) fn options(&self) -> CreateOptions {
         CreateOptions::new(1 << 20).max_size(8 << 20).items(2_000).guard(self.guard)
     }
 
@@ -183,12 +187,12 @@ impl Subject {
     }
 
     /// Whether a line of the child's report is what somebody can be told after this fault.
-    pub(crate) fn is_clear(&self, line: &str, fault: Fault, call: Option<Call>) -> bool {
+    pub(crate) fn is_clear(&self, line: &str, refused: Option<(Fault, Call)>) -> bool {
         // A signal came in between: the call is made again.
-        let is_made_again = fault == Fault::Error(EINTR)
-            && matches!(
-                call.map(Call::name),
-                Some(
+        let is_made_again = refused.is_some_and(|(fault, call)| {
+            fault == Fault::Error(EINTR)
+                && matches!(
+                    call.name(),
                     "openat"
                         | "read"
                         | "pread64"
@@ -199,7 +203,7 @@ impl Subject {
                         | "ftruncate"
                         | "semtimedop"
                 )
-            );
+        });
         // Who reads these looks for another fault than the one that there was.
         let misleading = [
             "WRONG",
@@ -297,6 +301,17 @@ fn told(error: impl std::error::Error) -> String {
     format!("{error:?}: {error}").replace('\n', " ")
 }
 
+/// What the descriptors of this process lead to.
+pub(crate) fn own_descriptors() -> Vec<PathBuf> {
+    let of = |entry: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_link(entry.expect("a descriptor").path()).ok()
+    };
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir("/proc/self/fd").expect("/proc").filter_map(of).collect();
+    found.sort();
+    found
+}
+
 /// What this process has.
 struct Own {
     descriptors: Vec<PathBuf>,
@@ -306,12 +321,7 @@ struct Own {
 
 impl Own {
     fn now() -> Own {
-        let of = |entry: std::io::Result<std::fs::DirEntry>| {
-            std::fs::read_link(entry.expect("a descriptor").path()).ok()
-        };
-        let mut descriptors: Vec<PathBuf> =
-            std::fs::read_dir("/proc/self/fd").expect("/proc").filter_map(of).collect();
-        descriptors.sort();
+        let descriptors = own_descriptors();
         let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc");
         let of_stores = ["cistern", "SYSV", "/dev/zero"];
         let is_of_a_store = |line: &&str| of_stores.iter().any(|part| line.contains(part));

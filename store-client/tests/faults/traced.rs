@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
@@ -12,6 +13,9 @@ use nix::unistd::{ForkResult, Pid, alarm, fork, getpgid, pipe};
 
 /// What is asked for where the part ends whose calls count: no process.
 const NOBODY: i32 = i32::MAX;
+
+/// Of this process.
+static IS_TRACED: AtomicBool = AtomicBool::new(false);
 
 /// Seconds after which a child is hung.
 const HUNG: u32 = 60;
@@ -84,6 +88,9 @@ pub(crate) struct Run {
 
 /// In a child: from here on its calls count.
 pub(crate) fn begin() {
+    if !IS_TRACED.load(Ordering::Relaxed) {
+        return;
+    }
     raise(Signal::SIGSTOP).expect("stops");
 }
 
@@ -102,6 +109,7 @@ fn child(work: impl FnOnce() -> String, is_traced: bool) -> (Pid, OwnedFd) {
         ForkResult::Child => {
             drop(from);
             alarm::set(HUNG);
+            IS_TRACED.store(is_traced, Ordering::Relaxed);
             if is_traced {
                 ptrace::traceme().expect("its parent traces it");
             }
@@ -133,10 +141,10 @@ pub(crate) fn plain(work: impl FnOnce() -> String) -> String {
     }
 }
 
-/// What a child says that may be killed, and how it ended.
-pub(crate) fn killed_after(work: impl FnOnce() -> String, until: impl FnOnce(Pid)) -> End {
+/// How a child ended that is killed when `until` returns.
+pub(crate) fn killed_after(work: impl FnOnce() -> String, until: impl FnOnce()) -> End {
     let (child, from) = child(work, false);
-    until(child);
+    until();
     let _ = kill(child, Signal::SIGKILL);
     drop(from);
     end_of(waitpid(child, None).expect("wait"))

@@ -24,7 +24,7 @@ use crate::sys::object::{Object, ObjectPlace, Shape};
 use crate::sys::process::own_ipc_namespace;
 use crate::sys::registry::{self, Record, Registration};
 use crate::sys::sysv::SharedSegment;
-use crate::sys::{clock, random, sysv};
+use crate::sys::{clock, limits, random, sysv};
 
 /// Where the superblock has its length: the first word that a creator writes, so that a store that
 /// was never finished is known from what is none.
@@ -124,6 +124,11 @@ impl<'a> New<'a> {
             group: self.options.group,
             mark: (SEGMENT_BYTES_AT, self.plan.geometry.segment_bytes),
         };
+        let needed = self.plan.geometry.segment_bytes;
+        if let Some(limit) = limits::file_bytes().filter(|limit| *limit < needed) {
+            let name = self.shown.to_owned();
+            return Err(CreateError::FileSizeLimit { name, needed, limit });
+        }
         let free = object.free_bytes();
         object.shape(&shape).map_err(|(call, source)| self.no_room_or(call, source, free))?;
         let mapping = Mapping::of_object(object.as_fd(), self.bytes, true)

@@ -4,6 +4,7 @@ pub(crate) mod clock;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod holder;
+pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod object;

@@ -18,6 +18,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 
+use super::limits::allow_file_of;
 use super::lock::{FileLock, is_locked};
 
 /// In shared memory: a directory of a user is made when it is needed, and goes with what is in it.
@@ -253,7 +254,9 @@ impl Registration {
     /// # Errors
     /// Those of `write(2)`.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
-        (&self.file).write_all(text(record).as_bytes())
+        let text = text(record);
+        allow_file_of(text.len() as u64)?;
+        (&self.file).write_all(text.as_bytes())
     }
 
     /// Whether its maker is still at work.
