@@ -18,6 +18,7 @@ mod namespaces;
 mod reboot;
 mod rewrites;
 mod semaphores;
+mod squatters;
 mod stopped;
 mod stores;
 mod stuck;

@@ -233,16 +233,14 @@ pub(super) fn open(
         _ if source.raw_os_error() == Some(libc::EBADF) => {
             AttachError::NotFound { name: shown.to_owned() }
         }
-        // Only readers could open it, and be refused below.
-        io::ErrorKind::IsADirectory => {
-            AttachError::NotAFile { name: shown.to_owned(), kind: "a directory" }
-        }
-        _ => match place.link_target() {
-            Some(target) => {
+        _ => match (place.link_target(), no_file_at(place)) {
+            (Some(target), _) => {
                 let target = target.display().to_string();
                 AttachError::SymbolicLink { name: shown.to_owned(), target }
             }
-            None => system("open", shown)(source),
+            // A directory, which only readers could open, or a socket.
+            (None, Some(kind)) => AttachError::NotAFile { name: shown.to_owned(), kind },
+            (None, None) => system("open", shown)(source),
         },
     })?;
     let kind = object.metadata().map_err(system("fstat", shown))?.file_type();
@@ -250,6 +248,11 @@ pub(super) fn open(
         return Err(AttachError::NotAFile { name: shown.to_owned(), kind });
     }
     Ok(object)
+}
+
+/// What a name leads to, if that has no bytes that could be mapped.
+fn no_file_at(place: &ObjectPlace<'_>) -> Option<&'static str> {
+    kind_of_no_file(std::fs::symlink_metadata(place.path()).ok()?.file_type())
 }
 
 /// What has no bytes that could be mapped.

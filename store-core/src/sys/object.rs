@@ -85,16 +85,16 @@ impl ObjectPlace<'_> {
     }
 
     fn open_with(&self, flags: OFlag) -> io::Result<OwnedFd> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        // O_NONBLOCK: opening a FIFO that somebody put in place of a store must not hang.
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         loop {
             let opened = match self {
                 Self::Posix(name) => {
                     shm_open(Self::shm_name(name).as_str(), flags, Mode::from_bits_truncate(0o600))
                 }
-                // O_NONBLOCK: opening a FIFO in place of a store must not hang.
                 Self::File(path) => nix::fcntl::open(
                     *path,
-                    flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY,
+                    flags | OFlag::O_NOCTTY,
                     Mode::from_bits_truncate(0o600),
                 ),
                 Self::Descriptor(number) => return duplicate(*number),

@@ -44,7 +44,7 @@ pub(super) fn judge(spec: &Spec, host: &Host) -> Vec<Finding> {
     };
     let mut findings = vec![growth(&reading, host)];
     findings.extend(mode(&reading, spec));
-    findings.extend(removal(&reading, host));
+    findings.extend(owner(&reading, host));
     findings.push(clients(&reading.info, spec));
     findings.extend(writers(&reading, host));
     findings.push(huge_pages(&reading.info));
@@ -127,9 +127,16 @@ fn mode(reading: &Reading, spec: &Spec) -> Option<Finding> {
     Some(Finding::of(Level::Warning, check, found, why, mend))
 }
 
-/// Of logind: the owner counts, not who looks.
-fn removal(reading: &Reading, host: &Host) -> Option<Finding> {
+/// Who owns it, if that is not this user, and what logind does with what such users own.
+fn owner(reading: &Reading, host: &Host) -> Option<Finding> {
     let (uid, _) = reading.ownership?;
+    if uid != host.uid && uid != 0 && host.uid != 0 {
+        return Some(Finding::note(
+            "store owner",
+            format!("user {uid}, who is not this user"),
+            "its owner may read, change and remove what is in it, whatever its mode",
+        ));
+    }
     let shared = matches!(reading.info.backing, Backing::Posix | Backing::SystemV);
     if host.removes_ipc != Some(true) || uid < FIRST_PERSON || !shared {
         return None;
