@@ -367,24 +367,59 @@ fn has_about_a_minute(writer: &Writer, key: &[u8]) -> bool {
 
 #[test]
 fn writers_of_another_time_namespace_see_each_other_alive_and_one_clock() {
-    let named = Named::new("time");
-    let writer = named.create(GuardKind::Futex);
-    let minute = PutOptions::new().ttl(MINUTE);
-    writer.put_with(b"ours", b"v", &minute).expect("a put");
+    // A year ahead, and back as far as every machine goes that ran for a while.
+    for offset in ["31536000", "-60"] {
+        let named = Named::new("time");
+        let writer = named.create(GuardKind::Futex);
+        let minute = PutOptions::new().ttl(MINUTE);
+        writer.put_with(b"ours", b"v", &minute).expect("a put");
+        let gone = PutOptions::new().ttl(Duration::from_millis(5));
+        writer.put_with(b"gone", b"v", &gone).expect("a put");
+        std::thread::sleep(Duration::from_millis(20));
+        let store = named.0.to_string();
+        let flags = ["--time", "--boottime", offset, "--monotonic", offset];
+        std::thread::scope(|scope| {
+            let ran = scope.spawn(|| unshared(&flags, "helper_in_another_time_namespace", &store));
+            until("it writes", || {
+                ran.is_finished() || writer.get(b"theirs").expect("a get").is_some()
+            });
+            if !ran.is_finished() {
+                let clients = writer.info().expect("info").clients;
+                let states: Vec<_> = clients.iter().map(|client| client.state).collect();
+                assert_eq!(states, [ClientState::Alive; 2]);
+                assert_eq!(writer.reap().expect("reaps").clients, 0);
+                assert!(has_about_a_minute(&writer, b"theirs"));
+                writer.put(b"seen", b"v").expect("a put");
+            }
+        });
+    }
+}
+
+/// A store of a process that is a year ahead, seen from here, which is a year back.
+#[test]
+fn a_store_that_was_made_in_another_time_namespace_has_the_same_clock() {
+    let named = Named::new("made-in-time");
     let store = named.0.to_string();
-    let flags = ["--time", "--boottime", "1000", "--monotonic", "1000"];
-    std::thread::scope(|scope| {
-        let ran = scope.spawn(|| unshared(&flags, "helper_in_another_time_namespace", &store));
-        until("it writes", || ran.is_finished() || writer.get(b"theirs").expect("a get").is_some());
-        if !ran.is_finished() {
-            let clients = writer.info().expect("info").clients;
-            let states: Vec<_> = clients.iter().map(|client| client.state).collect();
-            assert_eq!(states, [ClientState::Alive; 2]);
-            assert_eq!(writer.reap().expect("reaps").clients, 0);
-            assert!(has_about_a_minute(&writer, b"theirs"));
-            writer.put(b"seen", b"v").expect("a put");
-        }
-    });
+    let flags = ["--time", "--boottime", "31536000", "--monotonic", "31536000"];
+    if !unshared(&flags, "helper_that_makes_a_store", &store) {
+        return;
+    }
+    let writer = Writer::attach(&named.0).expect("attaches");
+    assert!(has_about_a_minute(&writer, b"theirs"));
+    assert_eq!(writer.get(b"gone").expect("a get"), None);
+    assert_eq!(writer.info().expect("info").clients.len(), 1);
+}
+
+#[test]
+#[ignore = "a program for another test"]
+fn helper_that_makes_a_store() {
+    let Ok(store) = std::env::var(STORE) else { return };
+    let spec = store.parse().expect("a spec");
+    let writer = create(&spec, &CreateOptions::new(2 << 20)).expect("a store");
+    writer.put_with(b"theirs", b"v", &PutOptions::new().ttl(MINUTE)).expect("a put");
+    let gone = PutOptions::new().ttl(Duration::from_millis(5));
+    writer.put_with(b"gone", b"v", &gone).expect("a put");
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 #[test]
@@ -396,6 +431,7 @@ fn helper_in_another_time_namespace() {
     assert_eq!(states, [ClientState::Alive; 2]);
     assert_eq!(writer.reap().expect("reaps").clients, 0);
     assert!(has_about_a_minute(&writer, b"ours"));
+    assert_eq!(writer.get(b"gone").expect("a get"), None);
     writer.put_with(b"theirs", b"v", &PutOptions::new().ttl(MINUTE)).expect("a put");
     until("it is seen", || writer.get(b"seen").expect("a get").is_some());
 }

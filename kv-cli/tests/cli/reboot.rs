@@ -62,6 +62,60 @@ fn a_file_that_was_closed_is_good_after_a_reboot() {
     store.is_clean();
 }
 
+const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+
+/// The bytes of a store whose time is so much ahead of the wall clock, or behind it: as if that had
+/// been set since.
+fn with_time_moved(store: &Store, ahead_ms: u64) {
+    let mut bytes = std::fs::read(store.path()).expect("reads");
+    let moved = word(&bytes, CLOCK_OFFSET).wrapping_add(ahead_ms);
+    bytes[CLOCK_OFFSET..CLOCK_OFFSET + 8].copy_from_slice(&moved.to_le_bytes());
+    std::fs::write(store.path(), bytes).expect("writes");
+}
+
+#[track_caller]
+fn has_about_an_hour(store: &Store, key: &str) {
+    let ttl: u64 = store.kv(["ttl", key]).exits(0).text().trim().parse().expect("a number");
+    assert!((3_000_000..=3_600_000).contains(&ttl), "{ttl}");
+}
+
+#[test]
+fn a_clock_that_is_set_by_a_year_expires_and_revives_nothing() {
+    for ahead_ms in [YEAR_MS, YEAR_MS.wrapping_neg()] {
+        let Some(store) = file() else { return };
+        with_time_moved(&store, ahead_ms);
+        store.kv(["put", "late", "v", "--ttl", "1h"]).exits(0);
+        store.kv(["put", "soon", "v", "--ttl", "20ms"]).exits(0);
+        store.kv(["put", "ever", "v"]).exits(0);
+        std::thread::sleep(std::time::Duration::from_millis(40));
+        store.kv(["get", "soon"]).ends(1);
+        has_about_an_hour(&store, "late");
+        store.kv(["get", "ever"]).exits(0);
+        store.is_clean();
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_by_a_year_before_a_reboot_revives_nothing() {
+    let Some(store) = file() else { return };
+    with_time_moved(&store, YEAR_MS);
+    store.kv(["put", "late", "v", "--ttl", "1h"]).exits(0);
+    store.kv(["put", "soon", "v", "--ttl", "20ms"]).exits(0);
+    std::thread::sleep(std::time::Duration::from_millis(40));
+    // So that it is closed when that has expired; nobody has swept it.
+    store.kv(["put", "ever", "v"]).exits(0);
+    let bytes = std::fs::read(store.path()).expect("reads");
+    assert_eq!(word(&bytes, CLEAN) & 1, 1);
+    std::fs::write(store.path(), rebooted(bytes)).expect("writes");
+    // A reader first, for which nothing was renewed, then a writer.
+    for _ in 0..2 {
+        store.kv(["get", "soon"]).ends(1);
+        has_about_an_hour(&store, "late");
+        store.kv(["put", "ever", "w"]).exits(0);
+    }
+    store.is_clean();
+}
+
 #[test]
 fn a_file_that_was_in_use_is_refused_after_a_reboot() {
     let Some(store) = file() else { return };

@@ -177,6 +177,7 @@ fn the_superblock_is_as_documented() {
         clock_offset_ms,
         boot_id,
         guard_set,
+        closed_ms,
         pad_clock,
         state,
         clean,

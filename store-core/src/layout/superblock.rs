@@ -117,7 +117,9 @@ pub(crate) struct Superblock {
     pub(crate) boot_id: [Cell64; 2],
     /// See [`GuardSetWord`].
     pub(crate) guard_set: Cell64,
-    pub(crate) pad_clock: [Cell64; 4],
+    /// The segment's time when the last writer of a file closed it; 0: not told.
+    pub(crate) closed_ms: Cell64,
+    pub(crate) pad_clock: [Cell64; 3],
     // Line 11: state of the whole.
     pub(crate) state: Cell64,
     pub(crate) clean: Cell64,
@@ -200,6 +202,7 @@ assert_offsets!(Superblock, SUPERBLOCK_BYTES as usize, {
     clock_offset_ms: 640,
     boot_id: 648,
     guard_set: 664,
+    closed_ms: 672,
     state: 704,
     clean: 712,
     server: 720,

@@ -126,7 +126,12 @@ impl<S: Shim> Store<S> {
                 return Ok(());
             }
         }
-        if !self.is_retired() && file.sync().is_ok() {
+        if self.is_retired() {
+            return Ok(());
+        }
+        // On the disk with the rest. Dies before the mark: nobody believes it.
+        self.segment.superblock().closed_ms.store::<S>(self.now_ms());
+        if file.sync().is_ok() {
             // It fails if a writer opened meanwhile, whose turn it is then.
             let _ = clean.compare_exchange::<S>(found, found | CLEAN);
         }

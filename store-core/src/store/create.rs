@@ -476,8 +476,15 @@ fn initialise<S: Shim>(
 }
 
 /// The offset that makes the segment's time the wall clock's, now.
-pub(super) fn fresh_clock_offset_ms() -> u64 {
+fn fresh_clock_offset_ms() -> u64 {
     clock::wall_ms().wrapping_sub(clock::monotonic_coarse_ms())
+}
+
+/// The offset after a reboot: the wall clock may have been set back since, and what has expired does
+/// not come back. How long the machine was off nobody knows then.
+fn later_offset_ms(superblock: &Superblock) -> u64 {
+    let back = superblock.closed_ms.load().saturating_sub(clock::wall_ms());
+    fresh_clock_offset_ms().wrapping_add(back)
 }
 
 impl<S: Shim> Store<S> {
@@ -501,7 +508,7 @@ impl<S: Shim> Store<S> {
         let same_boot = superblock.boot_id[0].load() == boot as u64
             && superblock.boot_id[1].load() == (boot >> 64) as u64;
         let clock_offset_ms =
-            if same_boot { superblock.clock_offset_ms.load() } else { fresh_clock_offset_ms() };
+            if same_boot { superblock.clock_offset_ms.load() } else { later_offset_ms(superblock) };
         Ok(Self { segment, name, clock_offset_ms, reader_heat: OnceLock::new(), tally: None })
     }
 }
