@@ -2,11 +2,13 @@
 
 use std::io;
 
-use rustix::process::{Resource, getrlimit};
+use libc::RLIM_INFINITY;
+use nix::sys::resource::{Resource, getrlimit};
 
 /// The longest file that this process may make (`RLIMIT_FSIZE`); `None`: any.
 pub(crate) fn file_bytes() -> Option<u64> {
-    getrlimit(Resource::Fsize).current
+    let (soft, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
+    (soft != RLIM_INFINITY).then_some(soft)
 }
 
 /// Whether a file may become so long.
