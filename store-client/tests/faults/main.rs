@@ -211,6 +211,8 @@ on_each! {
     a_memfd, helper_memfd: Kind::Memfd, GuardKind::Futex;
     anonymous_memory, helper_anonymous: Kind::Anonymous, GuardKind::Futex;
     posix_shared_memory_with_semaphores, helper_posix_semaphores: Kind::Posix, GuardKind::SystemV;
+    a_file_with_semaphores, helper_file_semaphores: Kind::File, GuardKind::SystemV;
+    anonymous_memory_with_semaphores, helper_anonymous_semaphores: Kind::Anonymous, GuardKind::SystemV;
     system_v_by_name_with_semaphores, helper_sysv_semaphores: Kind::SysvName, GuardKind::SystemV;
     a_memfd_with_semaphores, helper_memfd_semaphores: Kind::Memfd, GuardKind::SystemV;
 }
