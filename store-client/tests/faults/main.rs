@@ -88,7 +88,7 @@ fn nth_fault(call: Option<Call>, way: usize) -> Option<Fault> {
         &[EACCES, EMFILE, ENOMEM, ENOSPC]
     } else {
         match call.name() {
-            "openat" | "memfd_create" | "fcntl" | "pidfd_open" => &[EMFILE, EACCES],
+            "openat" | "memfd_create" | "fcntl" | "pidfd_open" => &[EMFILE],
             "fallocate" | "ftruncate" | "pwrite64" | "write" | "mkdir" => &[ENOSPC],
             // As a filter does.
             "getrandom" => &[EPERM],

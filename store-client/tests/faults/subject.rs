@@ -169,7 +169,7 @@ impl Subject {
                 let writer = own.as_ref().or(prepared).expect("a writer");
                 scratch.resize(60_000, 7);
                 traced::begin();
-                let put = (0..50_u32).try_for_each(|key| {
+                let put = (0..30_u32).try_for_each(|key| {
                     writer.put(&key.to_le_bytes(), scratch).map(drop).map_err(told)
                 });
                 traced::end();
