@@ -102,6 +102,16 @@ fn is_refused(store: &Store, program: &Path, code: i32, part: &str) {
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
+/// What has a name and is no store, removed at the end.
+struct Taken(String);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        // It is gone already if the test went well.
+        let _ = std::fs::remove_file(&self.0).or_else(|_| std::fs::remove_dir(&self.0));
+    }
+}
+
 #[test]
 fn what_is_no_store_is_left_alone_and_nobody_waits_for_it() {
     if !is_root() {
@@ -113,6 +123,7 @@ fn what_is_no_store_is_left_alone_and_nobody_waits_for_it() {
 
     let store = Store::unmade();
     let path = object_path(&store);
+    let _taken = Taken(path.clone());
     std::fs::write(&path, b"of another kind, and long enough for a word").expect("writes");
     give(&path);
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).expect("root may");
