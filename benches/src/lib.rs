@@ -5,12 +5,16 @@
 //! [`scratch`] makes and removes the store, [`worker`] runs the other processes, [`records`] makes
 //! keys, and values that say of themselves whether they are whole, [`tally`] counts what was seen,
 //! [`stats`] condenses timings, [`progress`] shows how far a long run is, [`report`] writes the
-//! last line.
+//! last line. Programs that kill thousands of processes fork them ([`forked`]), share memory with
+//! them ([`shared`]) and decide at which store to the segment they die ([`mortal`]).
 
+pub mod forked;
+pub mod mortal;
 pub mod progress;
 pub mod records;
 pub mod report;
 pub mod scratch;
+pub mod shared;
 pub mod stats;
 pub mod tally;
 pub mod worker;

@@ -125,6 +125,11 @@ pub fn verify(key: &[u8], value: &[u8]) -> Result<Stamp, Torn> {
     }
 }
 
+/// The stamp that the first bytes of a value claim, whole or not; none if they are too few.
+pub fn claimed_stamp(value: &[u8]) -> Option<Stamp> {
+    (value.len() >= LEN_MIN).then(|| Stamp::from_word(word_at(value, 4)))
+}
+
 fn word_at(value: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]])
 }
