@@ -3,11 +3,13 @@
 //! Each program (`src/bin/NAME`) makes a store of its own, shows one property of it over real
 //! processes, and ends with one line of JSON whose `pass` says whether the property held:
 //! [`scratch`] makes and removes the store, [`worker`] runs the other processes, [`records`] makes
-//! keys, and values that say of themselves whether they are whole, [`tally`] counts what was seen,
+//! keys, and values that say of themselves whether they are whole ([`appended`]: longer and longer
+//! ones), [`tally`] counts what was seen,
 //! [`stats`] condenses timings, [`progress`] shows how far a long run is, [`report`] writes the
 //! last line. Programs that kill thousands of processes fork them ([`forked`]), share memory with
 //! them ([`shared`]) and decide at which store to the segment they die ([`mortal`]).
 
+pub mod appended;
 pub mod forked;
 pub mod mortal;
 pub mod progress;

@@ -166,8 +166,8 @@ fn recover<R: Shim>(
         return Err(format!("check: {violation}"));
     }
     let found = contents(&store);
-    if found != before && found != after {
-        return Err("neither the contents from before nor those from after".to_owned());
+    if found != *(if is_before { &before } else { &after }) {
+        return Err("not the contents that readers saw before the repair".to_owned());
     }
     if store.len() != found.len() as u64 {
         return Err(format!("{} items are counted, {} are there", store.len(), found.len()));

@@ -202,3 +202,24 @@ fn a_put_at_the_quota_is_done_or_not() {
         assert!(states > 500, "{states}");
     }
 }
+
+#[test]
+fn a_large_value_is_the_old_one_or_the_new_one() {
+    let sized = |byte: u8| vec![byte; 2 * EXTENT as usize];
+    for name in ["quota", "none"] {
+        let replace = |store: &Store<Logging>, session: &Session| {
+            let place = store.in_namespace(name).expect("it is there");
+            for byte in [6, 7] {
+                let (options, always) = (PutOptions::new(), Condition::Always);
+                place.put(session, b"large", &sized(byte), &options, always).expect("room");
+            }
+        };
+        let states = crash_in(&image(Mode::Store), replace, |store, _| {
+            let place = store.in_namespace(name).expect("it is there");
+            let found = place.get(b"large").expect("a lookup");
+            assert!(found.is_none() || found == Some(sized(6)) || found == Some(sized(7)));
+            assert_base_stands(store);
+        });
+        assert!(states > 2000, "{states}");
+    }
+}

@@ -79,12 +79,14 @@ pub(crate) fn link<S: Shim>(
             _ => 0,
         });
     }
-    // Dies before this: the line is ours and unlinked; the repair frees it. After it: the new
-    // item is there for some readers; the repair goes forward.
+    // Before the link, so that the new item is there for all readers at once, also if this dies here:
+    // lane 6 is looked at, whatever it holds.
+    parent_line.tags.store::<S>(parent_tags.with_link().0);
+    // Dies before this: the line is ours and unlinked; the repair frees it. After it: the new item is
+    // there; the repair goes forward.
     if !early {
         cell.store::<S>(Slot::of_link(taken.line).0);
     }
-    parent_line.tags.store::<S>(parent_tags.with_link().0);
     Ok(Some(taken))
 }
 

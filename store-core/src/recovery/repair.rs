@@ -97,8 +97,8 @@ fn repair_link<S: Shim>(
 ) -> Result<(), Corruption> {
     let now = Slot(segment.slot_cell(at)?.load());
     let owner = segment.line_owner(intent.line)?;
+    change::mend_tag(segment, at, &mut Vec::new())?;
     if now == Slot::of_link(intent.line) {
-        change::mend_tag(segment, at, &mut Vec::new())?;
         count(segment, stripe, intent.items_before + 1);
         return Ok(());
     }

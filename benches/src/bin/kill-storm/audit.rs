@@ -66,11 +66,9 @@ pub(crate) fn audit(stores: &Stores, ledger: &'static Ledger, ballast: u32) -> R
 fn reap_all(stores: &Stores, ledger: &Ledger, session: &Session) -> Result<()> {
     for _ in 0..PASSES_MAX {
         stores.base.reap(session)?;
+        // Guards of a client whose entry another one took, and died too soon to release them, are
+        // left for those who need them.
         if stores.base.clients()?.len() == 1 {
-            let held = stores.base.held_guards()?.len();
-            if held > 0 {
-                ledger.complain(&format!("{held} guards are held by nobody"));
-            }
             return Ok(());
         }
     }

@@ -185,7 +185,7 @@ fn judge(
     });
     let figures = &outcome.figures;
     let conditions = [
-        (figures.while_holding * 2 >= figures.kills, "too few were killed while holding a guard"),
+        (figures.self_inflicted * 2 >= figures.kills, "too few killed themselves holding a guard"),
         (figures.by_peers > 0, "no guard of the dead was taken over by a peer"),
         (figures.by_upkeep > 0, "no guard of the dead was taken over by upkeep"),
         (figures.acknowledged > figures.refused, "most writes were refused"),

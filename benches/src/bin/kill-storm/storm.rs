@@ -37,8 +37,9 @@ const KEEPER_PAUSE: Duration = Duration::from_micros(100);
 /// What was seen in all rounds.
 pub(crate) struct Seen {
     pub(crate) kills: u32,
-    pub(crate) self_inflicted: u32,
     pub(crate) while_holding: u32,
+    /// Of these, by their own hand.
+    pub(crate) self_inflicted: u32,
     pub(crate) by_peers: u64,
     pub(crate) by_upkeep: u64,
     pub(crate) recovery: Latencies,
@@ -54,8 +55,8 @@ impl Seen {
     pub(crate) fn new() -> Self {
         Self {
             kills: 0,
-            self_inflicted: 0,
             while_holding: 0,
+            self_inflicted: 0,
             by_peers: 0,
             by_upkeep: 0,
             recovery: Latencies::new(),
@@ -163,8 +164,9 @@ impl<'a> Round<'a> {
                     "a process ended otherwise than it was to: {status:?}"
                 );
                 self.seen.kills += 1;
-                self.seen.while_holding += u32::from(slot.life.holds_a_guard());
-                self.seen.self_inflicted += u32::from(!victim.killed);
+                let held = slot.life.holds_a_guard();
+                self.seen.while_holding += u32::from(held);
+                self.seen.self_inflicted += u32::from(held && !victim.killed);
             }
         }
         Ok(())

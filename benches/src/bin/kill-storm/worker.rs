@@ -9,9 +9,10 @@ use rand::{RngExt, SeedableRng};
 
 use store_core::{Condition, Outcome, PutOptions, ReadError, Session, WriteError};
 
+use store_benches::appended::{append_stamp, fill, put_stamp};
 use store_benches::mortal::registered;
 
-use crate::content::{append_stamp, fill, own_key, put_stamp, rolling_key};
+use crate::content::{own_key, rolling_key};
 use crate::ledger::{ADDING, Ledger, OWN_KEYS, REMOVING, Slot, State};
 use crate::settings::Setting;
 use crate::stores::{Keys, Stores};
