@@ -125,7 +125,10 @@ impl Graves {
     pub fn drain(&self) -> Vec<u64> {
         let count = self.recoveries.swap(0, Ordering::AcqRel);
         let kept = (count as usize).min(RECOVERIES_KEPT);
-        self.recovery[..kept].iter().map(|one| u64::from(one.load(Ordering::Acquire)) * 100).collect()
+        self.recovery[..kept]
+            .iter()
+            .map(|one| u64::from(one.load(Ordering::Acquire)) * 100)
+            .collect()
     }
 
     fn note_recovery(&self, died_at_ns: u64) {
@@ -203,7 +206,8 @@ impl Fate {
             self.let_go(address);
         }
         if self.yields > 0 {
-            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+            self.random =
+                self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
             if (self.random >> 33) % 1024 < self.yields {
                 std::thread::yield_now();
             }

@@ -80,7 +80,8 @@ fn look_at_rolling(stores: &Stores, ledger: &Ledger, number: u8) -> Result<()> {
     let slot = &ledger.slots[usize::from(number)];
     let keys = stores.rolling();
     let (head, tail) = (slot.head.load(Ordering::Acquire), slot.tail.load(Ordering::Acquire));
-    let from = if keys.may_vanish { tail.max(head.saturating_sub(ROLLING_LOOKED_AT)) } else { tail };
+    let from =
+        if keys.may_vanish { tail.max(head.saturating_sub(ROLLING_LOOKED_AT)) } else { tail };
     for at in from..head {
         let key = rolling_key(number, at);
         match keys.store.get(&key)? {

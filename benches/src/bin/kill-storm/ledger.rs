@@ -27,7 +27,11 @@ const CLOCK_SLACK_NS: u64 = 20_000_000;
 pub(crate) enum State {
     Absent,
     /// What a put wrote, or an append to nothing, with so many appends behind it.
-    Record { writer: u8, seq: u32, appended: u32 },
+    Record {
+        writer: u8,
+        seq: u32,
+        appended: u32,
+    },
     Number(i64),
 }
 

@@ -11,8 +11,8 @@ mod ledger;
 mod own;
 mod settings;
 mod stopped;
-mod storm;
 mod stores;
+mod storm;
 mod worker;
 
 use std::process::ExitCode;
@@ -92,6 +92,9 @@ struct Figures {
     recovery_max_ms: f64,
     acknowledged: u64,
     refused: u64,
+    emptied: u64,
+    evicted: u64,
+    split: u64,
     audits: u32,
     refill_percent: f64,
     stopped_s: u64,
@@ -127,20 +130,24 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     let rounds = SETTINGS.iter().flat_map(|setting| [(setting, false), (setting, true)]).cycle();
     for (setting, with_keeper) in rounds {
         let Some(left) = kills.checked_sub(seen.kills).filter(|left| *left > 0) else { break };
-        let (before, began) = ((seen.kills, seen.by_peers, seen.by_upkeep), Instant::now());
+        let (before, began) = (seen.counts(), Instant::now());
         let mut round = Round::new(setting, args.store, &mut rng, &mut seen)?;
         round.kill(per_store.min(left), with_keeper, &bar)?;
         round.conclude()?;
+        let counts: Vec<_> =
+            seen.counts().iter().zip(before).map(|(now, then)| now - then).collect();
+        let name = format!("{}{}", setting.name, if with_keeper { " and a keeper" } else { "" });
         bar.suspend(|| {
             println!(
-                "{:<25} {} a keeper: {:>6} kills in {:>5.1} s, {:>5} guards recovered by peers, \
-                 {:>5} by upkeep",
-                setting.name,
-                if with_keeper { "with   " } else { "without" },
-                seen.kills - before.0,
+                "{name:<38} {:>6} kills in {:>5.1} s, {:>5} guards recovered by peers, {:>5} by \
+                 upkeep; {:>6} extents emptied, {:>6} items evicted, {:>5} buckets split",
+                counts[0],
                 began.elapsed().as_secs_f64(),
-                seen.by_peers - before.1,
-                seen.by_upkeep - before.2,
+                counts[1],
+                counts[2],
+                counts[3],
+                counts[4],
+                counts[5],
             );
         });
     }
@@ -174,6 +181,9 @@ fn judge(
         recovery_max_ms: recovery_ms(1.0),
         acknowledged: seen.acknowledged,
         refused: seen.refused,
+        emptied: seen.emptied,
+        evicted: seen.evicted,
+        split: seen.split,
         audits: seen.audits,
         refill_percent: rounded(seen.refill_percent, 1),
         stopped_s,

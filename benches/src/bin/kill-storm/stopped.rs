@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 use store_core::{Condition, HeldGuard, PutOptions, Session, WriteError};
@@ -16,11 +16,12 @@ use crate::ledger::SLOTS;
 use crate::storm::Round;
 
 /// How long writes wait for a guard meanwhile.
-const DEADLINE: Duration = Duration::from_millis(100);
+const DEADLINE: Duration = Duration::from_millis(50);
 /// Keys enough to need every guard.
-const PROBES: u32 = 1000;
-/// The guarded store before which it stops.
+const PROBES: u32 = 500;
+/// The guarded store before which it stops, the first time that it is tried.
 const STOPS_AT: u64 = 30;
+const ATTEMPTS: u64 = 100;
 
 /// What was seen of those who needed the guard.
 #[derive(Default)]
@@ -35,8 +36,7 @@ pub(crate) struct Stopped {
 
 /// Stops one of the writers while it holds a guard, for so long, and lets it go on.
 pub(crate) fn stop_one(round: &mut Round<'_>, length: Duration) -> Result<Stopped> {
-    let stopped = round.fork(0, Doom::AtGuardedStore(STOPS_AT), Signal::SIGSTOP, DEADLINE)?;
-    stopped.await_stop()?;
+    let (stopped, held) = stop_holding(round)?;
     let ledger = round.ledger;
     ledger.stopped_pid.store(stopped.pid().into(), Ordering::Release);
     let mut others = Vec::new();
@@ -44,8 +44,6 @@ pub(crate) fn stop_one(round: &mut Round<'_>, length: Duration) -> Result<Stoppe
         others.push(round.fork(number, Doom::Never, Signal::SIGKILL, DEADLINE)?);
     }
     let store = &round.stores.base;
-    let held = store.held_guards()?.into_iter().find(|held| held.pid == stopped.pid());
-    let held = held.context("it holds no guard of a stripe")?;
     let session = store.open_session()?;
     session.set_guard_deadline(DEADLINE);
     let mut seen = Stopped::default();
@@ -69,6 +67,23 @@ pub(crate) fn stop_one(round: &mut Round<'_>, length: Duration) -> Result<Stoppe
         child.reap()?;
     }
     Ok(seen)
+}
+
+/// Starts a writer that stops while it holds the guard of a stripe.
+fn stop_holding(round: &mut Round<'_>) -> Result<(Child, HeldGuard)> {
+    for attempt in 0..ATTEMPTS {
+        let doom = Doom::AtGuardedStore(STOPS_AT + attempt);
+        let stopped = round.fork(0, doom, Signal::SIGSTOP, DEADLINE)?;
+        stopped.await_stop()?;
+        let held = round.stores.base.held_guards()?;
+        if let Some(held) = held.into_iter().find(|held| held.pid == stopped.pid()) {
+            return Ok((stopped, held));
+        }
+        // Another kind of guard: a cleaner's.
+        stopped.signal(Signal::SIGKILL)?;
+        stopped.reap()?;
+    }
+    bail!("no writer stopped with the guard of a stripe in {ATTEMPTS} attempts")
 }
 
 /// Puts and deletes keys of every stripe.

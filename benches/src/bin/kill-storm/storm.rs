@@ -45,6 +45,10 @@ pub(crate) struct Seen {
     pub(crate) recovery: Latencies,
     pub(crate) acknowledged: u64,
     pub(crate) refused: u64,
+    /// Extents that cleaning emptied, items that were evicted, buckets that were split.
+    pub(crate) emptied: u64,
+    pub(crate) evicted: u64,
+    pub(crate) split: u64,
     pub(crate) audits: u32,
     pub(crate) violations: u64,
     pub(crate) wrong: u64,
@@ -62,11 +66,20 @@ impl Seen {
             recovery: Latencies::new(),
             acknowledged: 0,
             refused: 0,
+            emptied: 0,
+            evicted: 0,
+            split: 0,
             audits: 0,
             violations: 0,
             wrong: 0,
             refill_percent: 100.0,
         }
+    }
+
+    /// What each round is told of by: kills, recoveries of both kinds, and what the store did.
+    pub(crate) fn counts(&self) -> [u64; 6] {
+        let kills = self.kills.into();
+        [kills, self.by_peers, self.by_upkeep, self.emptied, self.evicted, self.split]
     }
 }
 
@@ -85,6 +98,8 @@ pub(crate) struct Round<'a> {
     pub(crate) stores: Stores,
     pub(crate) ledger: &'static Ledger,
     ballast: u32,
+    /// Of the index, at the beginning.
+    buckets: u64,
     rng: &'a mut SmallRng,
     seen: &'a mut Seen,
     victims: [Option<Victim>; SLOTS],
@@ -100,9 +115,10 @@ impl<'a> Round<'a> {
     ) -> Result<Self> {
         let stores = Stores::create(setting, args)?;
         let ballast = lay_ballast(setting, &stores)?;
+        let buckets = stores.base.stats()?.buckets;
         let ledger = zeroed()?;
         let victims = [const { None }; SLOTS];
-        Ok(Self { setting, stores, ledger, ballast, rng, seen, victims, keeper: None })
+        Ok(Self { setting, stores, ledger, ballast, buckets, rng, seen, victims, keeper: None })
     }
 
     /// Kills so many processes, with audits in between.
@@ -258,6 +274,11 @@ impl<'a> Round<'a> {
             self.seen.acknowledged += slot.acknowledged.load(Ordering::Relaxed);
             self.seen.refused += slot.refused.load(Ordering::Relaxed);
         }
+        let stats = self.stores.base.stats()?;
+        self.seen.emptied += stats.emptied;
+        self.seen.evicted +=
+            stats.eviction.map_or(0, |gone| gone.evicted_small + gone.evicted_main);
+        self.seen.split += stats.buckets - self.buckets;
         if !self.setting.evicts() {
             let percent = refill(&self.stores)?;
             self.seen.refill_percent = self.seen.refill_percent.min(percent);

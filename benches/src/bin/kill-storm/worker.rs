@@ -82,12 +82,7 @@ pub(crate) fn settle(stores: &Stores, ledger: &Ledger, number: u8) -> Result<()>
 }
 
 /// The same for one of its own keys; also while its process lives and has nothing in flight.
-pub(crate) fn settle_own(
-    stores: &Stores,
-    ledger: &Ledger,
-    number: u8,
-    index: usize,
-) -> Result<()> {
+pub(crate) fn settle_own(stores: &Stores, ledger: &Ledger, number: u8, index: usize) -> Result<()> {
     let (key, keys) = (own_key(number, index), stores.of(index));
     let found = match keys.store.get(&key)? {
         None => Ok(State::Absent),

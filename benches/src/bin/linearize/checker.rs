@@ -20,6 +20,16 @@ pub(crate) struct Operation {
     pub(crate) returned: Option<(u64, Answer)>,
 }
 
+impl Operation {
+    /// Whether it is another client's, both were answered, and neither had ended when the other began.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        let (Some((end, _)), Some((other_end, _))) = (self.returned, other.returned) else {
+            return false;
+        };
+        self.client != other.client && self.invoked_ns <= other_end && other.invoked_ns <= end
+    }
+}
+
 /// What the search came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -150,10 +160,8 @@ mod tests {
 
     #[test]
     fn two_writes_beside_each_other_have_one_order_for_all() {
-        let writes = [
-            op(1, 10, Call::Put(A), Answer::Inserted),
-            op(1, 10, Call::Put(B), Answer::Replaced),
-        ];
+        let writes =
+            [op(1, 10, Call::Put(A), Answer::Inserted), op(1, 10, Call::Put(B), Answer::Replaced)];
         let with = |more: &[Operation]| [&writes[..], more].concat();
         holds(&with(&[get(11, 12, Some(B))]));
         fails(&with(&[get(11, 12, Some(A))]));
@@ -208,9 +216,9 @@ mod tests {
     fn appends_are_in_one_order() {
         let append = |from, to, stamp| op(from, to, Call::Append(stamp), Answer::Appended);
         let digest = |stamps: &[u64]| {
-            let digest = stamps.iter().fold(None, |so_far, stamp| {
-                Some(crate::model::with_record(so_far, *stamp))
-            });
+            let digest = stamps
+                .iter()
+                .fold(None, |so_far, stamp| Some(crate::model::with_record(so_far, *stamp)));
             digest.map(Value::Records)
         };
         let beside = [append(1, 5, 7), append(1, 5, 8)];

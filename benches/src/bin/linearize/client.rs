@@ -267,7 +267,8 @@ pub(crate) fn meaning(key: usize, name: &[u8], bytes: &[u8]) -> Value {
         return Value::Number(number);
     }
     let Ok(stamps) = read(name, bytes) else { return Value::Torn };
-    let digest = stamps.iter().fold(None, |so_far, stamp| Some(with_record(so_far, word_of(*stamp))));
+    let digest =
+        stamps.iter().fold(None, |so_far, stamp| Some(with_record(so_far, word_of(*stamp))));
     digest.map_or(Value::Torn, Value::Records)
 }
 

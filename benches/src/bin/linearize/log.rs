@@ -239,7 +239,8 @@ mod tests {
     fn what_was_begun_is_there_without_an_answer() {
         let client: &Client = zeroed().expect("memory");
         client.record(1, Call::Get, || Ok((Answer::Is(None), ()))).expect("it is done");
-        let died = client.record(2, Call::Delete, || Err::<(Answer, ()), _>(anyhow::anyhow!("dies")));
+        let died =
+            client.record(2, Call::Delete, || Err::<(Answer, ()), _>(anyhow::anyhow!("dies")));
         assert!(died.is_err());
         let done = client.operations(3, 1);
         assert_eq!((done.len(), done[0].client, done[0].call), (1, 3, Call::Get));

@@ -23,7 +23,10 @@ pub(crate) enum Call {
     /// If present.
     Replace(Value),
     /// If this stands, by the version that was read with it.
-    Swap { expected: Value, new: Value },
+    Swap {
+        expected: Value,
+        new: Value,
+    },
     /// Gives what stood.
     Exchange(Value),
     Append(u64),
@@ -42,7 +45,9 @@ pub(crate) enum Answer {
     Is(State),
     Inserted,
     Replaced,
-    Refused { present: bool },
+    Refused {
+        present: bool,
+    },
     Appended,
     Deleted(bool),
     Sum(i64),

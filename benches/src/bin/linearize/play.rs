@@ -32,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) histories: u64,
     pub(crate) with_kills: u64,
     pub(crate) operations: u64,
+    /// Of these, those that others of the same key were beside.
+    pub(crate) beside_others: u64,
     pub(crate) unanswered: u64,
     pub(crate) refused: u64,
     pub(crate) kills: u64,
@@ -147,8 +149,7 @@ impl<'a> Stage<'a> {
     ) -> Result<()> {
         let due = runners.iter().flatten().filter(|runner| !runner.killed);
         let due = due.filter_map(|runner| runner.kill_at).min();
-        let within =
-            due.map_or(HISTORY_MAX, |due| due.saturating_duration_since(Instant::now()));
+        let within = due.map_or(HISTORY_MAX, |due| due.saturating_duration_since(Instant::now()));
         let living = runners.iter().flatten().map(|runner| &runner.child);
         let mut ended = wait_for_end(living, within)?.into_iter();
         for number in 0..CLIENTS {
@@ -191,18 +192,7 @@ impl<'a> Stage<'a> {
         let seed = seed_of(self.seed, history, self.lives);
         let stale = self.stale && number == 0;
         log.clients[usize::from(number)].life.begin();
-        let part = Part {
-            store,
-            log,
-            number,
-            history,
-            keys,
-            doom,
-            seed,
-            yields,
-            stale,
-            is_first,
-        };
+        let part = Part { store, log, number, history, keys, doom, seed, yields, stale, is_first };
         Ok(Runner { child: Child::start(|| part.play())?, kill_at: None, killed: false })
     }
 
@@ -221,6 +211,8 @@ impl<'a> Stage<'a> {
             operations.sort_by_key(|one| one.invoked_ns);
             self.seen.operations += operations.len() as u64;
             for one in &operations {
+                let beside = operations.iter().any(|other| other.is_beside(one));
+                self.seen.beside_others += u64::from(beside);
                 self.seen.unanswered += u64::from(one.returned.is_none());
                 let refused = one.returned.is_some_and(|(_, answer)| answer == Answer::Unchanged);
                 self.seen.refused += u64::from(refused);
