@@ -37,6 +37,14 @@ overlap *ARGS:
 killed-writer *ARGS:
     cargo run --release -p store-benches --bin killed-writer -- {{ARGS}}
 
+# 100,000 processes killed, most while they hold a guard.
+kill-storm *ARGS:
+    cargo run --release -p store-benches --bin kill-storm -- {{ARGS}}
+
+# An order for what processes that are killed were answered, in 10,000 histories.
+linearize *ARGS:
+    cargo run --release -p store-benches --bin linearize -- {{ARGS}}
+
 # The arena written 50 times over, with sizes that drift.
 churn *ARGS:
     cargo run --release -p store-benches --bin churn -- {{ARGS}}

@@ -44,7 +44,7 @@ struct Args {
     /// Processes that are killed; 100,000 by default, 2,000 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(100..=100_000_000))]
     kills: Option<u32>,
-    /// Kills on one store, before the next one is made; 1,000 by default, 200 with --quick.
+    /// Kills on one store, before the next one is made; 1,000 by default, 140 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     kills_per_store: Option<u32>,
     #[command(flatten)]
@@ -113,7 +113,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Outcome<Figures>> {
     ensure_one_thread()?;
     let kills = args.kills.unwrap_or(if args.quick { 2_000 } else { 100_000 });
-    let per_store = args.kills_per_store.unwrap_or(if args.quick { 200 } else { 1_000 });
+    let per_store = args.kills_per_store.unwrap_or(if args.quick { 140 } else { 1_000 });
     let mut rng = SmallRng::seed_from_u64(args.seed);
     let mut seen = Seen::new();
 

@@ -22,7 +22,7 @@ pub(crate) struct Setting {
 }
 
 /// In this order, over and over.
-pub(crate) const SETTINGS: [Setting; 5] = [
+pub(crate) const SETTINGS: [Setting; 7] = [
     Setting {
         name: "few keys",
         mode: Mode::Store,
@@ -46,6 +46,17 @@ pub(crate) const SETTINGS: [Setting; 5] = [
         namespace: false,
     },
     Setting {
+        name: "large values",
+        mode: Mode::Store,
+        size_kib: 1536,
+        max_size_kib: None,
+        items: 64,
+        rolling: 14,
+        rolling_bytes: 40_000,
+        ballast_percent: 10,
+        namespace: false,
+    },
+    Setting {
         name: "a growing index",
         mode: Mode::Store,
         size_kib: 512,
@@ -64,6 +75,17 @@ pub(crate) const SETTINGS: [Setting; 5] = [
         items: 1000,
         rolling: 1_000_000,
         rolling_bytes: 600,
+        ballast_percent: 0,
+        namespace: false,
+    },
+    Setting {
+        name: "eviction of large values",
+        mode: Mode::Cache,
+        size_kib: 1024,
+        max_size_kib: None,
+        items: 200,
+        rolling: 1_000_000,
+        rolling_bytes: 40_000,
         ballast_percent: 0,
         namespace: false,
     },
