@@ -42,7 +42,7 @@ impl State {
             Self::Record { writer, seq, appended } => {
                 1 << 62 | u64::from(writer) << 56 | u64::from(appended) << 32 | u64::from(seq)
             }
-            Self::Number(number) => 2 << 62 | number as u64 & (1 << 62) - 1,
+            Self::Number(number) => 2 << 62 | (number as u64 & ((1 << 62) - 1)),
         }
     }
 

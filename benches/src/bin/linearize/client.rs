@@ -17,7 +17,7 @@ use store_benches::records::{Stamp, mix};
 
 use nix::sys::signal::Signal;
 
-use crate::log::{CLIENTS, Client, Log, OPERATIONS};
+use crate::log::{Client, Log, OPERATIONS};
 use crate::model::{Answer, Call, State, Value, with_record};
 
 /// Keys that each client writes to itself, so that extents have to be emptied.
@@ -274,5 +274,5 @@ pub(crate) fn meaning(key: usize, name: &[u8], bytes: &[u8]) -> Value {
 
 /// A seed for one process of one history.
 pub(crate) fn seed_of(seed: u64, history: u64, life: u64) -> u64 {
-    mix(mix(seed) ^ history << 16 ^ life * (CLIENTS as u64 + 1))
+    mix(mix(mix(seed) ^ history) ^ life)
 }

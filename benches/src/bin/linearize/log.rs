@@ -106,10 +106,13 @@ pub(crate) struct Log {
     pub(crate) began: AtomicU64,
 }
 
+/// Beside the two bits that say what kind of value a word is.
+const VALUE_MASK: u64 = (1 << 62) - 1;
+
 fn word_of(value: Value) -> u64 {
     match value {
         Value::Torn => 0,
-        Value::Number(number) => 1 << 62 | number as u64 & (1 << 62) - 1,
+        Value::Number(number) => 1 << 62 | (number as u64 & VALUE_MASK),
         Value::Records(digest) => 2 << 62 | digest,
     }
 }
@@ -118,7 +121,7 @@ fn value_of(word: u64) -> Value {
     match word >> 62 {
         0 => Value::Torn,
         1 => Value::Number((word << 2) as i64 >> 2),
-        _ => Value::Records(word & (1 << 62) - 1),
+        _ => Value::Records(word & VALUE_MASK),
     }
 }
 

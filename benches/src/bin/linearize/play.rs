@@ -152,17 +152,17 @@ impl<'a> Stage<'a> {
         let within = due.map_or(HISTORY_MAX, |due| due.saturating_duration_since(Instant::now()));
         let living = runners.iter().flatten().map(|runner| &runner.child);
         let mut ended = wait_for_end(living, within)?.into_iter();
-        for number in 0..CLIENTS {
-            let Some(runner) = &mut runners[number] else { continue };
+        for (number, place) in runners.iter_mut().enumerate() {
+            let Some(runner) = place else { continue };
             if ended.next() == Some(true) {
-                let runner = runners[number].take().context("it is there")?;
+                let runner = place.take().context("it is there")?;
                 let life = &self.log.clients[number].life;
                 match runner.child.reap()? {
                     WaitStatus::Exited(_, 0) => {}
                     WaitStatus::Signaled(_, Signal::SIGKILL, _) => {
                         self.seen.kills += 1;
                         self.seen.while_holding += u64::from(life.holds_a_guard());
-                        runners[number] = Some(self.start(store, number as u8, keys, false)?);
+                        *place = Some(self.start(store, number as u8, keys, false)?);
                     }
                     status => bail!("a process ended otherwise than it was to: {status:?}"),
                 }
