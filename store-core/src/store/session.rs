@@ -232,7 +232,8 @@ impl<S: Shim> Store<S> {
         Ok(None)
     }
 
-    /// Takes the first entry whose client is dead, and releases what that one held.
+    /// Takes the first entry whose client is dead, and releases what that one held; or one that was
+    /// freed since none was free: a reaper frees those of the dead.
     ///
     /// Dies before it is done: what still names the last client of the entry is of a generation
     /// that the entry does not have, so it counts as dead.
@@ -240,12 +241,14 @@ impl<S: Shim> Store<S> {
         for client in 0..self.segment.geometry.clients {
             let found = self.segment.client(client)?.word.load_acquire();
             let word = ClientWord::of(found);
-            if word.state == ClientState::Free
-                || !state_of(&self.segment, client).is_some_and(Liveness::is_dead)
-            {
+            let is_free = word.state == ClientState::Free;
+            if !is_free && !state_of(&self.segment, client).is_some_and(Liveness::is_dead) {
                 continue;
             }
             if let Some(registered) = self.register_at(client, found, me)? {
+                if is_free {
+                    return Ok(Some(registered));
+                }
                 bequeath(&self.segment, client)?;
                 let dead = Owner::new(client, word.generation);
                 let mut reaped = Reaped::default();
@@ -377,5 +380,23 @@ impl<S: Shim> Store<S> {
                 Err(now) => last = now,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CreateOptions;
+    use crate::region::Plain;
+    use crate::store::private_on_heap;
+
+    #[test]
+    fn an_entry_that_was_freed_after_none_was_free_is_taken() {
+        let store: Store<Plain> =
+            private_on_heap(&CreateOptions::new(1 << 20), 3).expect("a store");
+        let me = process::own_id();
+        // As if a reaper had just freed all that this process found taken.
+        let registered = store.register_dead(&me).expect("the table is whole");
+        assert_eq!(registered.map(|(owner, _)| owner.client), Some(0));
     }
 }
