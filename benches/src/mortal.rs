@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
 use store_core::Shim;
@@ -98,8 +99,17 @@ pub struct Graves {
     /// By [`Role`].
     taken_over: [AtomicU64; 2],
     recoveries: AtomicU64,
-    /// In units of 100 ns.
-    recovery: [AtomicU32; RECOVERIES_KEPT],
+    /// In units of 100 ns: from the death, and from when the guard was needed.
+    recovery: [[AtomicU32; 2]; RECOVERIES_KEPT],
+}
+
+/// A guard of a dead process that can be used again.
+#[derive(Debug, Clone, Copy)]
+pub struct Recovery {
+    /// From the death until the guard was given back, mended: also while nobody needed it.
+    pub since_death: Duration,
+    /// The same from when the process that took it over came to need it, if that was later.
+    pub since_needed: Duration,
 }
 
 impl Graves {
@@ -119,22 +129,29 @@ impl Graves {
         self.taken_over[role as usize].load(Ordering::Acquire)
     }
 
-    /// Nanoseconds from each death until a guard that the dead one held had been taken over, mended
-    /// and given back. Since the last call; the latest ones if there were very many. No process may
-    /// be writing.
-    pub fn drain(&self) -> Vec<u64> {
+    /// The guards that were recovered since the last call; some are missing if there were very many.
+    /// No process may be writing.
+    pub fn drain(&self) -> Vec<Recovery> {
         let count = self.recoveries.swap(0, Ordering::AcqRel);
         let kept = (count as usize).min(RECOVERIES_KEPT);
-        self.recovery[..kept]
-            .iter()
-            .map(|one| u64::from(one.load(Ordering::Acquire)) * 100)
-            .collect()
+        let time = |units: &AtomicU32| {
+            Duration::from_nanos(u64::from(units.load(Ordering::Acquire)) * 100)
+        };
+        let recovery = |[death, needed]: &[AtomicU32; 2]| Recovery {
+            since_death: time(death),
+            since_needed: time(needed),
+        };
+        self.recovery[..kept].iter().map(recovery).collect()
     }
 
-    fn note_recovery(&self, died_at_ns: u64) {
-        let units = now_ns().saturating_sub(died_at_ns) / 100;
+    fn note_recovery(&self, died_at_ns: u64, needed_ns: u64) {
+        let now = now_ns();
         let at = self.recoveries.fetch_add(1, Ordering::AcqRel) as usize % RECOVERIES_KEPT;
-        self.recovery[at].store(u32::try_from(units).unwrap_or(u32::MAX), Ordering::Release);
+        let since = [died_at_ns, died_at_ns.max(needed_ns)];
+        for (cell, since) in self.recovery[at].iter().zip(since) {
+            let units = now.saturating_sub(since) / 100;
+            cell.store(u32::try_from(units).unwrap_or(u32::MAX), Ordering::Release);
+        }
     }
 }
 
@@ -160,6 +177,8 @@ pub struct Fate {
     /// Of 1024 stores, so many are preceded by letting others run.
     yields: u64,
     random: u64,
+    /// When its operation began; 0 if that does not count.
+    began_ns: u64,
     held: Vec<HeldGuard>,
     /// Asked for by the last store that was seen; whether it was had, the next one shows.
     asked: Option<HeldGuard>,
@@ -176,6 +195,7 @@ impl Fate {
             signal: Signal::SIGKILL,
             yields: 0,
             random: 0,
+            began_ns: 0,
             held: Vec::with_capacity(4),
             asked: None,
         }
@@ -249,7 +269,7 @@ impl Fate {
         let held = self.held.swap_remove(at);
         self.life.holds.store(self.held.len() as u64, Ordering::Release);
         if held.since_ns != 0 {
-            self.graves.note_recovery(held.since_ns);
+            self.graves.note_recovery(held.since_ns, self.began_ns);
         }
     }
 
@@ -269,6 +289,15 @@ impl Fate {
         }
         raise(self.signal).expect("a process may send itself a signal");
     }
+}
+
+/// An operation begins now: whatever guard it needs, it does not need before.
+pub fn begin_operation() {
+    FATE.with_borrow_mut(|fate| {
+        if let Some(fate) = fate {
+            fate.began_ns = now_ns();
+        }
+    });
 }
 
 /// The calling thread is not watched any more.

@@ -28,7 +28,7 @@ use serde::Serialize;
 use store_benches::forked::ensure_one_thread;
 use store_benches::progress;
 use store_benches::report::{self, Outcome};
-use store_benches::stats::rounded;
+use store_benches::stats::{Latencies, rounded};
 use store_core::GuardKind;
 
 use settings::SETTINGS;
@@ -90,6 +90,8 @@ struct Figures {
     recovery_p50_ms: f64,
     recovery_p99_ms: f64,
     recovery_max_ms: f64,
+    since_death_p50_ms: f64,
+    since_death_p99_ms: f64,
     acknowledged: u64,
     refused: u64,
     emptied: u64,
@@ -162,7 +164,8 @@ fn judge(
     stopped_s: u64,
     elapsed: Duration,
 ) -> Outcome<Figures> {
-    let recovery_ms = |fraction| rounded(seen.recovery.quantile_ns(fraction) as f64 / 1e6, 3);
+    let quantile = |of: &Latencies, fraction| rounded(of.quantile_ns(fraction) as f64 / 1e6, 3);
+    let recovery_ms = |fraction| quantile(&seen.recovery, fraction);
     let mut outcome = Outcome::new(Figures {
         backing: match args.store.backing {
             Backing::Memfd => "memfd",
@@ -179,6 +182,8 @@ fn judge(
         recovery_p50_ms: recovery_ms(0.5),
         recovery_p99_ms: recovery_ms(0.99),
         recovery_max_ms: recovery_ms(1.0),
+        since_death_p50_ms: quantile(&seen.since_death, 0.5),
+        since_death_p99_ms: quantile(&seen.since_death, 0.99),
         acknowledged: seen.acknowledged,
         refused: seen.refused,
         emptied: seen.emptied,

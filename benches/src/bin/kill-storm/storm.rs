@@ -42,7 +42,9 @@ pub(crate) struct Seen {
     pub(crate) self_inflicted: u32,
     pub(crate) by_peers: u64,
     pub(crate) by_upkeep: u64,
+    /// From when the guard was needed, and from the death.
     pub(crate) recovery: Latencies,
+    pub(crate) since_death: Latencies,
     pub(crate) acknowledged: u64,
     pub(crate) refused: u64,
     /// Extents that cleaning emptied, items that were evicted, buckets that were split.
@@ -64,6 +66,7 @@ impl Seen {
             by_peers: 0,
             by_upkeep: 0,
             recovery: Latencies::new(),
+            since_death: Latencies::new(),
             acknowledged: 0,
             refused: 0,
             emptied: 0,
@@ -258,8 +261,9 @@ impl<'a> Round<'a> {
         }
         self.seen.violations += found;
         self.seen.audits += 1;
-        for nanos in self.ledger.graves.drain() {
-            self.seen.recovery.record(Duration::from_nanos(nanos));
+        for recovery in self.ledger.graves.drain() {
+            self.seen.recovery.record(recovery.since_needed);
+            self.seen.since_death.record(recovery.since_death);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use store_core::{Condition, Outcome, PutOptions, ReadError, Session, WriteError};
 
 use store_benches::appended::{append_stamp, fill, put_stamp};
-use store_benches::mortal::registered;
+use store_benches::mortal::{begin_operation, registered};
 
 use crate::content::{own_key, rolling_key};
 use crate::ledger::{ADDING, Ledger, OWN_KEYS, REMOVING, Slot, State};
@@ -47,6 +47,7 @@ impl Worker<'_> {
             value: Vec::new(),
         };
         loop {
+            begin_operation();
             match life.rng.random_range(0..100) {
                 0..45 => life.write_own()?,
                 45..75 => life.write_shared()?,
