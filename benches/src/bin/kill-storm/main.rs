@@ -135,18 +135,20 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
         let (before, began) = (seen.counts(), Instant::now());
         let mut round = Round::new(setting, args.store, &mut rng, &mut seen)?;
         round.kill(per_store.min(left), with_keeper, &bar)?;
-        round.conclude()?;
+        let slowest = round.conclude()?;
         let counts: Vec<_> =
             seen.counts().iter().zip(before).map(|(now, then)| now - then).collect();
         let name = format!("{}{}", setting.name, if with_keeper { " and a keeper" } else { "" });
         bar.suspend(|| {
             println!(
                 "{name:<38} {:>6} kills in {:>5.1} s, {:>5} guards recovered by peers, {:>5} by \
-                 upkeep; {:>6} extents emptied, {:>6} items evicted, {:>5} buckets split",
+                 upkeep, {:>5.1} ms at most; {:>6} extents emptied, {:>6} items evicted, {:>5} \
+                 buckets split",
                 counts[0],
                 began.elapsed().as_secs_f64(),
                 counts[1],
                 counts[2],
+                slowest.as_secs_f64() * 1e3,
                 counts[3],
                 counts[4],
                 counts[5],

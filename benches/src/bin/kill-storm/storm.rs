@@ -103,6 +103,8 @@ pub(crate) struct Round<'a> {
     ballast: u32,
     /// Of the index, at the beginning.
     buckets: u64,
+    /// Recovery so far.
+    slowest: Duration,
     rng: &'a mut SmallRng,
     seen: &'a mut Seen,
     victims: [Option<Victim>; SLOTS],
@@ -121,7 +123,18 @@ impl<'a> Round<'a> {
         let buckets = stores.base.stats()?.buckets;
         let ledger = zeroed()?;
         let victims = [const { None }; SLOTS];
-        Ok(Self { setting, stores, ledger, ballast, buckets, rng, seen, victims, keeper: None })
+        Ok(Self {
+            setting,
+            stores,
+            ledger,
+            ballast,
+            buckets,
+            slowest: Duration::ZERO,
+            rng,
+            seen,
+            victims,
+            keeper: None,
+        })
     }
 
     /// Kills so many processes, with audits in between.
@@ -264,12 +277,14 @@ impl<'a> Round<'a> {
         for recovery in self.ledger.graves.drain() {
             self.seen.recovery.record(recovery.since_needed);
             self.seen.since_death.record(recovery.since_death);
+            self.slowest = self.slowest.max(recovery.since_needed);
         }
         Ok(())
     }
 
-    /// Adds what was counted in the round, and sees whether the store can be filled again.
-    pub(crate) fn conclude(self) -> Result<()> {
+    /// Adds what was counted in the round, and sees whether the store can be filled again. Gives the
+    /// slowest recovery.
+    pub(crate) fn conclude(self) -> Result<Duration> {
         let graves = &self.ledger.graves;
         self.seen.by_peers += graves.taken_over(Role::Peer);
         self.seen.by_upkeep += graves.taken_over(Role::Upkeep);
@@ -287,7 +302,7 @@ impl<'a> Round<'a> {
             let percent = refill(&self.stores)?;
             self.seen.refill_percent = self.seen.refill_percent.min(percent);
         }
-        Ok(())
+        Ok(self.slowest)
     }
 }
 

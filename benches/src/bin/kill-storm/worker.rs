@@ -35,6 +35,7 @@ impl Worker<'_> {
     /// Finds out what became of what its predecessor had in flight, registers, and writes.
     pub(crate) fn live(&self) -> Result<()> {
         settle(self.stores, self.ledger, self.number)?;
+        begin_operation();
         let slot = &self.ledger.slots[usize::from(self.number)];
         let session = self.stores.base.open_session().context("registering")?;
         registered(&slot.life, &self.ledger.graves, session.client());
