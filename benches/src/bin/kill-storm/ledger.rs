@@ -223,6 +223,8 @@ pub(crate) struct Ledger {
     pub(crate) keeper: Life,
     pub(crate) graves: Graves,
     wrong: AtomicU64,
+    /// Rounds of upkeep that did not clean since somebody held a guard.
+    pub(crate) upkeep_stuck: AtomicU64,
     /// The process that is stopped on purpose; 0: none.
     pub(crate) stopped_pid: AtomicU64,
     /// Writes that were told that it holds their guard.

@@ -11,6 +11,8 @@ use nix::sys::wait::WaitStatus;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use store_core::WriteError;
+
 use store_benches::forked::{Child, wait_for_end};
 use store_benches::mortal::{Doom, Fate, Role, registered};
 use store_benches::shared::zeroed;
@@ -42,6 +44,8 @@ pub(crate) struct Seen {
     pub(crate) self_inflicted: u32,
     pub(crate) by_peers: u64,
     pub(crate) by_upkeep: u64,
+    /// Rounds of cleaning that somebody's guard ended.
+    pub(crate) upkeep_stuck: u64,
     /// From when the guard was needed, and from the death.
     pub(crate) recovery: Latencies,
     pub(crate) since_death: Latencies,
@@ -65,6 +69,7 @@ impl Seen {
             self_inflicted: 0,
             by_peers: 0,
             by_upkeep: 0,
+            upkeep_stuck: 0,
             recovery: Latencies::new(),
             since_death: Latencies::new(),
             acknowledged: 0,
@@ -289,6 +294,7 @@ impl<'a> Round<'a> {
         self.seen.by_peers += graves.taken_over(Role::Peer);
         self.seen.by_upkeep += graves.taken_over(Role::Upkeep);
         self.seen.wrong += self.ledger.wrong();
+        self.seen.upkeep_stuck += self.ledger.upkeep_stuck.load(Ordering::Relaxed);
         for slot in &self.ledger.slots {
             self.seen.acknowledged += slot.acknowledged.load(Ordering::Relaxed);
             self.seen.refused += slot.refused.load(Ordering::Relaxed);
@@ -318,7 +324,14 @@ fn keep(stores: &Stores, ledger: &'static Ledger) -> Result<()> {
             store.sweep(&session, BUCKETS_SWEPT).context("sweeping")?;
             let stats = store.stats()?;
             if stats.extents_uncommissioned == 0 && stats.extents_free < stats.extents / FREE_PART {
-                store.clean(&session, EXTENTS_CLEANED).context("cleaning")?;
+                match store.clean(&session, EXTENTS_CLEANED) {
+                    Ok(_) => {}
+                    // `store-server` says so in its log, and goes on.
+                    Err(WriteError::Stuck { .. }) => {
+                        ledger.upkeep_stuck.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => return Err(error).context("cleaning"),
+                }
             }
         }
         thread::sleep(KEEPER_PAUSE);
