@@ -145,7 +145,7 @@ pub(crate) fn refill(stores: &Stores) -> Result<f64> {
         let value = rolling_value(&key, REFILL_BYTES);
         match store.put(&session, &key, &value, &PutOptions::new(), Condition::Always) {
             Ok(_) => bytes += key.len() + value.len(),
-            Err(WriteError::Full(_)) => break,
+            Err(WriteError::Full(_) | WriteError::IndexFull { .. }) => break,
             Err(error) => bail!("filling the store again: {error}"),
         }
     }
