@@ -208,7 +208,7 @@ fn what_is_no_store_is_said_so() {
 
 #[test]
 fn limits_are_kept_and_said() {
-    let writer = Writer::private(&CreateOptions::new(4 << 20)).unwrap();
+    let writer = Writer::private(&CreateOptions::new(4 << 20).extent_size(256 << 10)).unwrap();
     let long = vec![7; 65_536];
     assert!(matches!(
         writer.put(&long, b""),
@@ -220,6 +220,13 @@ fn limits_are_kept_and_said() {
     let value = vec![9; limit + 100];
     assert!(matches!(writer.put(b"k", &value), Err(WriteError::ValueTooLarge { .. })));
     writer.put(b"k", &value[..limit]).unwrap();
+    // A key lies in one piece with what belongs to it.
+    let small = Writer::private(&CreateOptions::new(4 << 20).extent_size(4 << 10)).unwrap();
+    let limit_of_small = small.info().unwrap().key_bytes_max as usize;
+    assert!((1900..2048).contains(&limit_of_small));
+    assert_eq!(small.put(&long[..limit_of_small], &value[..200_000]).unwrap(), Stored::Inserted);
+    assert_eq!(small.get(&long[..limit_of_small]).unwrap().as_deref(), Some(&value[..200_000]));
+    assert!(matches!(small.put(&long[..2048], b""), Err(WriteError::KeyTooLong { .. })));
     let mut short = [0; 10];
     assert_eq!(
         writer.get_into(b"k", &mut short),

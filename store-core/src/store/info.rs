@@ -7,7 +7,7 @@ use super::eviction_stats::EvictionStats;
 use super::expiry::TTL_TOLERANCE;
 use super::grow::LOAD_TENTHS;
 use super::tally::ClientCounts;
-use crate::arena::usage::Usage;
+use crate::arena::usage::{Usage, may_live};
 use crate::config::{GuardKind, HashKind, Mode};
 use crate::error::Corruption;
 use crate::index::overflow;
@@ -510,7 +510,8 @@ impl<S: Shim> Store<S> {
         let extent_bytes = self.segment.geometry.extent_bytes();
         let in_pieces = bytes > self.segment.geometry.whole_bytes_max();
         let (mut room, mut gain) = (0_u64, 0);
-        let mut kept = self.segment.kept_extents();
+        // In store mode puts that find no room otherwise have what is kept, up to a limit.
+        let mut kept = if self.segment.evicts { self.segment.kept_extents() } else { 1 };
         // An extent is emptied for a part of it at least, or for one item. What no item fits in stays.
         let worth = (extent_bytes / super::clean::GAIN_PART_MIN).min(bytes);
         let filled = extent_bytes - if in_pieces { 0 } else { extent_bytes % bytes };
@@ -536,7 +537,7 @@ impl<S: Shim> Store<S> {
                 room += free / bytes;
             }
         }
-        let room = room + gain / bytes;
+        let room = (room + gain / bytes).min(may_live(&self.segment)? / bytes);
         // What the index has room for, and behind that what it takes of the arena to grow.
         let spare = self.index_spare().min(room);
         Ok(spare + (room - spare) * bytes / (bytes + INDEX_BYTES_PER_ITEM))

@@ -394,7 +394,7 @@ mod tests {
     fn an_entry_that_was_freed_after_none_was_free_is_taken() {
         let store: Store<Plain> =
             private_on_heap(&CreateOptions::new(1 << 20), 3).expect("a store");
-        let me = process::own_id();
+        let me = process::own_id().expect("/proc is there");
         // As if a reaper had just freed all that this process found taken.
         let registered = store.register_dead(&me).expect("the table is whole");
         assert_eq!(registered.map(|(owner, _)| owner.client), Some(0));
