@@ -249,7 +249,7 @@ impl Lease {
     ) -> Result<bool, Corruption> {
         let left = match *known {
             Some(left) => left,
-            None if self.scarce.load(Ordering::Relaxed) => may_live(segment)?,
+            None if self.scarce.load(Ordering::Relaxed) => may_live(segment, self.group)?,
             None => u64::MAX,
         };
         *known = Some(left);

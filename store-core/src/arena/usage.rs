@@ -1,5 +1,6 @@
 //! What the arena holds, summed over the extent table.
 
+use super::quota;
 use crate::error::Corruption;
 use crate::layout::{ExtentState, Segment};
 use crate::region::Shim;
@@ -28,11 +29,11 @@ pub(crate) struct Usage {
     pub(crate) rest_bytes: u64,
 }
 
-/// Bytes that may live beside what counts as live now: so that all of it leaves the bytes of the
-/// extents that are kept, but for what pieces take that are smaller than they would be. So who deletes
+/// Bytes of a group that may live beside what counts as live now: so that all of it leaves the bytes of the
+/// extents that are kept, and those that others were promised, but for what pieces take that are smaller than they would be. So who deletes
 /// finds room for as much, wherever it lies. No limit where something can be evicted. Walks the extent
 /// table.
-pub(crate) fn may_live<S: Shim>(segment: &Segment<S>) -> Result<u64, Corruption> {
+pub(crate) fn may_live<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u64, Corruption> {
     if segment.evicts {
         return Ok(u64::MAX);
     }
@@ -44,7 +45,8 @@ pub(crate) fn may_live<S: Shim>(segment: &Segment<S>) -> Result<u64, Corruption>
     let shift = segment.geometry.extent_shift;
     let all = usage.capacity_bytes + (u64::from(usage.uncommissioned) << shift);
     let kept = u64::from(segment.kept_extents()) << shift;
-    let limit = all.saturating_sub(kept);
+    let for_quotas = u64::from(quota::kept_from(segment, group)?) << shift;
+    let limit = all.saturating_sub(kept + for_quotas);
     let scattered = &segment.superblock().scattered_bytes;
     let found = scattered.load();
     if found != 0 && usage.live_bytes + kept / 2 < limit {

@@ -537,7 +537,7 @@ impl<S: Shim> Store<S> {
                 room += free / bytes;
             }
         }
-        let room = (room + gain / bytes).min(may_live(&self.segment)? / bytes);
+        let room = (room + gain / bytes).min(may_live(&self.segment, 0)? / bytes);
         // What the index has room for, and behind that what it takes of the arena to grow.
         let spare = self.index_spare().min(room);
         Ok(spare + (room - spare) * bytes / (bytes + INDEX_BYTES_PER_ITEM))

@@ -177,7 +177,7 @@ impl<S: Shim> Store<S> {
             return Ok(());
         }
         for _ in 0..LOOKS_MAX {
-            if size.bytes() <= may_live(&self.segment)? {
+            if size.bytes() <= may_live(&self.segment, self.group())? {
                 return Ok(());
             }
             if !(self.reap_in_need(session)? | self.sweep_in_need(session)) {

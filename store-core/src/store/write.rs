@@ -183,7 +183,7 @@ impl<S: Shim> Store<S> {
         let mut result = self.put_into(session, item, condition, Room::Made);
         if let Err(WriteError::Full(_) | WriteError::QuotaFull { .. }) = result
             && let Some(scattered) = self.scattered(item)
-            && size.bytes() <= may_live(&self.segment)?
+            && size.bytes() <= may_live(&self.segment, self.group())?
         {
             result = self.put_into(session, &scattered, condition, Room::Scattered);
             if result.as_ref().is_ok_and(Published::published) {
@@ -510,7 +510,8 @@ impl<S: Shim> Store<S> {
         let group = self.group();
         let lease = session.lease(group);
         let try_in = |reach| reserve::reserve(&self.segment, lease, (bytes, shelf), reach);
-        let may_be_had = || Ok::<_, Corruption>(!limited || bytes <= may_live(&self.segment)?);
+        let may_be_had =
+            || Ok::<_, Corruption>(!limited || bytes <= may_live(&self.segment, self.group())?);
         let mut stuck = None;
         // Others may take what was cleaned, so the number of rounds is bounded, not fixed.
         for round in 0..CLEANING_ROUNDS {
