@@ -70,6 +70,13 @@ fn a_full_store_takes_what_was_deleted_whatever_its_length() {
     for len in [34_000, 8_300, 70_000, 900_000] {
         what_is_deleted_is_room(16 << 10, 16 << 20, |_| len);
     }
+    for len in [131_072, 196_708, 327_680] {
+        // And smaller ones into what is left.
+        what_is_deleted_is_room(64 << 10, 4 << 20, |nth| match nth {
+            0..10 => len,
+            _ => 30_000 / (nth as usize - 9) + 1,
+        });
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl<'a, S: Shim> InFlight<'a, S> {
         }
         let cell = &entry.in_flight[THREAD_WORDS];
         let this = Self { cell, generation, counted: true, shim: PhantomData };
-        this.count(1, false);
+        this.count(1);
         Ok(this)
     }
 
@@ -68,24 +68,21 @@ impl<'a, S: Shim> InFlight<'a, S> {
     /// Says where the large item is whose pieces are reserved next; they have words of their own
     /// until its list names them. Dies before it: only the item's own extent counts too much.
     pub(super) fn name_large(&self, item: u64) {
-        if self.counted {
-            return self.count(0, true);
+        if !self.counted {
+            let word = InFlightWord { generation: self.generation, large: true, number: item / 8 };
+            self.cell.store::<S>(word.word());
         }
-        let word = InFlightWord { generation: self.generation, large: true, number: item / 8 };
-        self.cell.store::<S>(word.word());
     }
 
-    /// Adds to the count of further threads, and notes if one of them has a large item. A count of
-    /// another client is none.
-    fn count(&self, by: i64, large: bool) {
+    /// Adds to the count of further threads. A count of another client is none.
+    fn count(&self, by: i64) {
         let generation = self.generation;
         let mut found = self.cell.load_acquire();
         loop {
             let before = InFlightWord::of(found).filter(|word| word.generation == generation);
-            let large = large || before.is_some_and(|word| word.large);
             let next = match before.map_or(0, |word| word.number).saturating_add_signed(by) {
                 0 => 0,
-                number => InFlightWord { generation, large, number }.word(),
+                number => InFlightWord { generation, large: false, number }.word(),
             };
             match self.cell.compare_exchange::<S>(found, next) {
                 Ok(()) => return,
@@ -99,7 +96,7 @@ impl<S: Shim> Drop for InFlight<'_, S> {
     #[inline]
     fn drop(&mut self) {
         if self.counted {
-            self.count(-1, false);
+            self.count(-1);
         } else {
             self.cell.store::<S>(0);
         }
@@ -124,8 +121,12 @@ pub(crate) fn may_publish<S: Shim>(
         }
         let owner = Owner::new(client, word.generation);
         // All words before any list: a piece is in the list before its own word is given back.
-        let words: [Option<Named>; IN_FLIGHT_WORDS] =
-            std::array::from_fn(|at| named_by(&entry.in_flight, at, owner));
+        let words: [Option<Named>; IN_FLIGHT_WORDS] = std::array::from_fn(|at| {
+            let word = InFlightWord::of(entry.in_flight[at].load_acquire())?;
+            // The list of an earlier client waits for whoever releases its words.
+            let counts = word.generation == owner.generation || word.large;
+            counts.then(|| named_by(word, at)).flatten()
+        });
         for named in words.into_iter().flatten() {
             let may = match named {
                 Named::Any => !is_dead(owner),
@@ -153,12 +154,8 @@ enum Named {
     Large(u64),
 }
 
-/// What `owner` says in word `at`.
-fn named_by(words: &[Cell64; IN_FLIGHT_WORDS], at: usize, owner: Owner) -> Option<Named> {
-    let word = InFlightWord::of(words[at].load_acquire())?;
-    if word.generation != owner.generation {
-        return None;
-    }
+/// What word `at` says.
+fn named_by(word: InFlightWord, at: usize) -> Option<Named> {
     match (at, word.large) {
         (THREAD_WORDS, _) => Some(Named::Any),
         (_, true) => Some(Named::Large(word.number * 8)),
@@ -173,17 +170,19 @@ fn pieces_at<S: Shim>(segment: &Segment<S>, item: u64) -> Option<Pieces<'_>> {
     Pieces::of(segment, item, segment.header(item).ok()?).ok()?
 }
 
-/// Takes back what `dead` had in flight: the extents that it names count too much, perhaps.
+/// Takes back what `dead` had in flight, and what earlier clients of its entry left: the extents that
+/// they name count too much, perhaps.
 pub(crate) fn release<S: Shim>(segment: &Segment<S>, dead: Owner) -> Result<(), Corruption> {
     let entry = segment.client(dead.client)?;
+    let now = entry.owner(dead.client).generation;
     for (at, cell) in entry.in_flight.iter().enumerate() {
         let found = cell.load_acquire();
         let Some(word) = InFlightWord::of(found) else { continue };
-        if word.generation != dead.generation {
+        if word.generation != dead.generation && word.generation == now {
             continue;
         }
         // Suspect first: dies between the two, and the next reaper marks it again.
-        match named_by(&entry.in_flight, at, dead) {
+        match named_by(word, at) {
             Some(Named::Extent(extent)) if extent < segment.geometry.extents => {
                 mark_suspect(segment, segment.geometry.extent_offset(extent))?;
             }
@@ -193,8 +192,8 @@ pub(crate) fn release<S: Shim>(segment: &Segment<S>, dead: Owner) -> Result<(), 
                     pieces.mark_suspect(segment)?;
                 }
             }
-            // Its list is not known.
-            Some(Named::Any) if word.large => {
+            // Where that was is not known.
+            Some(Named::Any) => {
                 for extent in 0..segment.geometry.extents {
                     mark_suspect(segment, segment.geometry.extent_offset(extent))?;
                 }

@@ -63,6 +63,7 @@ impl<'a> Pieces<'a> {
         let [first, cells @ ..] = cells else { return Err(wrong) };
         let large = LargeWord::of(first.load());
         let fits = large.piece_units > 0
+            && large.len <= geometry.item_bytes_max()
             && large.piece_bytes() + PIECE_HEAD_BYTES <= geometry.extent_bytes()
             && large.count() <= cells.len() as u64;
         if fits { Ok(Self { large, cells }) } else { Err(wrong) }
@@ -130,15 +131,23 @@ impl<'a> Pieces<'a> {
         self.cells.iter().map(|cell| Slot(cell.load())).filter(|slot| slot.is_item())
     }
 
-    /// Slot of each piece that has a place, and how many bytes of the value it has; of an item that is
-    /// held, pinned or in flight.
+    /// Slot of each piece that has a place, and how many bytes of the value it has, until those are all;
+    /// of an item that is held, pinned or in flight.
     pub(crate) fn places<S: Shim>(
         self,
         segment: &'a Segment<S>,
     ) -> impl Iterator<Item = (Slot, u64)> + 'a {
+        let mut left = self.large.len;
         self.slots()
             .filter(|slot| segment.slot_stands(*slot))
             .filter_map(move |slot| Some((slot, self.bytes_at(segment, slot)?)))
+            .take_while(move |(_, bytes)| match left.checked_sub(*bytes) {
+                Some(less) => {
+                    left = less;
+                    true
+                }
+                None => false,
+            })
     }
 
     /// Bytes of the arena that all pieces take; of an item that is held.

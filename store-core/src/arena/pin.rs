@@ -109,11 +109,14 @@ fn covers<S: Shim>(segment: &Segment<S>, pin: PinWord, extent: u32) -> bool {
         || pieces_of(segment, pin).is_some_and(|pieces| pieces.are_in(segment, extent))
 }
 
-/// Takes off what `dead` had pinned.
+/// Takes off what `dead` had pinned, and earlier clients of its entry.
 pub(crate) fn release<S: Shim>(segment: &Segment<S>, dead: Owner) -> Result<(), Corruption> {
-    for cell in &segment.client(dead.client)?.pins {
+    let entry = segment.client(dead.client)?;
+    let now = entry.owner(dead.client).generation;
+    for cell in &entry.pins {
         let word = cell.load_acquire();
-        if PinWord::of(word).is_some_and(|pin| pin.is_of(dead.generation)) {
+        let is_left = |pin: PinWord| pin.is_of(dead.generation) || !pin.is_of(now);
+        if PinWord::of(word).is_some_and(is_left) {
             take_off(segment, cell, word)?;
         }
     }

@@ -49,8 +49,8 @@ pub(crate) fn may_live<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u64, 
     let limit = all.saturating_sub(kept + for_quotas);
     let scattered = &segment.superblock().scattered_bytes;
     let found = scattered.load();
-    if found != 0 && usage.live_bytes + kept / 2 < limit {
-        // There is room again.
+    if found != 0 && usage.live_bytes < limit / 2 {
+        // There is room, and for long.
         scattered.store::<S>(0);
     }
     Ok((limit + found.min(kept / 2)).saturating_sub(usage.live_bytes))

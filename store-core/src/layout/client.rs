@@ -49,6 +49,13 @@ assert_offsets!(ClientEntry, 256, {
     counters: 192,
 });
 
+impl ClientEntry {
+    /// The client that has the entry, number `client`, now.
+    pub(crate) fn owner(&self, client: u32) -> Owner {
+        Owner::new(client, ClientWord::of(self.word.load()).generation)
+    }
+}
+
 /// Words for reservations in flight. The last one counts those of further threads.
 pub(crate) const IN_FLIGHT_WORDS: usize = 8;
 
@@ -62,7 +69,7 @@ pub(crate) const IN_FLIGHT_WORDS: usize = 8;
 pub(crate) struct InFlightWord {
     /// Of the client, as far as a guard names it.
     pub(crate) generation: u32,
-    /// Of a large item, which lists its pieces; of the count: one of them is.
+    /// Of a large item, which lists its pieces.
     pub(crate) large: bool,
     /// The extent + 1 (0: none yet); of a large item, the unit of the segment where it begins; in
     /// the last word the count.

@@ -400,10 +400,12 @@ impl Geometry {
         while per_extent > 0 {
             let piece_units = ((self.extent_bytes() / per_extent - PIECE_HEAD_BYTES) / 8) as u32;
             let large = LargeWord { len, piece_units };
-            if head + 8 + 8 * large.count() <= self.head_bytes_max() {
-                let bytes = head + 8 + 8 * large.count() + large.pieces_bytes();
-                return (bytes <= self.item_bytes_max()).then_some(large);
+            let head = head + 8 + 8 * large.count();
+            if head <= self.head_bytes_max() && head + large.pieces_bytes() <= self.item_bytes_max()
+            {
+                return Some(large);
             }
+            // Fewer pieces take less besides the value.
             per_extent /= 2;
         }
         None
@@ -570,6 +572,22 @@ impl Geometry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_value_up_to_the_longest_can_be_divided() {
+        for (extent, size) in [(4 << 10, 548 << 10), (4 << 10, 536 << 10), (8 << 10, 2080 << 10)] {
+            let plan = Plan::of(&CreateOptions::new(size).extent_size(extent)).expect("a plan");
+            let geometry = plan.geometry;
+            let longest = geometry.value_bytes_max(32);
+            let step = (longest / 997).max(1) as usize;
+            for len in (1..=longest).step_by(step).chain(longest.saturating_sub(5000)..=longest) {
+                let large = geometry.divide(32, len).expect("it is no longer than the longest");
+                let bytes = 40 + 8 * large.count() + large.pieces_bytes();
+                assert!(bytes <= geometry.item_bytes_max(), "{len}");
+            }
+            assert_eq!(geometry.divide(32, longest + 1), None);
+        }
+    }
 
     #[test]
     fn plans_fit_and_use_what_they_are_given() {

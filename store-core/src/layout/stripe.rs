@@ -20,7 +20,8 @@ pub(crate) struct Stripe {
     intent_cell: Cell64,
     intent_old: Cell64,
     intent_new: Cell64,
-    /// The overflow line that is linked or unlinked; of a swap: 1 if `old` is a run of extents.
+    /// The overflow line that is linked or unlinked; of a swap: 1 if `old` goes with its
+    /// pieces.
     intent_line: Cell64,
     /// Items whose bucket is of this stripe. Changes only under the guard, by [`Stripe::count_items`].
     pub(crate) items: Cell64,
@@ -45,7 +46,7 @@ assert_offsets!(Stripe, 64, {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IntentKind {
     /// The slot at `cell` goes from `old` to `new` (either may be empty). `line` is 1 if the item
-    /// at `old` is a run of extents, which nobody could tell any more once its bytes are reused.
+    /// at `old` goes with its pieces, and 0 if it is moved, or has none.
     Swap,
     /// Overflow line `line` is linked at `cell`, a lane 7 that held `old`; its first lane takes
     /// `old`, its second `new`.

@@ -64,8 +64,8 @@ impl<S: Shim> Store<S> {
         stamps: u64,
         key: &mut Vec<u8>,
     ) -> Result<Option<Candidate>, Corruption> {
-        // What was being written when it was looked at ahead stays in its extent, as one that counts
-        // too much; a recount frees the extent, so it looks at each place when it is there.
+        // What was being written when it was looked at ahead stays in its extent, which counts too much
+        // then; a recount frees the extent, so it looks at each place when it is there.
         if victim.recount {
             return self.candidate(victim, item, end - item, stamps, key);
         }

@@ -242,8 +242,10 @@ mod tests {
     use super::*;
     use crate::arena::retire;
     use crate::config::CreateOptions;
+    use crate::index::search::search;
     use crate::layout::ExtentWord;
     use crate::region::Mutation;
+    use crate::store::write::Value;
     use crate::store::{Condition, PutOptions, private_on_heap};
 
     /// What happens before a store of a write: the number of stores until then, and the deed.
@@ -439,6 +441,43 @@ mod tests {
             }
         }
         true
+    }
+
+    /// What a cleaner looked at ahead was of the extent's last use; the item that is there by now is
+    /// longer, and has the same slot.
+    #[test]
+    fn what_was_written_since_it_was_looked_at_is_not_moved_as_it_was() {
+        let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(200);
+        let store: Store = private_on_heap(&options, 3).expect("a tiny store");
+        let (writer, other) =
+            (store.open_session().expect("an entry"), store.open_session().expect("an entry"));
+        let hash = store.segment.hasher.hash(b"key");
+        let (short, long) = ([3; 104], [255; 304]);
+        let item = |value| store.item((b"key", hash), Value::Bytes(value), None).expect("an item");
+        let (before, now) = (item(&short), item(&long));
+        let shelf = store.shelf_for(&now);
+        let place = store.reserve(&writer, now.size().head, shelf, true).expect("there is room");
+        store.write_item(&writer, *place, &before).expect("in bounds");
+        let (options, always) = (PutOptions::new(), Condition::Always);
+        store.put(&writer, b"behind", &[9; 304], &options, always).expect("there is room");
+        let extent = store.segment.geometry.extent_of(place.offset).expect("in the arena");
+        let cleaner = &store.segment.cleaners()[0];
+        let victim = store.make_victim(cleaner, extent, false).expect("whole").expect("sealed");
+        let walk = |budget: u64| {
+            drop(store.walk_victim(&other, cleaner, (victim, 0), GUARD_WAIT, &mut { budget }));
+        };
+        walk(1);
+        store.write_item(&writer, *place, &now).expect("in bounds");
+        {
+            let held = store.hold(&writer, hash).expect("it is free");
+            let found = search(&store.segment, b"key", hash).expect("whole");
+            store.publish(&held, &found, hash, *place).expect("a free lane");
+        }
+        drop(place);
+        walk(u64::MAX);
+        assert_eq!(store.get(b"key"), Ok(Some(long.to_vec())));
+        assert_eq!(store.get(b"behind"), Ok(Some(vec![9; 304])));
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
     }
 
     #[test]

@@ -187,35 +187,64 @@ impl<S: Shim> Store<S> {
         Err(self.no_room(NoRoom::Full, size))
     }
 
-    /// Has room made for an item that will be reserved under a guard.
+    /// Has room made for an item that will be reserved under a guard: reserves it as a put does, and
+    /// gives it back.
     pub(super) fn make_room(
         &self,
         session: &Session,
-        size: Size,
+        (header, large): (Header, Option<LargeWord>),
         shelf: Shelf,
     ) -> Result<(), WriteError> {
+        let size = Size { head: header.shape().bytes, large };
         self.refuse_if_too_large(session, size)?;
-        let pieces = size.large.into_iter().flat_map(|large| {
-            (0..large.count()).map(move |number| {
-                let rest = large.len - number * large.piece_bytes();
-                PIECE_HEAD_BYTES + rest.next_multiple_of(8).min(large.piece_bytes())
-            })
-        });
-        let mut places = Vec::new();
-        let mut result = Ok(());
-        for bytes in std::iter::once(size.head).chain(pieces) {
-            match self.reserve(session, bytes, shelf, true) {
-                Ok(place) => places.push(place),
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
+        let place = self.reserve(session, size.head, shelf, true)?;
+        let result = match large {
+            Some(large) => self.reserve_pieces(session, &place, (header, large), shelf),
+            None => Ok(()),
+        };
+        if large.is_some() && !matches!(result, Err(WriteError::Corruption(_))) {
+            self.abandon_pieces(place.offset, header)?;
         }
-        for place in &places {
-            retire::abandon(&self.segment, **place)?;
-        }
+        retire::abandon(&self.segment, *place)?;
         result.map_err(|error| self.for_all_of(error, size))
+    }
+
+    /// Reserves the pieces of an item that will not be published.
+    fn reserve_pieces(
+        &self,
+        session: &Session,
+        place: &Reserved<'_, S>,
+        (header, large): (Header, LargeWord),
+        shelf: Shelf,
+    ) -> Result<(), WriteError> {
+        let segment = &self.segment;
+        let list = place.offset + header.shape().value;
+        let words = u64::from(header.value_bytes) / 8;
+        let pieces = Pieces::clear::<S>(segment, (list, words), large)?;
+        let head = segment.region.view::<[Cell64; 2]>(place.offset)?;
+        for (cell, word) in head.iter().zip([0, header.word()]) {
+            cell.store_unpublished::<S>(word);
+        }
+        place.name_pieces();
+        for number in 0..large.count() {
+            let Some(cell) = pieces.cell(number) else { break };
+            let rest = large.len - number * large.piece_bytes();
+            let bytes = rest.next_multiple_of(8).min(large.piece_bytes());
+            let reserved = self.reserve(session, PIECE_HEAD_BYTES + bytes, shelf, true)?;
+            let of_piece = Header {
+                value_bytes: 16 + bytes as u32,
+                key_bytes: 0,
+                namespace: header.namespace,
+                flags: flags::PIECE,
+            };
+            let head = pieces::head_cells(segment, reserved.offset)?;
+            for (cell, word) in head.iter().zip([0, of_piece.word(), 0, number]) {
+                cell.store_unpublished::<S>(word);
+            }
+            let shift = segment.geometry.slot_hash_shift;
+            cell.store::<S>(Slot::of_item(reserved.offset, reserved.generation, 0, shift).0);
+        }
+        Ok(())
     }
 
     /// An error that was met at one of the pieces, for the whole item.

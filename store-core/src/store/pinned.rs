@@ -158,6 +158,10 @@ impl<S: Shim> Store<S> {
                 for (slot, bytes) in pieces.places(segment) {
                     pinned.parts.push(part(slot.offset() + PIECE_HEAD_BYTES, bytes)?);
                 }
+                if pinned.len() as u64 != pieces.large.len {
+                    let what = "a large item without one of its pieces";
+                    return Err(Corruption { what, offset: item }.into());
+                }
             }
         }
         Ok(Some(pinned))

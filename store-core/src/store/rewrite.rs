@@ -3,11 +3,10 @@
 //! somebody is faster than again and again does all of it under the guard.
 
 use super::guarded::Held;
-use super::large::Size;
 use super::write::{Deletion, Item, Value};
 use super::{Condition, Outcome, PutOptions, Session, Store, Ttl, Version};
 use crate::error::{ReadError, WriteError};
-use crate::layout::Shelf;
+use crate::layout::{Header, LargeWord, Shelf};
 use crate::region::{Mutation, Shim, mutated};
 
 /// How often an operation is tried apart from the guard: the others work on meanwhile.
@@ -39,8 +38,8 @@ enum Attempt<R> {
     Done(R),
     /// Somebody else wrote the key meanwhile.
     Disturbed,
-    /// There is no room at once for an item of this size, and none is made under a guard.
-    NoRoom(Size, Shelf),
+    /// There is no room at once for such an item, and none is made under a guard.
+    NoRoom((Header, Option<LargeWord>), Shelf),
 }
 
 impl<R> Attempt<R> {
@@ -48,7 +47,7 @@ impl<R> Attempt<R> {
         match self {
             Self::Done(done) => Attempt::Done(f(done)),
             Self::Disturbed => Attempt::Disturbed,
-            Self::NoRoom(size, shelf) => Attempt::NoRoom(size, shelf),
+            Self::NoRoom(item, shelf) => Attempt::NoRoom(item, shelf),
         }
     }
 }
@@ -184,7 +183,7 @@ impl<S: Shim> Store<S> {
             match result {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Disturbed => {}
-                Attempt::NoRoom(size, shelf) => self.make_room(session, size, shelf)?,
+                Attempt::NoRoom(item, shelf) => self.make_room(session, item, shelf)?,
             }
         }
         Err(ReadError::Contended { attempts: ATTEMPTS_MAX }.into())
@@ -217,7 +216,7 @@ impl<S: Shim> Store<S> {
             Some(held) => self.put_item_held(session, held, item, condition)?,
         };
         Ok(match outcome {
-            None => Attempt::NoRoom(item.size(), self.shelf_for(item)),
+            None => Attempt::NoRoom((item.header, item.large), self.shelf_for(item)),
             Some(Outcome::Refused(_)) => Attempt::Disturbed,
             Some(Outcome::Inserted | Outcome::Replaced) => Attempt::Done(()),
         })

@@ -260,6 +260,10 @@ impl<S: Shim> Store<S> {
             return Ok(Moved::Dead);
         }
         let held = self.hold_within(session, hash, limit)?;
+        // It was looked at before it was written, perhaps: then what it says now is another thing.
+        if segment.header(item)? != header {
+            return Ok(Moved::Dead);
+        }
         let Some(lies) = self.lies(candidate)? else { return Ok(Moved::Dead) };
         let standing = lies.standing();
         let expiry = self.expiry_word(standing.slot.offset(), standing.header)?;

@@ -180,16 +180,12 @@ impl<S: Shim> Store<S> {
             self.clean_ahead_of(session, group, size.bytes());
         }
         self.refuse_if_too_large(session, size)?;
-        let mut result = self.put_into(session, item, condition, Room::Made);
+        let mut result = self.put_into(session, item, condition, (Room::Made, size));
         if let Err(WriteError::Full(_) | WriteError::QuotaFull { .. }) = result
             && let Some(scattered) = self.scattered(item)
             && size.bytes() <= may_live(&self.segment, self.group())?
         {
-            result = self.put_into(session, &scattered, condition, Room::Scattered);
-            if result.as_ref().is_ok_and(Published::published) {
-                let more = scattered.size().bytes().saturating_sub(size.bytes());
-                note_scattered(&self.segment, more);
-            }
+            result = self.put_into(session, &scattered, condition, (Room::Scattered, size));
         }
         if result.as_ref().is_ok_and(Published::published) {
             self.count_put(session, size.bytes());
@@ -198,17 +194,23 @@ impl<S: Shim> Store<S> {
         result.map_err(|error| self.for_all_of(error, size))
     }
 
-    /// Reserves room for an item, writes it there, and publishes it if `condition` holds.
+    /// Reserves room for an item, writes it there, and publishes it if `condition` holds. Notes what it
+    /// takes more than `planned` where it is scattered.
     fn put_into(
         &self,
         session: &Session,
         item: &Item<'_>,
         condition: Condition,
-        room: Room,
+        (room, planned): (Room, Size),
     ) -> Result<Outcome, WriteError> {
         let (size, shelf) = (item.size(), self.shelf_for(item));
         let place = self.reserve(session, size.head, shelf, room != Room::Scattered)?;
-        let result = match self.write_all(session, &place, item, (shelf, room)) {
+        let written = self.write_all(session, &place, item, (shelf, room));
+        if room == Room::Scattered && matches!(written, Ok(true)) {
+            let bytes = self.bytes_of(place.offset, item.header)?;
+            note_scattered(&self.segment, bytes.saturating_sub(planned.bytes()));
+        }
+        let result = match written {
             Ok(true) => self.with_lines(session, || {
                 self.publish_if(&self.hold(session, item.hash)?, item, *place, condition)
             }),
