@@ -208,18 +208,31 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// The cells of a piece's own head: hash of its item's key, and its number.
-pub(crate) fn head_cells<S: Shim>(
+/// Writes what stands before the bytes of a piece that nobody can reach yet: `bytes` of the value of
+/// the item with this stamp and header.
+pub(crate) fn write_head<S: Shim>(
     segment: &Segment<S>,
     piece: u64,
-) -> Result<&[Cell64; 4], Corruption> {
-    segment.region.view::<[Cell64; 4]>(piece)
+    (stamp, of_item, says): (u64, Header, PieceHead),
+    bytes: u64,
+) -> Result<(), Corruption> {
+    let header = Header {
+        value_bytes: (PIECE_HEAD_BYTES - 16 + bytes) as u32,
+        key_bytes: 0,
+        namespace: of_item.namespace,
+        flags: flags::PIECE,
+    };
+    let cells = segment.region.view::<[Cell64; 4]>(piece)?;
+    for (cell, word) in cells.iter().zip([stamp, header.word(), says.hash, says.number]) {
+        cell.store_unpublished::<S>(word);
+    }
+    Ok(())
 }
 
 impl PieceHead {
     /// What the piece at `piece` says of itself.
     pub(crate) fn of<S: Shim>(segment: &Segment<S>, piece: u64) -> Result<Self, Corruption> {
-        let [_, _, hash, number] = head_cells(segment, piece)?;
+        let [_, _, hash, number] = segment.region.view::<[Cell64; 4]>(piece)?;
         Ok(Self { hash: hash.load(), number: number.load() })
     }
 }

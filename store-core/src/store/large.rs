@@ -3,7 +3,7 @@
 
 use super::write::{Item, Value};
 use super::{Session, Store};
-use crate::arena::pieces::{self, Pieces};
+use crate::arena::pieces::{self, PieceHead, Pieces};
 use crate::arena::reserve::{Reach, Reserved, reserve};
 use crate::arena::{NoRoom, retire, usage::may_live};
 use crate::error::{Corruption, WriteError};
@@ -143,16 +143,9 @@ impl<S: Shim> Store<S> {
         bytes: &[u8],
     ) -> Result<(), WriteError> {
         self.note_expiry(offset, item.expiry)?;
-        let header = Header {
-            value_bytes: 16 + bytes.len() as u32,
-            key_bytes: 0,
-            namespace: item.header.namespace,
-            flags: flags::PIECE,
-        };
-        let head = pieces::head_cells(&self.segment, offset)?;
-        for (cell, word) in head.iter().zip([stamp, header.word(), item.hash, number]) {
-            cell.store_unpublished::<S>(word);
-        }
+        let says = PieceHead { hash: item.hash, number };
+        let head = (stamp, item.header, says);
+        pieces::write_head::<S>(&self.segment, offset, head, bytes.len() as u64)?;
         let words = bytes.len().div_ceil(8) as u64;
         copy_in::<S>(bytes, self.segment.region.words(offset + PIECE_HEAD_BYTES, words)?);
         Ok(())
@@ -231,16 +224,8 @@ impl<S: Shim> Store<S> {
             let rest = large.len - number * large.piece_bytes();
             let bytes = rest.next_multiple_of(8).min(large.piece_bytes());
             let reserved = self.reserve(session, PIECE_HEAD_BYTES + bytes, shelf, true)?;
-            let of_piece = Header {
-                value_bytes: 16 + bytes as u32,
-                key_bytes: 0,
-                namespace: header.namespace,
-                flags: flags::PIECE,
-            };
-            let head = pieces::head_cells(segment, reserved.offset)?;
-            for (cell, word) in head.iter().zip([0, of_piece.word(), 0, number]) {
-                cell.store_unpublished::<S>(word);
-            }
+            let says = PieceHead { hash: 0, number };
+            pieces::write_head::<S>(segment, reserved.offset, (0, header, says), bytes)?;
             let shift = segment.geometry.slot_hash_shift;
             cell.store::<S>(Slot::of_item(reserved.offset, reserved.generation, 0, shift).0);
         }

@@ -32,6 +32,7 @@ mod pinned;
 mod read;
 mod reader_heat;
 mod rewrite;
+mod room;
 mod scan;
 mod server;
 mod session;

@@ -8,13 +8,12 @@ use super::clean::Step;
 use super::guarded::Held;
 use super::large::{Room, Size};
 use super::{Session, Store, Version};
-use crate::arena::reserve::{Reach, Reserved};
-use crate::arena::usage::{Usage, may_live, note_scattered};
-use crate::arena::{NoRoom, Place, lease, quota, reserve, retire};
-use crate::error::{Corruption, Fullness, WriteError};
+use crate::arena::usage::{may_live, note_scattered};
+use crate::arena::{NoRoom, Place, lease, retire};
+use crate::error::{Corruption, WriteError};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
-use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, LargeWord, Shelf, WHOLE_VALUE_BYTES, flags};
+use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, LargeWord, WHOLE_VALUE_BYTES, flags};
 use crate::region::{Cell64, Shim, copy_in};
 
 /// Bytes that a put moves ahead of need for each of its own, at least. More if it costs more to free
@@ -27,14 +26,6 @@ const EVICTION_PER_BYTE_MAX: u64 = 16;
 const CLEANING_PER_PUT: u64 = 1 << 10;
 /// What is done at once, rather than a little by each put.
 const CLEANING_TOGETHER: u64 = 2 << 10;
-/// Rounds of cleaning and trying again before a put is refused.
-const CLEANING_ROUNDS: u32 = 16;
-
-/// How often a put that was refused looks again, because much is free all the same.
-const FULL_AGAIN_MAX: u32 = 16;
-/// Rounds in which less is gained than cleaning is worth otherwise.
-const LAST_ROUNDS: u32 = 4;
-
 /// What a put carries besides key and value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PutOptions {
@@ -464,135 +455,6 @@ impl<S: Shim> Store<S> {
         }
         let version = self.look_up_hashed(key, hash, |item| self.version(item))?;
         Ok((!holds(condition, version)).then_some(Outcome::Refused(version)))
-    }
-
-    /// Room for an item. If there is none, extents are cleaned; if that gives none, the dead are
-    /// reaped and some expired items deleted; in the end, any room in anybody's extent will do. Not for
-    /// more than may live, where that is a limit.
-    pub(super) fn reserve(
-        &self,
-        session: &Session,
-        bytes: u64,
-        shelf: Shelf,
-        limited: bool,
-    ) -> Result<Reserved<'_, S>, WriteError> {
-        self.assert_usable(session);
-        // No room is made in what others have under its number.
-        self.refuse_if_gone()?;
-        self.grow_if_due(session);
-        let reserve =
-            || self.until_unstuck(session, || self.reserve_once(session, (bytes, shelf), limited));
-        for _ in 0..FULL_AGAIN_MAX {
-            match reserve() {
-                // Somebody made room, or had it for a moment only, while this one looked.
-                Err(WriteError::Full(full)) if self.is_free_for_all(full.free) => {}
-                other => return other,
-            }
-            std::thread::yield_now();
-        }
-        reserve()
-    }
-
-    /// Whether of free bytes there is an extent that is not kept for what others may take.
-    fn is_free_for_all(&self, free: u64) -> bool {
-        let kept = quota::kept_from(&self.segment, self.group()).unwrap_or(0);
-        free >= u64::from(kept).saturating_add(1).saturating_mul(self.extent_bytes())
-    }
-
-    fn extent_bytes(&self) -> u64 {
-        self.segment.geometry.extent_bytes()
-    }
-
-    fn reserve_once(
-        &self,
-        session: &Session,
-        (bytes, shelf): (u64, Shelf),
-        limited: bool,
-    ) -> Result<Reserved<'_, S>, WriteError> {
-        let group = self.group();
-        let lease = session.lease(group);
-        let try_in = |reach| reserve::reserve(&self.segment, lease, (bytes, shelf), reach);
-        let may_be_had =
-            || Ok::<_, Corruption>(!limited || bytes <= may_live(&self.segment, self.group())?);
-        let mut stuck = None;
-        // Others may take what was cleaned, so the number of rounds is bounded, not fixed.
-        for round in 0..CLEANING_ROUNDS {
-            // What was cleaned may be in a destination only: the next victim would go there.
-            let reach = if round == 0 || self.segment.evicts { Reach::Own } else { Reach::Any };
-            match try_in(reach) {
-                Ok(place) => return Ok(place),
-                Err(NoRoom::Corruption(error)) => return Err(error.into()),
-                Err(NoRoom::Full | NoRoom::Grow(_)) => {}
-            }
-            // Nothing is moved for what can't live in the end.
-            if !may_be_had()? {
-                if self.reap_in_need(session)? | self.sweep_in_need(session) {
-                    continue;
-                }
-                break;
-            }
-            // What is moved may leave as much at the ends of extents as what goes gives.
-            let urgent = round >= CLEANING_ROUNDS / 2 && self.segment.group_evicts(group);
-            match self.clean_in_need(session, group, urgent) {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error @ WriteError::Stuck { .. }) => {
-                    stuck = Some(error);
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-            if !(self.reap_in_need(session)? | self.sweep_in_need(session)) {
-                break;
-            }
-        }
-        // For the sake of this item alone.
-        let mut reach = Reach::Own;
-        let at_last = || {
-            let place = try_in(Reach::Last)?;
-            // What else there is room for is not for everybody.
-            lease.leave_open(&self.segment, shelf)?;
-            Ok(place)
-        };
-        if stuck.is_none() && may_be_had()? {
-            reach = Reach::Last;
-            for _ in 0..LAST_ROUNDS {
-                if let Ok(place) = at_last() {
-                    return Ok(place);
-                }
-                if !self.clean_for(session, group, (bytes / 8) as u32, true)? {
-                    break;
-                }
-            }
-        }
-        let place = if reach == Reach::Last { at_last() } else { try_in(reach) };
-        place.map_err(|error| match (error, stuck) {
-            (NoRoom::Full, Some(stuck)) => stuck,
-            (error, _) => self.no_room(error, Size { head: bytes, large: None }),
-        })
-    }
-
-    pub(super) fn no_room(&self, error: NoRoom, size: Size) -> WriteError {
-        let bytes = size.bytes();
-        if let (NoRoom::Full, Some(full)) = (&error, self.quota_full(bytes)) {
-            return full;
-        }
-        match error {
-            NoRoom::Grow(source) => WriteError::Grow { name: self.name.clone(), source },
-            NoRoom::Corruption(error) => error.into(),
-            NoRoom::Full => match Usage::of(&self.segment) {
-                Ok(usage) => WriteError::Full(Fullness {
-                    needed: bytes,
-                    live: usage.live_bytes,
-                    dead: usage.dead_bytes,
-                    free: usage.free_bytes,
-                    reserve: usage.reserve_bytes,
-                    largest: usage.largest_below(bytes, self.segment.geometry.whole_bytes_max()),
-                    capacity: usage.capacity_bytes,
-                }),
-                Err(error) => error.into(),
-            },
-        }
     }
 
     pub(super) fn abandon_unless_published<T: Published>(
