@@ -1,7 +1,7 @@
 //! Extents of the index: free ones that are taken for buckets or overflow lines, and stay that.
 
 use super::NoRoom;
-use super::lease::{can_be_claimed, claim, commission, reserve_stands};
+use super::lease::{can_be_claimed, claim, commission, reserve_stands, reserve_stands_for_more};
 use crate::error::Corruption;
 use crate::layout::{ExtentState, ExtentWord, Segment};
 use crate::region::Shim;
@@ -50,10 +50,24 @@ fn claim_from<S: Shim>(
     start: u64,
 ) -> Result<Option<u32>, NoRoom> {
     let extents = u64::from(segment.geometry.extents);
-    for extent in (0..extents).map(|i| ((start + i) % extents) as u32) {
-        if segment.extent_word(extent)? == ExtentWord::FREE
-            && segment.generation(extent)?.load() == 0
-        {
+    let order = || (0..extents).map(|i| ((start + i) % extents) as u32);
+    let is_bare = |extent| {
+        Ok::<_, Corruption>(
+            segment.extent_word(extent)? == ExtentWord::FREE
+                && segment.generation(extent)?.load() == 0,
+        )
+    };
+    if !reserve_stands_for_more(segment)? {
+        // What was trimmed can be had again.
+        for extent in order() {
+            if is_bare(extent)? {
+                commission(segment, owner, extent)?;
+                break;
+            }
+        }
+    }
+    for extent in order() {
+        if is_bare(extent)? {
             // The others behind it have no memory either.
             commission(segment, owner, extent)?;
         }

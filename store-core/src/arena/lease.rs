@@ -266,7 +266,7 @@ impl Lease {
     ) -> Result<&'a Limits, Corruption> {
         if known.is_none() {
             let for_quotas = quota::kept_from(segment, self.group)?;
-            let for_cleaners = if last { 1 } else { segment.kept_extents() };
+            let for_cleaners = if last { 1 } else { segment.kept_with_memory() };
             *known = Some(Limits {
                 kept: for_quotas.saturating_add(for_cleaners),
                 left: quota::left(segment, self.group)?,
@@ -469,7 +469,7 @@ pub(crate) fn can_be_claimed<S: Shim>(
 /// is always more to be had, and what is free is wasted.
 fn plenty<S: Shim>(segment: &Segment<S>) -> u32 {
     let spare = if segment.evicts { 0 } else { segment.geometry.extents / PLENTY_PART };
-    segment.kept_extents() + 1 + spare
+    segment.kept_with_memory() + 1 + spare
 }
 
 /// Whether so few extents are free, or left of a group's quota, that it is worth to clean ahead of
@@ -505,10 +505,15 @@ pub(crate) fn reserve_stands<S: Shim>(segment: &Segment<S>) -> Result<bool, Corr
     reserve_stands_without(segment, 0)
 }
 
+/// [`reserve_stands`], if one more extent were taken.
+pub(crate) fn reserve_stands_for_more<S: Shim>(segment: &Segment<S>) -> Result<bool, Corruption> {
+    reserve_stands_without(segment, segment.geometry.extent_units())
+}
+
 /// [`reserve_stands`], with `units` less in a destination.
 fn reserve_stands_without<S: Shim>(segment: &Segment<S>, units: u32) -> Result<bool, Corruption> {
     let each = u64::from(segment.geometry.extent_units());
-    let mut needed = u64::from(segment.kept_extents()) * each + u64::from(units);
+    let mut needed = u64::from(segment.kept_with_memory()) * each + u64::from(units);
     for cleaner in segment.cleaners() {
         needed = needed.saturating_sub(relocation::room(segment, cleaner)?.into());
     }

@@ -108,7 +108,7 @@ impl Usage {
                 }
             }
         }
-        let kept = u64::from(segment.kept_extents().min(usage.free)) * extent_bytes;
+        let kept = u64::from(segment.kept_with_memory().min(usage.free)) * extent_bytes;
         usage.reserve_bytes += kept;
         usage.free_bytes -= kept;
         Ok(usage)

@@ -227,6 +227,20 @@ impl<S: Shim> Segment<S> {
         cleaners.max(1 + lost.div_ceil(self.geometry.extent_bytes()) as u32)
     }
 
+    /// How many extents with memory are to be free of those: where the arena can grow, what it has not
+    /// grown to yet is free as well.
+    pub(crate) fn kept_with_memory(&self) -> u32 {
+        let (kept, cleaners) = (self.kept_extents(), self.geometry.cleaners());
+        let extents = self.geometry.extents;
+        // It grows from the first to the last.
+        let bare = (0..kept.min(extents))
+            .take_while(|back| {
+                self.generation_at((extents - 1 - back).into()).is_some_and(|g| g.load() == 0)
+            })
+            .count() as u32;
+        kept.saturating_sub(bare).max(cleaners)
+    }
+
     /// The places of cleaners that are in use.
     pub(crate) fn cleaners(&self) -> &[Cleaner] {
         &self.superblock().cleaners[..self.geometry.cleaners() as usize]

@@ -511,7 +511,7 @@ impl<S: Shim> Store<S> {
         let in_pieces = bytes > self.segment.geometry.whole_bytes_max();
         let (mut room, mut gain) = (0_u64, 0);
         // In store mode puts that find no room otherwise have what is kept, up to a limit.
-        let mut kept = if self.segment.evicts { self.segment.kept_extents() } else { 1 };
+        let mut kept = if self.segment.evicts { self.segment.kept_with_memory() } else { 1 };
         // An extent is emptied for a part of it at least, or for one item. What no item fits in stays.
         let worth = (extent_bytes / super::clean::GAIN_PART_MIN).min(bytes);
         let filled = extent_bytes - if in_pieces { 0 } else { extent_bytes % bytes };
