@@ -191,3 +191,21 @@ fn negative_control_size_before_clear() {
 fn negative_control_epoch() {
     assert!(missed::<TellsNobody>(Duration::from_secs(60), false) > 0);
 }
+
+/// What is kept free is a part of the largest size, and far more than the store has at first: it is not
+/// taken from that, nor asked for before it is needed.
+#[test]
+#[cfg_attr(miri, ignore = "too long")]
+fn a_small_store_of_a_large_size_grows_as_it_is_filled() {
+    let options = CreateOptions::new(2 << 20).max_size(64 << 20).extent_size(4 << 10).items(100);
+    let store: Store<Plain> = private_on_heap(&options, 3).expect("a store");
+    let session = store.open_session().expect("an entry");
+    for number in 0..20_000_u32 {
+        let (options, always) = (PutOptions::new(), Condition::Always);
+        store.put(&session, &number.to_le_bytes(), &[5; 60], &options, always).expect("it grows");
+    }
+    let stats = store.stats().expect("stats");
+    let used = stats.live_bytes + stats.index_bytes;
+    assert!(stats.arena_bytes < used * 5 / 4 + (2 << 20), "{stats:?}");
+    assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
+}
