@@ -29,10 +29,10 @@ pub(crate) struct Usage {
     pub(crate) rest_bytes: u64,
 }
 
-/// Bytes of a group that may live beside what counts as live now: so that all of it leaves the bytes of the
-/// extents that are kept, and those that others were promised, but for what pieces take that are smaller than they would be. So who deletes
-/// finds room for as much, wherever it lies. No limit where something can be evicted. Walks the extent
-/// table.
+/// Bytes of a group that may live beside what counts as live now: so that all of it leaves the bytes of
+/// the extents that are kept, and those that others were promised, but for what pieces take that are
+/// smaller than they would be. So who deletes finds room for as much, wherever it lies. No limit where
+/// something can be evicted. Walks the extent table.
 pub(crate) fn may_live<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u64, Corruption> {
     if segment.evicts {
         return Ok(u64::MAX);
