@@ -170,14 +170,18 @@ fn no_reader_misses_a_key_that_stands() {
 struct ClearsEarly;
 
 impl Shim for ClearsEarly {
-    const MUTATION: Option<Mutation> = Some(Mutation::ClearBeforeSize);
+    fn mutation() -> Option<Mutation> {
+        Some(Mutation::ClearBeforeSize)
+    }
 }
 
 /// Tells no reader that a chain was changed.
 struct TellsNobody;
 
 impl Shim for TellsNobody {
-    const MUTATION: Option<Mutation> = Some(Mutation::SkipEpochBump);
+    fn mutation() -> Option<Mutation> {
+        Some(Mutation::SkipEpochBump)
+    }
 }
 
 #[test]

@@ -1,15 +1,13 @@
 //! A segment with arbitrary bytes gives errors and misses: no panic, no loop without end, no
 //! access outside of it.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Op, Pair, geometries, key};
 use store_core::{
     Condition, CreateOptions, Cursor, LoadOptions, Mode, NamespaceOptions, Plain, PutOptions,
     Session, Store, from_image, private_on_heap,
 };
+use store_testing::pair::{Op, Pair, geometries, key};
 
 /// Of the images of caches.
 const NAMESPACES: [&str; 2] = ["quota", "none"];

@@ -38,7 +38,9 @@ impl Shim for Interrupted {
 struct LooksOnce;
 
 impl Shim for LooksOnce {
-    const MUTATION: Option<Mutation> = Some(Mutation::SkipSecondLook);
+    fn mutation() -> Option<Mutation> {
+        Some(Mutation::SkipSecondLook)
+    }
     const OBSERVES: bool = true;
 
     fn before_store(_: usize, _: u64, _: usize) {

@@ -1,11 +1,9 @@
 //! Sequences of operations against a plain map, over geometries that reach the corners.
 
-mod common;
-
-use common::{Op, Pair, geometries, ops, verify};
 use proptest::prelude::{ProptestConfig, proptest};
 use proptest::test_runner::FileFailurePersistence;
 use store_core::{Mutation, Plain, Shim, Store, from_image};
+use store_testing::pair::{Op, Pair, geometries, ops, verify};
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -66,7 +64,9 @@ fn overflow_lines_come_back() {
 struct ForgetsLiveBytes;
 
 impl Shim for ForgetsLiveBytes {
-    const MUTATION: Option<Mutation> = Some(Mutation::SkipLiveBytes);
+    fn mutation() -> Option<Mutation> {
+        Some(Mutation::SkipLiveBytes)
+    }
 }
 
 #[test]

@@ -1,19 +1,17 @@
 //! Namespaces: keys of their own, a quota that is theirs, and nobody else's items in its way.
 
-mod common;
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{contents, key, value};
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof, proptest};
 use proptest::test_runner::FileFailurePersistence;
 use store_core::{
     Condition, CreateOptions, Cursor, Mode, NamespaceError, NamespaceOptions, Outcome, PutOptions,
     ReadError, Session, Shim, Store, Ttl, WriteError, private_on_heap,
 };
+use store_testing::pair::{contents, key, value};
 
 const EXTENT: u64 = 4 << 10;
 

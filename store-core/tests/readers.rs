@@ -110,14 +110,18 @@ fn readers_see_whole_values_only() {
 struct Believes;
 
 impl Shim for Believes {
-    const MUTATION: Option<Mutation> = Some(Mutation::SkipGenerationCheck);
+    fn mutation() -> Option<Mutation> {
+        Some(Mutation::SkipGenerationCheck)
+    }
 }
 
 /// Recycles extents without bumping their generation.
 struct Recycles;
 
 impl Shim for Recycles {
-    const MUTATION: Option<Mutation> = Some(Mutation::SkipGenerationBump);
+    fn mutation() -> Option<Mutation> {
+        Some(Mutation::SkipGenerationBump)
+    }
 }
 
 #[test]

@@ -34,8 +34,12 @@ pub enum Mutation {
 
 /// Sees every store to shared memory before it happens.
 pub trait Shim: Send + Sync + 'static {
-    /// The rule that this build leaves out; `None` in everything that is shipped.
-    const MUTATION: Option<Mutation> = None;
+    /// The rule that is left out; none in everything that is shipped. Asked wherever a rule stands, so
+    /// that it may differ from one time to the next.
+    #[inline(always)]
+    fn mutation() -> Option<Mutation> {
+        None
+    }
 
     /// Whether [`Shim::before_store`] is to be called at all.
     const OBSERVES: bool = false;
@@ -54,11 +58,8 @@ pub struct Plain;
 
 impl Shim for Plain {}
 
-/// Whether `S` leaves out `rule`; a constant, so the branch is gone from shipped code.
+/// Whether `S` leaves out `rule`; [`Plain`] leaves out none, so the branch is gone from shipped code.
 #[inline(always)]
 pub(crate) fn mutated<S: Shim>(rule: Mutation) -> bool {
-    match S::MUTATION {
-        Some(out) => out as u8 == rule as u8,
-        None => false,
-    }
+    S::mutation() == Some(rule)
 }

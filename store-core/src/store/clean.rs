@@ -283,7 +283,9 @@ mod tests {
 
     impl Shim for WithoutNotes {
         const OBSERVES: bool = true;
-        const MUTATION: Option<Mutation> = Some(Mutation::SkipInFlight);
+        fn mutation() -> Option<Mutation> {
+            Some(Mutation::SkipInFlight)
+        }
 
         fn before_store(_: usize, _: u64, _: usize) {
             interrupt();

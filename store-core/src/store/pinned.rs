@@ -178,7 +178,9 @@ mod tests {
     struct IgnoresPins;
 
     impl Shim for IgnoresPins {
-        const MUTATION: Option<Mutation> = Some(Mutation::SkipPins);
+        fn mutation() -> Option<Mutation> {
+            Some(Mutation::SkipPins)
+        }
     }
 
     fn value(key: u64, turn: u64, len: u64) -> Vec<u8> {

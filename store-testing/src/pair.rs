@@ -1,7 +1,4 @@
-//! What the core's integration tests share: tiny stores, operations, and a plain map as the model.
-
-// Each test binary uses a part of it.
-#![allow(dead_code, unreachable_pub)]
+//! Tiny stores, operations, and a plain map as the model.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,28 +28,45 @@ pub fn geometries() -> [CreateOptions; 4] {
 /// One operation of a sequence. Keys are few, so that they meet.
 #[derive(Debug, Clone)]
 pub enum Op {
+    /// Puts a value of this size, and so do the next ones.
     Put(u8, usize),
+    /// Where there is none.
     Add(u8, usize),
+    /// Where there is one.
     Replace(u8, usize),
     /// Swaps with the version that stands, or with a wrong one.
     Swap(u8, usize, bool),
+    /// Puts a number as text.
     PutText(u8, i64),
+    /// Adds to a number.
     Incr(u8, i64),
+    /// Deletes a key.
     Delete(u8),
     /// Deletes the version that stands, or tries a wrong one.
     DeleteIf(u8, bool),
+    /// Deletes a key and gives its value.
     Take(u8),
+    /// Puts so many bytes behind a value.
     Append(u8, usize),
+    /// Puts so many bytes before it.
     Prepend(u8, usize),
+    /// Puts, and gives the value from before.
     GetAndPut(u8, usize),
     /// Computes a value of this size where the key is missing.
     Load(u8, usize),
     /// Sets a time to live that no test waits for.
     Expire(u8),
+    /// Puts a value whose time to live is over when this is done.
+    PutBrief(u8, usize),
+    /// Removes what has expired.
+    Sweep,
+    /// Takes the time to live off.
     Persist(u8),
     /// Puts so many keys from this one on, all of this size.
     PutMany(u8, u8, usize),
+    /// Deletes all keys.
     Clear,
+    /// Closes the session and opens one.
     Reopen,
     /// Empties some extents.
     Clean,
@@ -78,9 +92,15 @@ impl Op {
             | Self::GetAndPut(key, _)
             | Self::Load(key, _)
             | Self::Expire(key)
+            | Self::PutBrief(key, _)
             | Self::Persist(key)
             | Self::PutMany(key, 1, _) => Some(key),
-            Self::PutMany(..) | Self::Clear | Self::Reopen | Self::Clean | Self::Trim(_) => None,
+            Self::PutMany(..)
+            | Self::Sweep
+            | Self::Clear
+            | Self::Reopen
+            | Self::Clean
+            | Self::Trim(_) => None,
         }
     }
 }
@@ -90,6 +110,7 @@ fn sizes() -> impl Strategy<Value = usize> {
     Union::new_weighted(vec![(8, 0..200_usize), (2, 3900..4200), (1, 4200..13_000)])
 }
 
+/// Operations, as they come.
 pub fn ops() -> impl Strategy<Value = Op> {
     let key = || 0..48_u8;
     prop_oneof![
@@ -116,33 +137,99 @@ pub fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// A deterministic sequence of operations that meets every form of write.
+pub fn sequence(seed: u64, len: usize) -> Vec<Op> {
+    let mut state = seed | 1;
+    let mut next = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    // All keys first, so that chains grow and overflow lines are linked.
+    let size = 1 + (seed % 40) as usize;
+    let fill = (0..48).map(move |key| Op::Put(key * 5 % 48, usize::from(key) % size));
+    let mixed = (0..len)
+        .map(|_| {
+            let key = next(48) as u8;
+            let size = match next(12) {
+                0 => 4200 + next(6000) as usize,
+                1 => 3900 + next(300) as usize,
+                _ => next(120) as usize,
+            };
+            match next(33) {
+                0..8 => Op::Put(key, size),
+                8 => Op::Add(key, size),
+                9 => Op::Replace(key, size),
+                10 => Op::Swap(key, size, true),
+                11 => Op::PutText(key, next(1000) as i64),
+                12..14 => Op::Incr(key, next(50) as i64),
+                14..18 => Op::Delete(key),
+                18 if key < 24 => Op::Reopen,
+                18 if key < 36 => Op::Clean,
+                18 => Op::Trim(4),
+                19..21 => Op::Take(key),
+                21..23 => Op::Append(key, size),
+                23 => Op::Prepend(key, size),
+                24 => Op::GetAndPut(key, size),
+                25 => Op::Load(key, size),
+                26 => Op::Expire(key),
+                27 => Op::Persist(key),
+                28 => Op::DeleteIf(key, true),
+                29 | 30 => Op::PutBrief(key, size),
+                31 => Op::Sweep,
+                // More keys than one are more steps than one.
+                _ => Op::PutMany(key, 1, size),
+            }
+        })
+        .collect::<Vec<_>>();
+    // Each of the ways to rewrite a value, at an item that expires, a counter and a run.
+    let rewritten =
+        [Op::Expire(1), Op::Append(1, 30), Op::Incr(2, 5), Op::Expire(2)].into_iter().chain([
+            Op::Trim(4),
+            Op::Put(3, 9000),
+            Op::Persist(2),
+            Op::Expire(3),
+            Op::Take(3),
+            Op::Take(2),
+        ]);
+    // And all gone in the end, so that they are unlinked.
+    fill.chain(rewritten).chain(mixed).chain((0..48).map(Op::Delete)).chain([Op::Clear]).collect()
+}
+
 /// The bytes of a key: of different lengths, some binary, one empty.
 pub fn key(number: u8) -> Vec<u8> {
     (0..number % 23).map(|i| number.wrapping_mul(31).wrapping_add(i)).chain([number]).collect()
 }
 
+/// A value that tells from others of the key which one it is.
 pub fn value(key: u8, size: usize, turn: usize) -> Vec<u8> {
     (0..size).map(|i| (i ^ turn).wrapping_mul(usize::from(key) + 7) as u8).collect()
 }
 
-/// A value as the model knows it.
+/// What a store must hold.
 pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A store with one session, and what it must hold.
 pub struct Pair<S: Shim> {
+    /// The store.
     pub store: Store<S>,
+    /// What its operations are done by.
     pub session: Session,
+    /// What it must hold.
     pub model: Model,
     turn: usize,
 }
 
 impl<S: Shim> Pair<S> {
+    /// A new store.
     pub fn new(options: &CreateOptions) -> Self {
         let store: Store<S> = private_on_heap(options, 7).expect("a tiny store");
         let session = store.open_session().expect("a client entry");
         Self { store, session, model: Model::new(), turn: 0 }
     }
 
+    /// A store that holds `model`.
     pub fn with_model(store: Store<S>, model: Model) -> Self {
         let session = store.open_session().expect("a client entry");
         Self { store, session, model, turn: 0 }
@@ -187,6 +274,8 @@ impl<S: Shim> Pair<S> {
             Op::GetAndPut(number, size) => self.get_and_put(number, size),
             Op::Load(number, size) => self.load(number, size),
             Op::Expire(number) => self.set_ttl(number, Ttl::Left(Duration::from_secs(3600))),
+            Op::PutBrief(number, size) => self.put_brief(number, size),
+            Op::Sweep => drop(self.store.sweep(&self.session, u64::MAX).expect("a sweep")),
             Op::Persist(number) => self.set_ttl(number, Ttl::Never),
             Op::PutMany(first, count, size) => self.put_many(first, count, size),
             Op::Clear => {
@@ -233,6 +322,21 @@ impl<S: Shim> Pair<S> {
             Err(WriteError::Full(full)) => assert!(full.live <= full.capacity, "{full:?}"),
             Err(WriteError::IndexFull { .. }) => assert!(!present),
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn put_brief(&mut self, number: u8, size: usize) {
+        let (key, value) = (key(number), value(number, size, self.turn));
+        let options = PutOptions::new().ttl(Duration::from_millis(1));
+        match self.store.put(&self.session, &key, &value, &options, Condition::Always) {
+            Ok(_) => drop(self.model.remove(&key)),
+            Err(WriteError::Full(_)) => {}
+            Err(WriteError::IndexFull { .. }) => assert!(!self.model.contains_key(&key)),
+            Err(error) => panic!("{error}"),
+        }
+        // The clock may be coarse.
+        while self.model.get(&key).is_none() && self.store.contains(&key) == Ok(true) {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -431,20 +535,4 @@ pub fn contents<S: Shim>(store: &Store<S>) -> Model {
         cursor = page.next;
     }
     found
-}
-
-/// Word `number` of an image.
-fn word(image: &[u8], number: usize) -> u64 {
-    u64::from_le_bytes(image[number * 8..number * 8 + 8].try_into().expect("8 bytes"))
-}
-
-/// Makes every client of the image a process that is gone: its start time is no longer right.
-pub fn kill_clients(image: &mut [u8]) {
-    let (offset, count) = (word(image, 24) as usize, word(image, 25) as usize);
-    for client in 0..count {
-        let start_time = offset + 256 * client + 8;
-        if word(image, (start_time - 8) / 8) >> 60 != 0 {
-            image[start_time..start_time + 8].copy_from_slice(&1_u64.to_le_bytes());
-        }
-    }
 }

@@ -1,0 +1,14 @@
+//! What the tests of the core and the programs of `store-benches` share: plain maps that say what a
+//! store must hold, tiny stores that reach the corners, and the states that a crash can leave.
+//!
+//! [`pair`] does operations to a store and to a plain map, [`cache`] and [`tenants`] the same for
+//! stores that evict and for namespaces. [`trace`] logs each store to the segment that an operation
+//! makes; [`crash`] walks a sequence of operations and looks at what each prefix of them leaves, by
+//! the judgement of one of the three.
+
+pub mod cache;
+pub mod crash;
+mod judge;
+pub mod pair;
+pub mod tenants;
+pub mod trace;
