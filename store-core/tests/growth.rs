@@ -1,13 +1,13 @@
 //! The index grows and shortens its chains under readers and writers, and nobody misses a key.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use store_core::{
-    Condition, CreateOptions, Cursor, Mutation, Plain, PutOptions, ReadError, Session, Shim, Store,
+    Condition, CreateOptions, Cursor, Mutation, Plain, PutOptions, Session, Shim, Store,
     WriteError, private_on_heap,
 };
+use store_testing::races::chains::missed;
 
 fn key(number: u32) -> [u8; 4] {
     number.to_le_bytes()
@@ -99,64 +99,6 @@ fn a_scan_sees_what_stands_while_it_grows() {
     for number in 0..500 {
         assert!(seen.contains(&key(number)[..]), "{number}");
     }
-}
-
-/// Keys that stand throughout.
-const STANDING: u32 = 300;
-
-/// Ends the readers, also if the writer panics.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Two readers of keys that stand, and a writer whose keys come and go around them, for `limit` or
-/// until a key was missed. How many were.
-fn missed<S: Shim>(limit: Duration, grows: bool) -> u64 {
-    let start = Instant::now();
-    let missed = AtomicU64::new(0);
-    let mut rounds = 0;
-    while rounds == 0 || start.elapsed() < limit && missed.load(Ordering::Relaxed) == 0 {
-        rounds += 1;
-        let store: Store<S> = private_on_heap(&small(1 << 20), 3).expect("a store");
-        let session = store.open_session().expect("an entry");
-        for number in 0..STANDING {
-            put(&store, &session, number).expect("room");
-        }
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for reader in 0..2 {
-                let (store, missed, stop) = (&store, &missed, &stop);
-                scope.spawn(move || {
-                    let mut number = reader * 100;
-                    while !stop.load(Ordering::Relaxed) {
-                        number = (number + 1) % STANDING;
-                        match store.contains(&key(number)) {
-                            Ok(true) | Err(ReadError::Contended { .. }) => {}
-                            Ok(false) => drop(missed.fetch_add(1, Ordering::Relaxed)),
-                            Err(error) => panic!("{error}"),
-                        }
-                    }
-                });
-            }
-            let _stop = Stop(&stop);
-            if grows {
-                (STANDING..6000).for_each(|number| put(&store, &session, number).expect("room"));
-            } else {
-                for number in STANDING..30_000 {
-                    put(&store, &session, number).expect("room");
-                    let gone = number.saturating_sub(100).max(STANDING);
-                    if gone < number {
-                        store.delete(&session, &key(gone)).expect("a delete");
-                    }
-                }
-            }
-        });
-    }
-    missed.into_inner()
 }
 
 #[test]

@@ -1,15 +1,11 @@
 //! A value is computed once, however callers meet; and not if the second look is left out.
 
 use std::cell::RefCell;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use store_core::{
-    CreateOptions, LoadOptions, Mutation, Plain, Session, Shim, Store, private_on_heap,
-};
-
-const THREADS: usize = 4;
+use store_core::{CreateOptions, Mutation, Plain, Session, Shim, Store, private_on_heap};
+use store_testing::races::loads::{computed_again, load};
 
 thread_local! {
     /// What is done before the next store.
@@ -55,15 +51,6 @@ fn forever<S: Shim>() -> (&'static Store<S>, &'static Session) {
     (store, Box::leak(Box::new(store.open_session().expect("a client entry"))))
 }
 
-fn load<S: Shim>(store: &Store<S>, session: &Session, key: &[u8], computed: &AtomicU32) {
-    let options = LoadOptions::new().wait(Duration::from_secs(60));
-    let value = store.get_or_insert_with(session, key, &options, || {
-        computed.fetch_add(1, Ordering::Relaxed);
-        Ok::<_, ()>(key.to_vec())
-    });
-    assert_eq!(value.expect("a value"), key);
-}
-
 /// One misses a key, and before it has taken the guard another one computes the value; how often it
 /// was computed.
 fn computed_when_interrupted<S: Shim>() -> u32 {
@@ -76,19 +63,7 @@ fn computed_when_interrupted<S: Shim>() -> u32 {
 
 #[test]
 fn threads_that_meet_at_each_key_compute_it_once() {
-    let (store, session) = forever::<Plain>();
-    let (computed, barrier) = (AtomicU32::new(0), Barrier::new(THREADS));
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                for number in 0..1000_u32 {
-                    barrier.wait();
-                    load(store, session, &number.to_le_bytes(), &computed);
-                }
-            });
-        }
-    });
-    assert_eq!(computed.into_inner(), 1000);
+    assert_eq!(computed_again::<Plain>(Duration::ZERO), 0);
 }
 
 #[test]

@@ -14,8 +14,11 @@ use store_core::{Store, from_image};
 
 use crate::trace::{Logging, Stored, record};
 
-/// Violations whose text is kept.
-const TEXTS_MAX: usize = 20;
+/// Violations whose text is kept: of one operation, and in all.
+const TEXTS_OF_ONE_MAX: usize = 3;
+const TEXTS_MAX: usize = 30;
+/// Larger than any process's number: Linux has 22 bits for them.
+const NO_PID: u32 = i32::MAX as u32;
 /// Keys that no model has, looked for by a writer that only wants the guards.
 const ABSENT_KEYS: u32 = 24;
 
@@ -93,14 +96,15 @@ impl Seen {
         }
         *self.counts.entry((start.to_owned(), operation.to_owned())).or_default() += 1;
         if let Err(text) = caught(judge) {
-            self.violate(format!("{start}, {operation}: {text}"));
+            self.violate(&format!("{start}, {operation}"), &text);
         }
     }
 
-    fn violate(&mut self, text: String) {
+    fn violate(&mut self, place: &str, text: &str) {
         self.violations += 1;
-        if self.texts.len() < TEXTS_MAX {
-            self.texts.push(text);
+        let alike = self.texts.iter().filter(|text| text.starts_with(place)).count();
+        if alike < TEXTS_OF_ONE_MAX && self.texts.len() < TEXTS_MAX {
+            self.texts.push(format!("{place}: {text}"));
         }
     }
 }
@@ -133,7 +137,7 @@ impl Walk {
             })
         });
         if let Err(text) = done {
-            seen.violate(format!("{}, {op:?}: {text}", self.start));
+            seen.violate(&self.start, &format!("{op:?}: {text}"));
             return false;
         }
         let after = live.model();
@@ -172,7 +176,9 @@ impl Walk {
         let recovered = caught(|| recover(&image, by_reaper));
         let (address, stores) = match recovered {
             Ok(recovered) => recovered,
-            Err(text) => return seen.violate(format!("{}, {operation}: {text}", self.start)),
+            Err(text) => {
+                return seen.violate(&self.start, &format!("{place}, {operation}: {text}"));
+            }
         };
         let mut dying = self.chosen(stores.len()).into_iter().take(1).collect::<Vec<_>>();
         each_prefix(image, address, &stores, |done, image, fingerprint| {
@@ -289,13 +295,13 @@ fn word(image: &[u8], number: usize) -> u64 {
     u64::from_le_bytes(image[number * 8..number * 8 + 8].try_into().expect("8 bytes"))
 }
 
-/// Makes every client of the image a process that is gone: its start time is no longer right.
+/// Makes every client of the image a process that is gone: no process has its number.
 pub fn kill_clients(image: &mut [u8]) {
     let (offset, count) = (word(image, 24) as usize, word(image, 25) as usize);
     for client in 0..count {
-        let start_time = offset + 256 * client + 8;
-        if word(image, (start_time - 8) / 8) >> 60 != 0 {
-            image[start_time..start_time + 8].copy_from_slice(&1_u64.to_le_bytes());
+        let at = offset + 256 * client;
+        if word(image, at / 8) >> 60 != 0 {
+            image[at..at + 4].copy_from_slice(&NO_PID.to_le_bytes());
         }
     }
 }

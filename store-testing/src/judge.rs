@@ -49,14 +49,27 @@ impl Live for Pair<Logging> {
     }
 
     fn judge(image: &[u8], op: &Op, before: &Model, after: &Model) -> Result<(), String> {
-        for bystander in [None, op.key()] {
-            recovers(image, before, after, bystander)
-                .map_err(|text| format!("beside {bystander:?}: {text}"))?;
-            if op.key().is_none() {
-                break;
-            }
+        if matches!(op, Op::Clear | Op::PutMany(_, 2.., _)) {
+            // Of several keys each is as before or as after.
+            let now = in_between(image, before, after)?;
+            return goes_on(&mut recovers(image, &now, &now, None)?);
         }
-        Ok(())
+        let mut pair = recovers(image, before, after, None)?;
+        let beside = |text| format!("beside others: {text}");
+        if let Some(key) = op.key() {
+            pair = recovers(image, before, after, Some(key)).map_err(beside)?;
+        }
+        goes_on(&mut pair)
+    }
+}
+
+/// What readers see in `image`, where each key is as in one of two models.
+fn in_between(image: &[u8], before: &Model, after: &Model) -> Result<Model, String> {
+    let store: Store<Logging> = from_image(image).map_err(|error| error.to_string())?;
+    let now = contents(&store);
+    match (0..48).map(key).find(|key| ![before.get(key), after.get(key)].contains(&now.get(key))) {
+        Some(key) => Err(format!("key {key:?} is neither as before nor as after")),
+        None => Ok(now),
     }
 }
 
@@ -64,7 +77,12 @@ impl Live for Pair<Logging> {
 ///
 /// With `avoid`, somebody else works on other keys between the death and the recovery: what the
 /// dead one gave back or held on to may be in other hands by then.
-fn recovers(image: &[u8], before: &Model, after: &Model, avoid: Option<u8>) -> Result<(), String> {
+fn recovers(
+    image: &[u8],
+    before: &Model,
+    after: &Model,
+    avoid: Option<u8>,
+) -> Result<Pair<Logging>, String> {
     let (mut before, mut after) = (before.clone(), after.clone());
     let mut image = image.to_vec();
     kill_clients(&mut image);
@@ -89,7 +107,7 @@ fn recovers(image: &[u8], before: &Model, after: &Model, avoid: Option<u8>) -> R
     if pair.store.len() != found.len() as u64 {
         return Err(format!("{} items are counted, {} are there", pair.store.len(), found.len()));
     }
-    goes_on(&mut pair)
+    Ok(pair)
 }
 
 /// Puts keys other than the one in doubt, which only a repair may decide, and notes them in the models.

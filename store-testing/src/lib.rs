@@ -4,11 +4,12 @@
 //! [`pair`] does operations to a store and to a plain map, [`cache`] and [`tenants`] the same for
 //! stores that evict and for namespaces. [`trace`] logs each store to the segment that an operation
 //! makes; [`crash`] walks a sequence of operations and looks at what each prefix of them leaves, by
-//! the judgement of one of the three.
+//! the judgement of one of the three. [`races`] lets threads race.
 
 pub mod cache;
 pub mod crash;
 mod judge;
 pub mod pair;
+pub mod races;
 pub mod tenants;
 pub mod trace;

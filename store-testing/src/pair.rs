@@ -178,8 +178,7 @@ pub fn sequence(seed: u64, len: usize) -> Vec<Op> {
                 28 => Op::DeleteIf(key, true),
                 29 | 30 => Op::PutBrief(key, size),
                 31 => Op::Sweep,
-                // More keys than one are more steps than one.
-                _ => Op::PutMany(key, 1, size),
+                _ => Op::PutMany(key, 1 + next(3) as u8, size),
             }
         })
         .collect::<Vec<_>>();
@@ -193,8 +192,8 @@ pub fn sequence(seed: u64, len: usize) -> Vec<Op> {
             Op::Take(3),
             Op::Take(2),
         ]);
-    // And all gone in the end, so that they are unlinked.
-    fill.chain(rewritten).chain(mixed).chain((0..48).map(Op::Delete)).chain([Op::Clear]).collect()
+    // And all gone in the end, so that they are unlinked; the last ones at once.
+    fill.chain(rewritten).chain(mixed).chain((0..40).map(Op::Delete)).chain([Op::Clear]).collect()
 }
 
 /// The bytes of a key: of different lengths, some binary, one empty.

@@ -49,6 +49,7 @@ pub struct Tenant {
 /// What a store and its namespaces must hold; in a cache, what they may.
 #[derive(Debug, Clone)]
 pub struct Tenancy {
+    /// Whether any of it may be missing.
     evicts: bool,
     store: Model,
     tenants: BTreeMap<&'static str, Tenant>,
@@ -219,7 +220,10 @@ impl Live for Tenants<Logging> {
     }
 
     /// What is there is from before or after, or a removal that can be begun again.
-    fn judge(image: &[u8], _: &Op, before: &Tenancy, after: &Tenancy) -> Result<(), String> {
+    fn judge(image: &[u8], op: &Op, before: &Tenancy, after: &Tenancy) -> Result<(), String> {
+        // Keys are deleted one after the other.
+        let before =
+            &Tenancy { evicts: before.evicts || matches!(op, Op::Clear(_)), ..before.clone() };
         let mut image = image.to_vec();
         kill_clients(&mut image);
         let store: Store<Logging> = from_image(&image).map_err(|error| error.to_string())?;

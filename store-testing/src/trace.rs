@@ -16,7 +16,8 @@ pub struct Stored {
 }
 
 thread_local! {
-    static LOG: RefCell<Option<Vec<Stored>>> = const { RefCell::new(None) };
+    static RECORDS: Cell<bool> = const { Cell::new(false) };
+    static LOG: RefCell<Vec<Stored>> = const { RefCell::new(Vec::new()) };
     static LEFT_OUT: Cell<Option<Mutation>> = const { Cell::new(None) };
 }
 
@@ -33,19 +34,18 @@ impl Shim for Logging {
     }
 
     fn before_store(address: usize, value: u64, bytes: usize) {
-        LOG.with_borrow_mut(|log| {
-            if let Some(log) = log {
-                log.push(Stored { address, value, bytes });
-            }
-        });
+        if RECORDS.get() {
+            LOG.with_borrow_mut(|log| log.push(Stored { address, value, bytes }));
+        }
     }
 }
 
 /// Does `act`, and gives the stores that it made, in order.
 pub fn record<R>(act: impl FnOnce() -> R) -> (R, Vec<Stored>) {
-    LOG.set(Some(Vec::new()));
+    RECORDS.set(true);
     let result = act();
-    (result, LOG.take().unwrap_or_default())
+    RECORDS.set(false);
+    (result, LOG.take())
 }
 
 /// From now on the stores of this thread leave out `rule`, or none.

@@ -55,6 +55,10 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
 /// client maps it before it takes its entry, and unmaps it after it freed that. A file system may
 /// show mappings otherwise, so the byte that a client of an object locks must be free too.
 fn has_left<S: Shim>(segment: &Segment<S>, client: u32, pid: u32, has_lock: bool) -> bool {
+    if pid == std::process::id() {
+        // It is who asks, by this entry or another one.
+        return false;
+    }
     let is_locked = match segment.region.holder().object() {
         Some(object) => !has_lock || !matches!(presence::is_free(object.as_fd(), client), Ok(true)),
         None => false,

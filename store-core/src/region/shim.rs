@@ -4,6 +4,8 @@
 //! compiles to nothing; tests use types of their own that log each store, stop the process before
 //! the n-th one, or leave out one rule ([`Mutation`]) to see that a test fails without it.
 
+use std::str::FromStr;
+
 /// One rule of the protocol that a test can take out, to prove that the tests need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,6 +32,50 @@ pub enum Mutation {
     SkipSecondLook,
     /// Operations that need the value that stands don't try apart from the guard first.
     RewriteUnderGuard,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::SkipRepair,
+        Self::SkipGenerationCheck,
+        Self::LinkBeforeCopy,
+        Self::SkipEpochBump,
+        Self::ClearBeforeSize,
+        Self::SkipLiveBytes,
+        Self::SkipInFlight,
+        Self::SkipPins,
+        Self::SkipGenerationBump,
+        Self::SkipSecondLook,
+        Self::RewriteUnderGuard,
+    ];
+
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SkipRepair => "skip-repair",
+            Self::SkipGenerationCheck => "skip-generation-check",
+            Self::LinkBeforeCopy => "link-before-copy",
+            Self::SkipEpochBump => "skip-epoch-bump",
+            Self::ClearBeforeSize => "clear-before-size",
+            Self::SkipLiveBytes => "skip-live-bytes",
+            Self::SkipInFlight => "skip-in-flight",
+            Self::SkipPins => "skip-pins",
+            Self::SkipGenerationBump => "skip-generation-bump",
+            Self::SkipSecondLook => "skip-second-look",
+            Self::RewriteUnderGuard => "rewrite-under-guard",
+        }
+    }
+}
+
+impl FromStr for Mutation {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name).ok_or_else(|| {
+            format!("{name:?} is no rule; it is one of {}", Self::ALL.map(Self::name).join(", "))
+        })
+    }
 }
 
 /// Sees every store to shared memory before it happens.
