@@ -6,11 +6,11 @@
 //! have the segment at the same address, so they are forked.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
-use store_core::Shim;
+use store_core::{Mutation, Shim};
 use zerocopy::FromZeros;
 
 use crate::records::mix;
@@ -33,12 +33,34 @@ impl Shim for Mortal {
     const OBSERVES: bool = true;
 
     #[inline]
+    fn mutation() -> Option<Mutation> {
+        left_out()
+    }
+
+    #[inline]
     fn before_store(address: usize, value: u64, bytes: usize) {
         FATE.with_borrow_mut(|fate| {
             if let Some(fate) = fate {
                 fate.before_store(address, value as u32, bytes == size_of::<u32>());
             }
         });
+    }
+}
+
+/// One more than the number of the rule that this process leaves out.
+static LEFT_OUT: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on this process, and those that it forks, leave out `rule`.
+pub fn leave_out(rule: Option<Mutation>) {
+    let number = Mutation::ALL.iter().position(|known| Some(*known) == rule);
+    LEFT_OUT.store(number.map_or(0, |number| number + 1), Ordering::Relaxed);
+}
+
+#[inline]
+fn left_out() -> Option<Mutation> {
+    match LEFT_OUT.load(Ordering::Relaxed) {
+        0 => None,
+        number => Mutation::ALL.get(number - 1).copied(),
     }
 }
 

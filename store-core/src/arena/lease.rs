@@ -582,7 +582,9 @@ pub(crate) fn bump_generation<S: Shim>(
     // SeqCst: whoever pins an extent publishes the pin, passes such a fence and reads the
     // generation; one of the two sees the other. As a Release fence it stands before the first
     // overwritten byte and pairs with the readers' Acquire fence.
-    fence(Ordering::SeqCst);
+    if !mutated::<S>(Mutation::SkipReuseFence) {
+        fence(Ordering::SeqCst);
+    }
     Ok(())
 }
 

@@ -28,6 +28,10 @@ pub enum Mutation {
     SkipPins,
     /// The generation of an extent is not bumped before its bytes are used again.
     SkipGenerationBump,
+    /// An extent is used anew without a fence between its new generation and the look at the pins.
+    SkipReuseFence,
+    /// A lookup that never makes sense is begun again without end.
+    SkipAttemptsBound,
     /// A loader lease is taken without looking under the guard whether a value stands by now.
     SkipSecondLook,
     /// Operations that need the value that stands don't try apart from the guard first.
@@ -36,7 +40,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::SkipRepair,
         Self::SkipGenerationCheck,
         Self::LinkBeforeCopy,
@@ -46,6 +50,8 @@ impl Mutation {
         Self::SkipInFlight,
         Self::SkipPins,
         Self::SkipGenerationBump,
+        Self::SkipReuseFence,
+        Self::SkipAttemptsBound,
         Self::SkipSecondLook,
         Self::RewriteUnderGuard,
     ];
@@ -62,6 +68,8 @@ impl Mutation {
             Self::SkipInFlight => "skip-in-flight",
             Self::SkipPins => "skip-pins",
             Self::SkipGenerationBump => "skip-generation-bump",
+            Self::SkipReuseFence => "skip-reuse-fence",
+            Self::SkipAttemptsBound => "skip-attempts-bound",
             Self::SkipSecondLook => "skip-second-look",
             Self::RewriteUnderGuard => "rewrite-under-guard",
         }

@@ -2,6 +2,7 @@
 //! there.
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,8 @@ use store_testing::pair::geometries;
 use store_testing::trace::{Logging, Stored, record};
 
 const START: &str = "no store";
+/// Where the length stands.
+const LENGTH: Range<usize> = 56..64;
 
 /// Makes and destroys a store of each geometry.
 pub(crate) fn made_and_destroyed(seed: u64) -> Result<Seen> {
@@ -27,7 +30,10 @@ pub(crate) fn made_and_destroyed(seed: u64) -> Result<Seen> {
     let made = made.context("making a store")?;
     let (address, image) = (made.info()?.address as usize, made.image()?);
     drop(made);
-    each_prefix(vec![0; image.len()], address, &stores, |done, image, fingerprint| {
+    // Its length is written first, by a call, so that it is known for the beginning of a store.
+    let mut begun = vec![0; image.len()];
+    begun[LENGTH].copy_from_slice(&image[LENGTH]);
+    each_prefix(begun, address, &stores, |done, image, fingerprint| {
         seen.note((START, "make a store"), fingerprint, || {
             judge(&name, image, done == stores.len())
                 .map_err(|error| format!("{done} of {} stores: {error:#}", stores.len()))

@@ -26,8 +26,6 @@ use store_core::Mutation;
 use store_testing::crash::Seen;
 use store_testing::trace::leave_out;
 
-use starts::Start;
-
 /// Recover from every state that a crash can leave, from many start states.
 #[derive(Parser)]
 struct Args {
@@ -90,9 +88,13 @@ fn round(args: &Args, round: u64, bar: &ProgressBar) -> Result<Seen> {
     let work = || -> Result<()> {
         leave_out(args.without);
         while let Some(start) = starts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let seen = Start::walk(start, mix(mix(args.seed) ^ round))?;
+            let seen = start.walk(mix(mix(args.seed) ^ round))?;
             bar.inc(seen.states());
-            all.lock().absorb(seen);
+            let mut all = all.lock();
+            all.absorb(seen);
+            if all.violations > 0 {
+                break;
+            }
         }
         Ok(())
     };

@@ -13,11 +13,16 @@ use crate::ended;
 
 /// Recoveries of each operation that die, too.
 const RECOVERIES: u32 = 1;
+/// Keys of a store that is filled, and the bytes of each value.
+const FILLED_KEYS: u8 = 40;
+const FILLED_BYTES: usize = 2500;
 
 /// Where a walk starts.
 pub(crate) enum Start {
     /// An empty store.
     Store(&'static str, CreateOptions),
+    /// One that has used up the memory that it has so far.
+    Filled(&'static str, CreateOptions),
     /// A cache that is full.
     Cache(&'static str, CreateOptions),
     /// A store with namespaces.
@@ -43,7 +48,9 @@ pub(crate) fn all() -> Vec<Start> {
         Start::Namespaces("store with namespaces", Mode::Store),
         Start::Namespaces("cache with namespaces", Mode::Cache),
     ];
-    stores.chain(caches).chain(namespaces).chain([Start::Nothing]).collect()
+    let [.., growing] = geometries();
+    let filled = [Start::Filled("store that is full", growing)];
+    stores.chain(filled).chain(caches).chain(namespaces).chain([Start::Nothing]).collect()
 }
 
 impl Start {
@@ -53,6 +60,17 @@ impl Start {
             Self::Store(name, options) => {
                 let pair = Pair::<Logging>::new(options);
                 Ok(walk(name, seed, pair, pair::sequence(seed, 40).into_iter()))
+            }
+            Self::Filled(name, options) => {
+                let mut pair = Pair::<Logging>::new(options);
+                (0..FILLED_KEYS).for_each(|key| pair.apply(&pair::Op::Put(key, FILLED_BYTES)));
+                let ops = (FILLED_KEYS..48).map(|key| pair::Op::Put(key, FILLED_BYTES));
+                let emptied = (0..FILLED_KEYS)
+                    .map(pair::Op::Delete)
+                    .chain([pair::Op::Clean, pair::Op::Trim(60)]);
+                let again =
+                    (0..8).map(|key| pair::Op::Append(key, FILLED_BYTES + (seed % 500) as usize));
+                Ok(walk(name, seed, pair, ops.chain(emptied).chain(again)))
             }
             Self::Cache(name, options) => {
                 let mut cache = Cache::<Logging>::new(options);
@@ -77,7 +95,7 @@ fn walk<L: Live>(name: &str, seed: u64, mut live: L, ops: impl Iterator<Item = L
     let mut seen = Seen::default();
     let mut walk = Walk::new(name, RECOVERIES, seed);
     for op in ops {
-        if !walk.step(&mut live, &op, &mut seen) {
+        if !walk.step(&mut live, &op, &mut seen) || seen.violations > 0 {
             break;
         }
     }

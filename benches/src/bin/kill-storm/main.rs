@@ -26,10 +26,11 @@ use rand::rngs::SmallRng;
 use serde::Serialize;
 
 use store_benches::forked::ensure_one_thread;
+use store_benches::mortal::leave_out;
 use store_benches::progress;
 use store_benches::report::{self, Outcome};
 use store_benches::stats::{Latencies, rounded};
-use store_core::GuardKind;
+use store_core::{GuardKind, Mutation};
 
 use settings::SETTINGS;
 use stopped::{Stopped, stop_one};
@@ -55,6 +56,9 @@ struct Args {
     /// What is written, and when who dies, comes from; schedules of the kernel do not.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Take one rule out of the store, to see that it is found out.
+    #[arg(long, value_parser = Mutation::from_str)]
+    without: Option<Mutation>,
 }
 
 /// Stores that only forked processes share: nothing has to be removed after them.
@@ -115,6 +119,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Outcome<Figures>> {
     ensure_one_thread()?;
+    leave_out(args.without);
     let kills = args.kills.unwrap_or(if args.quick { 2_000 } else { 100_000 });
     let per_store = args.kills_per_store.unwrap_or(if args.quick { 140 } else { 1_000 });
     let mut rng = SmallRng::seed_from_u64(args.seed);

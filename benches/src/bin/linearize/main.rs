@@ -17,10 +17,11 @@ use rand::rngs::SmallRng;
 use serde::Serialize;
 
 use store_benches::forked::ensure_one_thread;
+use store_benches::mortal::leave_out;
 use store_benches::progress;
 use store_benches::report::{self, Outcome};
 use store_benches::shared::zeroed;
-use store_core::GuardKind;
+use store_core::{GuardKind, Mutation};
 
 use play::{Seen, Stage};
 
@@ -44,6 +45,9 @@ struct Args {
     /// What is done, and when who dies, comes from; schedules of the kernel do not.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Take one rule out of the store, to see that it is found out.
+    #[arg(long, value_parser = Mutation::from_str)]
+    without: Option<Mutation>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Outcome<Figures>> {
     ensure_one_thread()?;
+    leave_out(args.without);
     let histories = args.histories.unwrap_or(if args.quick { 200 } else { 10_000 });
     let mut rng = SmallRng::seed_from_u64(args.seed);
     let mut controls = Stage::new(zeroed()?, &mut rng, args.seed, args.guard, true);
