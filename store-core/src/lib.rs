@@ -57,6 +57,8 @@ pub use error::{
     ReadError, WriteError,
 };
 pub use recovery::Reaped;
+#[cfg(interleave)]
+pub use region::before_each_access;
 pub use region::{Mutation, Plain, SharedBytes, Shim};
 pub use store::{
     Access, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Condition, Cursor, Deletion,

@@ -34,7 +34,7 @@ pub(crate) fn append_out(from: &[Cell64], bytes: usize, to: &mut Vec<u8>) {
 fn copy_words(from: &[Cell64], to: &mut [MaybeUninit<u8>]) {
     let bytes = to.len();
     assert!(from.len() * 8 >= bytes, "a local invariant: the source covers the target");
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[cfg(all(target_arch = "x86_64", not(miri), not(interleave)))]
     if bytes >= 16 {
         return vector::copy(from, to);
     }
@@ -87,7 +87,7 @@ pub(crate) fn equals(shared: &[Cell64], private: &[u8]) -> bool {
     cell.load() & mask == u64::from_le_bytes(word)
 }
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(miri), not(interleave)))]
 mod vector {
     //! 16-byte moves in assembly. They are ordinary x86 loads, so a later load of the generation
     //! stays behind them; that they may tear is what the generation is for.

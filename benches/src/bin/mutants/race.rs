@@ -74,7 +74,7 @@ impl Race {
             }
             Self::Pins => pins::race::<Mortal>(limit).changed,
             Self::Loads => loads::computed_again::<Mortal>(limit).into(),
-            Self::Hostile => hostile::read_damaged(limit)?,
+            Self::Hostile => hostile::read_damaged()?,
         })
     }
 }
