@@ -7,14 +7,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Store;
-use crate::arena::pieces::{PieceHead, Pieces};
+use super::sound::Unsound;
 use crate::error::Corruption;
 use crate::index::overflow;
 use crate::index::search::chain;
-use crate::layout::{
-    ExtentState, ExtentWord, Header, LANES, LINK_LANE, PIECE_HEAD_BYTES, Slot, TagWord, Where,
-    flags,
-};
+use crate::layout::{ExtentState, ExtentWord, LANES, LINK_LANE, Slot, TagWord, Where};
 use crate::recovery::{is_dead, state_of};
 use crate::region::{Cell64, Shim};
 use crate::sync::Turn;
@@ -165,7 +162,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// The word of each extent.
-    fn extent_words(&self) -> Vec<u64> {
+    pub(super) fn extent_words(&self) -> Vec<u64> {
         (0..self.segment.geometry.extents).map(|extent| self.extent_word_of(extent)).collect()
     }
 
@@ -280,130 +277,32 @@ impl<S: Shim> Store<S> {
         walk: &mut Walk,
     ) -> Result<(u8, Vec<u8>), String> {
         let segment = &self.segment;
-        let item = slot.offset();
-        let sentence =
-            |what: &str| format!("line {}, lane {}: {what} (item at {item:#x})", at.line, at.lane);
-        let wrong = |what: &str| Err(sentence(what));
-        let broken = |error: Corruption| error.to_string();
-        let Some(extent) = segment.geometry.extent_of(item) else {
-            return wrong("the slot leads out of the arena");
+        let sentence = |what: &str| {
+            format!("line {}, lane {}: {what} (item at {:#x})", at.line, at.lane, slot.offset())
         };
-        let generation = segment.generation(extent).map_err(broken)?.load();
-        if generation == 0 || !slot.is_of_generation(generation) {
-            return wrong("the slot is of another generation than its extent");
-        }
-        let header = segment.header(item).map_err(broken)?;
-        let bytes = header.shape().bytes;
-        if header.flags & !flags::KNOWN != 0 || header.has(flags::PIECE) {
-            return wrong("the item has flags that this version does not know");
-        }
-        if header.namespace != 0
-            && segment.namespace_record(header.namespace).is_none_or(|record| !record.is_taken())
-        {
-            return wrong("the item is of a namespace that there is not");
-        }
-        if bytes > segment.geometry.head_bytes_max() {
-            return wrong("the item is larger than an item may be");
-        }
-        let mut key = Vec::new();
-        segment.copy_key(item, header, &mut key).map_err(broken)?;
-        let hash = segment.hash_in(header.namespace, &key);
-        if segment.index_size().bucket_of(hash) != bucket {
+        let wrong = |what: &str| Err(sentence(what));
+        let head = self.head_at(slot).map_err(|what| sentence(&what))?;
+        if segment.index_size().bucket_of(head.hash) != bucket {
             return wrong("the key belongs to another bucket");
         }
-        if !slot.may_be(hash, segment.geometry.slot_hash_shift) {
+        if !slot.may_be(head.hash, segment.geometry.slot_hash_shift) {
             return wrong("the hash bits of the slot are not the key's");
         }
-        if tag != TagWord::tag_of(hash) {
+        if tag != TagWord::tag_of(head.hash) {
             return wrong("the tag is not the key's");
         }
-        self.check_extent_of(extent, item, bytes).map_err(sentence)?;
-        let mut units = vec![(extent, bytes / 8)];
-        self.check_pieces(item, header, hash, &mut units).map_err(|what| sentence(&what))?;
-        if header.has(flags::CHECKSUM) {
-            match self.checksum_holds(item, header, &key) {
-                Ok(true) => walk.checksums += 1,
-                Ok(false) => return wrong("the checksum is not the item's"),
-                Err(error) => return Err(broken(error)),
-            }
+        // After the stamp: what was given out meanwhile is seen.
+        if head.stamp > segment.superblock().next_stamp.load() {
+            return wrong("the item's stamp was never given out");
         }
+        let body = self.body_of(&head).map_err(|unsound| match unsound {
+            Unsound::Item(what) => sentence(&what),
+            Unsound::Extent(_, what) => sentence(what),
+        })?;
         walk.items += 1;
-        walk.units.extend(units);
-        Ok((header.namespace, key))
-    }
-
-    /// Verifies the pieces of an item, if it has some, and adds their units.
-    fn check_pieces(
-        &self,
-        item: u64,
-        header: Header,
-        hash: u64,
-        units: &mut Vec<(u32, u64)>,
-    ) -> Result<(), String> {
-        let segment = &self.segment;
-        let broken = |error: Corruption| error.to_string();
-        let Some(pieces) = Pieces::of(segment, item, header).map_err(broken)? else {
-            return Ok(());
-        };
-        let stamp = segment.stamp(item).map_err(broken)?;
-        let mut all = 0;
-        for (number, slot) in (0..).zip(pieces.slots()) {
-            let piece = slot.offset();
-            let sentence = |what: &str| format!("piece {number} at {piece:#x}: {what}");
-            let Some(extent) = segment.geometry.extent_of(piece) else {
-                return Err(sentence("it leads out of the arena"));
-            };
-            if !segment.slot_stands(slot) {
-                return Err(sentence("it is of another generation than its extent"));
-            }
-            let its_header = segment.header(piece).map_err(broken)?;
-            let bytes = its_header.shape().bytes;
-            if segment.stamp(piece).map_err(broken)? != stamp
-                || its_header.flags != flags::PIECE
-                || its_header.namespace != header.namespace
-                || bytes < PIECE_HEAD_BYTES
-                || PieceHead::of(segment, piece).map_err(broken)? != (PieceHead { hash, number })
-            {
-                return Err(sentence("it is no such piece of this item"));
-            }
-            self.check_extent_of(extent, piece, bytes).map_err(sentence)?;
-            units.push((extent, bytes / 8));
-        }
-        for (_, bytes) in pieces.places(segment) {
-            all += bytes;
-        }
-        if all != pieces.large.len {
-            return Err(format!("its pieces have {all} bytes of {}", pieces.large.len));
-        }
-        Ok(())
-    }
-
-    /// Whether the item lies within what its extent says is used.
-    fn check_extent_of(&self, extent: u32, item: u64, bytes: u64) -> Result<(), &'static str> {
-        let geometry = &self.segment.geometry;
-        let word = self.segment.extent_word(extent).map_err(|_| "no such extent")?;
-        let within = item - geometry.extent_offset(extent);
-        match word.state {
-            ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation => {
-                let end = within + bytes;
-                if end > geometry.extent_bytes() || end > u64::from(word.used) * 8 {
-                    return Err("the item reaches beyond what is used of its extent");
-                }
-            }
-            _ => return Err("the extent holds no items"),
-        }
-        Ok(())
-    }
-
-    fn checksum_holds(&self, item: u64, header: Header, key: &[u8]) -> Result<bool, Corruption> {
-        let shape = header.shape();
-        let mut value = Vec::new();
-        if !header.has(flags::COUNTER) {
-            self.append_held(item, header, &mut value)?;
-        }
-        let stored = self.segment.region.view::<Cell64>(item + shape.checksum)?.load();
-        let expiry = self.expiry_word(item, header)?;
-        Ok(self.segment.checksum(header, expiry, key, &value) == stored)
+        walk.checksums += u64::from(body.checksum);
+        walk.units.extend(body.units);
+        Ok((head.header.namespace, head.key))
     }
 
     fn check_extents(&self, before: &[u64], live: &[u64], report: &mut CheckReport) {

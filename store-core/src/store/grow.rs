@@ -114,7 +114,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Mends what crashes left of the near count.
-    fn count_anew(&self) {
+    pub(super) fn count_anew(&self) {
         let near = self.len().saturating_sub(self.not_added());
         self.segment.superblock().items_near.store::<S>(near);
     }

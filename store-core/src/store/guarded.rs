@@ -39,7 +39,7 @@ pub(super) struct Present {
 
 impl<S: Shim> Held<'_, S> {
     /// Sets the stripe's count, and notes now and then that the index may have to grow.
-    fn count_items(&self, items: u64) {
+    pub(super) fn count_items(&self, items: u64) {
         let near = &self.segment.superblock().items_near;
         if self.record.count_items::<S>(items, near, self.segment.geometry.counted_step()) {
             self.session.growth.due.store(true, Ordering::Relaxed);

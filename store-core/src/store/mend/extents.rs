@@ -1,0 +1,298 @@
+//! The words of extents: those of the index and its directory tell each other, those of items follow
+//! from what slots lead to.
+
+use super::RepairReport;
+use crate::arena::{in_flight, lease};
+use crate::error::{Corruption, WriteError};
+use crate::layout::{ExtentState, ExtentWord};
+use crate::recovery::is_dead;
+use crate::region::Shim;
+use crate::store::{Session, Store};
+
+/// How often extents are counted anew that somebody writes to meanwhile.
+const RECOUNTS_MAX: u32 = 3;
+
+impl<S: Shim> Store<S> {
+    /// Makes the directory of the index and the words of its extents agree: each extent that the index
+    /// has in use is told by one of the two at least.
+    ///
+    /// Dies anywhere: the same, or one less that differs.
+    pub(super) fn mend_directory(&self, report: &mut RepairReport) -> Result<(), Corruption> {
+        let segment = &self.segment;
+        let of_buckets =
+            segment.index_size().buckets().div_ceil(1 << segment.geometry.line_shift());
+        for number in 0..of_buckets {
+            if !self.mend_entry(ExtentState::Buckets, number, report)? {
+                let what = "an extent of buckets is lost";
+                return Err(Corruption { what, offset: number });
+            }
+        }
+        let mut number = 0;
+        while number < segment.geometry.extents.into()
+            && self.mend_entry(ExtentState::Overflow, number, report)?
+        {
+            number += 1;
+        }
+        let extents_of_lines = &segment.superblock().overflow_extents;
+        let found = extents_of_lines.load();
+        // One too few is what a crash may leave.
+        if found != number && extents_of_lines.compare_exchange::<S>(found, number).is_ok() {
+            report.directory += u64::from(found != number.wrapping_sub(1));
+        }
+        for extent in 0..segment.geometry.extents {
+            let word = segment.extent_word(extent)?;
+            let of_index = matches!(word.state, ExtentState::Buckets | ExtentState::Overflow);
+            if of_index && word.owner.is_none() && !self.is_listed(extent, word) {
+                self.fill_from(extent, word, report)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_listed(&self, extent: u32, word: ExtentWord) -> bool {
+        if !matches!(word.state, ExtentState::Buckets | ExtentState::Overflow) {
+            return false;
+        }
+        let entry = self.segment.directory_entry(word.state, word.index_number());
+        entry.is_ok_and(|entry| entry.load() == self.segment.first_line(extent))
+    }
+
+    /// Makes an entry of the directory lead to the extent that says it is that one, or the extent that it
+    /// leads to say so; `false` if there is neither.
+    fn mend_entry(
+        &self,
+        state: ExtentState,
+        number: u64,
+        report: &mut RepairReport,
+    ) -> Result<bool, Corruption> {
+        let segment = &self.segment;
+        let entry = segment.directory_entry(state, number)?;
+        let found = entry.load();
+        let leads_to = segment
+            .geometry
+            .extent_of(segment.line_offset(found))
+            .filter(|extent| segment.first_line(*extent) == found);
+        let says_so = |extent: u32| {
+            segment.extent_word(extent).is_ok_and(|word| {
+                word.state == state && word.index_number() == number && word.owner.is_none()
+            })
+        };
+        if let Some(extent) = leads_to
+            && segment.extent_word(extent)?.state == state
+            && segment.extent_word(extent)?.index_number() == number
+        {
+            return Ok(true);
+        }
+        if let Some(extent) = (0..segment.geometry.extents).find(|extent| says_so(*extent)) {
+            if entry.compare_exchange::<S>(found, segment.first_line(extent)).is_ok() {
+                report.directory += 1;
+            }
+            return Ok(true);
+        }
+        let Some(extent) = leads_to else { return Ok(false) };
+        let cell = &segment.extent(extent)?.word;
+        let word = cell.load();
+        if self.is_listed(extent, ExtentWord::of(word)) {
+            // It is another one's.
+            return Ok(false);
+        }
+        let right = ExtentWord::of_index(state, number, None);
+        if cell.compare_exchange::<S>(word, right.word()).is_ok() {
+            report.directory += 1;
+        }
+        Ok(true)
+    }
+
+    /// Words that make no sense by themselves.
+    pub(super) fn mend_extent_words(&self, report: &mut RepairReport) -> Result<(), Corruption> {
+        let segment = &self.segment;
+        for extent in 0..segment.geometry.extents {
+            let word = segment.extent_word(extent)?;
+            let makes_sense = match word.state {
+                ExtentState::Free => segment.extent(extent)?.word.load() == 0,
+                ExtentState::Claimed => word.owner.is_some(),
+                ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation => {
+                    word.used <= segment.geometry.extent_units()
+                        && word.live <= word.used
+                        && segment.generation(extent)?.load() != 0
+                }
+                ExtentState::Pinned | ExtentState::Buckets | ExtentState::Overflow => true,
+                ExtentState::Unknown => false,
+            };
+            if !makes_sense {
+                self.fill_from(extent, word, report)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says of an extent, in which something lies against its word, that it takes no more items and
+    /// that all of it may live; it is counted anew. `false` if it is the index's, or somebody is
+    /// preparing it.
+    pub(super) fn fill_extent(
+        &self,
+        extent: u32,
+        report: &mut RepairReport,
+    ) -> Result<bool, Corruption> {
+        let word = self.segment.extent_word(extent)?;
+        match word.state {
+            ExtentState::Buckets | ExtentState::Overflow => Ok(false),
+            ExtentState::Claimed if word.owner.is_some() => Ok(false),
+            _ => {
+                self.fill_from(extent, word, report)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Dies before: as it was. After: too much counts as live.
+    fn fill_from(
+        &self,
+        extent: u32,
+        from: ExtentWord,
+        report: &mut RepairReport,
+    ) -> Result<(), Corruption> {
+        let segment = &self.segment;
+        let cell = &segment.extent(extent)?.word;
+        let found = cell.load();
+        if ExtentWord::of(found) != from {
+            // Somebody else was faster.
+            return Ok(());
+        }
+        let all = segment.geometry.extent_units();
+        let full = ExtentWord {
+            state: ExtentState::Sealed,
+            owner: None,
+            suspect: true,
+            live: all,
+            used: all,
+        };
+        let has_memory = segment.generation(extent)?.load() != 0;
+        let next = if has_memory { full } else { ExtentWord::FREE };
+        if cell.compare_exchange::<S>(found, next.word()).is_ok() {
+            report.extents += 1;
+        }
+        Ok(())
+    }
+
+    /// Compares what extents count with the units of their items. One that counts too little takes no more
+    /// items, and all that is used of it counts; it is suspect, and so is one that counts too much and
+    /// that nobody wrote to meanwhile. Where somebody did, it may be suspect for nothing.
+    pub(super) fn doubt_counts(
+        &self,
+        before: &[u64],
+        units: &[u64],
+        report: &mut RepairReport,
+    ) -> Result<(), Corruption> {
+        for (extent, (before, units)) in before.iter().zip(units).enumerate() {
+            let cell = &self.segment.extent(extent as u32)?.word;
+            let mut found = cell.load_acquire();
+            loop {
+                let word = ExtentWord::of(found);
+                let live = u64::from(word.live);
+                let next = match word.state {
+                    ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation
+                        if *units > live =>
+                    {
+                        let state = ExtentState::Sealed;
+                        ExtentWord { state, owner: None, suspect: true, live: word.used, ..word }
+                    }
+                    ExtentState::Open | ExtentState::Sealed
+                        if *units < live && found == *before && word.owner.is_none() =>
+                    {
+                        ExtentWord { suspect: true, ..word }
+                    }
+                    _ => break,
+                };
+                if next == word {
+                    break;
+                }
+                match cell.compare_exchange::<S>(found, next.word()) {
+                    Ok(()) => {
+                        report.extents += u64::from(*units > live);
+                        break;
+                    }
+                    Err(now) => found = now,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what lives in suspect extents, by a walk under every guard. As in cleaning, nothing will be
+    /// published in one that is sealed and that no living client names; and as long as its word stands,
+    /// nothing was retired. `progress` is told stripes.
+    pub(super) fn recount(
+        &self,
+        session: &Session,
+        before: &[u64],
+        report: &mut RepairReport,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), WriteError> {
+        let segment = &self.segment;
+        let mut suspects = 0;
+        for _ in 0..RECOUNTS_MAX {
+            let words = self.sealed_suspects()?;
+            suspects = words.len();
+            if suspects == 0 {
+                break;
+            }
+            let mut units = vec![0; segment.geometry.extents as usize];
+            for stripe in 0..segment.geometry.stripes {
+                self.count_units(session, stripe, &mut units)?;
+                progress(u64::from(stripe) + 1);
+            }
+            for (extent, found) in words {
+                let word = ExtentWord::of(found);
+                let live = units[extent as usize] as u32;
+                if live > word.used {
+                    continue;
+                }
+                let right = lease::sealed(ExtentWord { live, suspect: false, ..word });
+                let cell = &segment.extent(extent)?.word;
+                if cell.compare_exchange::<S>(found, right.word()).is_ok() {
+                    suspects -= 1;
+                    report.recounted += 1;
+                    let counted = ExtentWord::of(before[extent as usize]).live;
+                    report.recounted_bytes += 8 * u64::from(counted.abs_diff(live));
+                }
+            }
+            if suspects == 0 {
+                break;
+            }
+        }
+        report.suspects = suspects as u64;
+        Ok(())
+    }
+
+    /// Seals the suspect extents that can be, and gives those in which nothing will be published, each
+    /// with its word.
+    fn sealed_suspects(&self) -> Result<Vec<(u32, u64)>, Corruption> {
+        let segment = &self.segment;
+        let mut suspects = Vec::new();
+        for extent in 0..segment.geometry.extents {
+            let cell = &segment.extent(extent)?.word;
+            let found = cell.load_acquire();
+            let word = ExtentWord::of(found);
+            let is_sealed = match word.state {
+                ExtentState::Sealed => word.suspect,
+                ExtentState::Open => {
+                    let next = lease::sealed(word).word();
+                    word.suspect
+                        && word.owner.is_none()
+                        && cell.compare_exchange::<S>(found, next).is_ok()
+                }
+                _ => false,
+            };
+            if is_sealed && !in_flight::may_publish(segment, extent, |o| is_dead(segment, o))? {
+                // Read before the walk, and after the look at who publishes.
+                let now = cell.load_acquire();
+                let state = ExtentWord::of(now).state;
+                if state == ExtentState::Sealed {
+                    suspects.push((extent, now));
+                }
+            }
+        }
+        Ok(suspects)
+    }
+}

@@ -1,0 +1,480 @@
+//! A damaged segment is mended: afterwards `check` finds nothing, what was not damaged is there, and
+//! what is lost is told.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{Model, Op, Pair, compare, geometries, key, value};
+use store_core::{
+    Condition, CreateOptions, NamespaceOptions, Plain, PutOptions, RepairReport, Store, WriteError,
+    from_image, private_on_heap,
+};
+
+/// The bytes of a segment, and where its parts are.
+#[derive(Clone)]
+struct Image(Vec<u8>);
+
+impl Image {
+    fn word(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.0[at..at + 8].try_into().expect("8 bytes"))
+    }
+
+    fn set(&mut self, at: usize, word: u64) {
+        self.0[at..at + 8].copy_from_slice(&word.to_le_bytes());
+    }
+
+    fn extents(&self) -> usize {
+        self.word(248) as usize
+    }
+
+    fn extent_bytes(&self) -> usize {
+        self.word(256) as usize
+    }
+
+    /// Offset of the word of an extent.
+    fn extent_word(&self, extent: usize) -> usize {
+        self.word(240) as usize + 64 * extent
+    }
+
+    fn generation(&self, extent: usize) -> usize {
+        self.word(264) as usize + 8 * extent
+    }
+
+    /// Offset of an extent's first byte.
+    fn extent(&self, extent: usize) -> usize {
+        self.word(304) as usize + self.extent_bytes() * extent
+    }
+
+    fn extents_in(&self, state: u64) -> Vec<usize> {
+        let is_in = |extent: &usize| self.word(self.extent_word(*extent)) >> 60 == state;
+        (0..self.extents()).filter(is_in).collect()
+    }
+
+    fn buckets(&self) -> usize {
+        (self.word(512) & ((1 << 40) - 1)) as usize
+    }
+
+    fn bucket(&self, number: usize) -> usize {
+        let lines = self.extent_bytes() / 64;
+        let first = self.word(self.word(272) as usize + 8 * (number / lines)) as usize;
+        64 * (first + number % lines)
+    }
+
+    /// Offsets of all lines that are in chains.
+    fn lines(&self) -> Vec<usize> {
+        let mut lines = Vec::new();
+        for bucket in 0..self.buckets() {
+            let mut line = self.bucket(bucket);
+            loop {
+                lines.push(line);
+                let link = self.word(line + 56);
+                if link >> 63 == 0 {
+                    break;
+                }
+                line = 64 * (link & ((1 << 35) - 1)) as usize;
+            }
+        }
+        lines
+    }
+
+    /// Offsets of lanes that hold items.
+    fn slots(&self) -> Vec<usize> {
+        let lanes = self.lines().into_iter().flat_map(|line| (1..8).map(move |lane| line + 8 * lane));
+        lanes.filter(|at| self.word(*at) != 0 && self.word(*at) >> 63 == 0).collect()
+    }
+
+    /// Offsets of lanes that hold links.
+    fn links(&self) -> Vec<usize> {
+        let lanes = self.lines().into_iter().map(|line| line + 56);
+        lanes.filter(|at| self.word(*at) >> 63 != 0).collect()
+    }
+
+    fn stripes(&self) -> impl Iterator<Item = usize> + use<> {
+        let (first, count) = (self.word(224) as usize, self.word(232) as usize);
+        (0..count).map(move |stripe| first + 64 * stripe)
+    }
+}
+
+/// Stores of each geometry, with values of all sizes.
+fn pairs() -> impl Iterator<Item = Pair<Plain>> {
+    geometries().into_iter().map(|options| {
+        let mut pair = Pair::<Plain>::new(&options);
+        for number in 0..48 {
+            pair.apply(&Op::Put(number, usize::from(number) * 13));
+        }
+        for number in 0..10 {
+            pair.apply(&Op::Incr(number + 38, 1));
+            pair.apply(&Op::Delete(number * 3));
+        }
+        pair.apply(&Op::Put(5, 9000));
+        pair.apply(&Op::Expire(7));
+        pair.store.close_session(&pair.session).expect("a close");
+        pair
+    })
+}
+
+fn image_of(pair: &Pair<Plain>) -> Image {
+    Image(pair.store.image().expect("an image"))
+}
+
+/// Repairs an image. Afterwards nothing is broken, writes go on, each key has the value that it had
+/// or none, and no more are gone than were said to be.
+fn repaired(image: &Image, model: &Model, what: &str) -> RepairReport {
+    let store: Store = from_image(&image.0).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let session = store.open_session().expect("an entry");
+    let report = store.repair(&session, |_, _| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let check = store.check(|_, _| {});
+    assert_eq!(check.violations, [""; 0], "{what}: {report:?}");
+    let mut gone = 0;
+    for (key, value) in model {
+        match store.get(key).unwrap_or_else(|error| panic!("{what}: {error}")) {
+            Some(found) => assert_eq!(&found, value, "{what}: {key:?}"),
+            None => gone += 1,
+        }
+    }
+    assert!(gone <= report.dropped, "{what}: {gone} keys are gone: {report:?}");
+    assert_eq!(store.len(), model.len() as u64 - gone, "{what}");
+    assert_eq!(report.items, store.len());
+    let mut again = store.repair(&session, |_, _| {}).expect("it is mended");
+    again.items = 0;
+    assert_eq!(again, RepairReport::default(), "{what}: after {report:?}");
+    for number in 0..48 {
+        store.delete(&session, &key(number)).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let value = value(number, 60, 3);
+        let (options, always) = (PutOptions::new(), Condition::Always);
+        store
+            .put(&session, &key(number), &value, &options, always)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+    while store.clean(&session, 8).unwrap_or_else(|error| panic!("{what}: {error}")) > 0 {}
+    let check = store.check(|_, _| {});
+    assert_eq!((check.violations, store.len()), (vec![], 48), "{what}");
+    report
+}
+
+/// [`repaired`] where nothing may be lost.
+fn repaired_whole(image: &Image, model: &Model, what: &str) -> RepairReport {
+    let report = repaired(image, model, what);
+    assert_eq!(report.dropped, 0, "{what}: {report:?}");
+    report
+}
+
+/// Words that stand where another one should.
+fn wrong_words(right: u64) -> [u64; 6] {
+    [0, u64::MAX, right ^ 1 << 40, right ^ 1 << 3, right ^ 1 << 61, right.swap_bytes()]
+}
+
+#[test]
+fn a_sound_store_stays_as_it_is() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        let report = repaired_whole(&image, &pair.model, "sound");
+        assert_eq!((report.tags, report.counts, report.extents, report.put_back), (0, 0, 0, 0));
+        assert_eq!(report.recounted_bytes, 0);
+    }
+}
+
+#[test]
+fn tags_follow_the_slots() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        let mut all = image.clone();
+        for line in image.lines() {
+            for tags in wrong_words(image.word(line)) {
+                let mut image = image.clone();
+                image.set(line, tags);
+                repaired_whole(&image, &pair.model, &format!("tags {tags:#x} at {line:#x}"));
+            }
+            all.set(line, 0);
+        }
+        assert!(repaired_whole(&all, &pair.model, "all tags").tags > 0);
+    }
+}
+
+#[test]
+fn slots_that_lead_to_nothing_are_dropped() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for at in image.slots() {
+            for slot in wrong_words(image.word(at)) {
+                let mut image = image.clone();
+                image.set(at, slot);
+                let report = repaired_lossy(&image, &pair.model, &format!("{slot:#x} at {at:#x}"));
+                assert!(report.dropped <= 1, "{report:?}");
+            }
+        }
+    }
+}
+
+/// [`repaired`] where the slot of one key is gone without a trace, perhaps.
+fn repaired_lossy(image: &Image, model: &Model, what: &str) -> RepairReport {
+    let store: Store = from_image(&image.0).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let gone = |key: &&Vec<u8>| !matches!(store.get(key), Ok(Some(_)));
+    let lost: Vec<_> = model.keys().filter(gone).cloned().collect();
+    let mut left = model.clone();
+    let session = store.open_session().expect("an entry");
+    store.repair(&session, |_, _| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
+    for key in lost {
+        if store.get(&key) == Ok(None) {
+            left.remove(&key);
+        }
+    }
+    assert!(left.len() + 1 >= model.len(), "{what}");
+    repaired(image, &left, what)
+}
+
+#[test]
+fn what_is_behind_a_lost_link_comes_back() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for at in image.links() {
+            for link in wrong_words(image.word(at)) {
+                let mut image = image.clone();
+                image.set(at, link);
+                let what = format!("link {link:#x} at {at:#x}");
+                let report = repaired(&image, &pair.model, &what);
+                // What looks like a slot, and is none, is dropped.
+                assert!(report.dropped <= 1 && pair.model.len() as u64 == report.items, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn owners_of_lines_follow_the_chains() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for extent in image.extents_in(7) {
+            let owners = image.extent(extent)..image.extent(extent) + image.extent_bytes() / 8;
+            for at in owners.step_by(8).filter(|at| image.word(*at) != 0) {
+                for owner in [0, 1, 2, 3, 5000, u64::MAX] {
+                    let mut image = image.clone();
+                    image.set(at, owner);
+                    repaired_whole(&image, &pair.model, &format!("owner {owner} at {at:#x}"));
+                }
+            }
+            let free = image.extent(extent) + image.extent_bytes() / 8 - 72;
+            let mut image = image.clone();
+            image.set(free, 1);
+            assert_eq!(repaired_whole(&image, &pair.model, "a line nobody has").lines, 1);
+        }
+    }
+}
+
+#[test]
+fn counts_follow_the_slots() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for stripe in image.stripes() {
+            let mut image = image.clone();
+            image.set(stripe + 48, 1000);
+            let report = repaired_whole(&image, &pair.model, "a count");
+            assert_eq!(report.counts, 1);
+            for word in [1, 0x301, 0x302, 0x303, 0x304, 0x305, u64::MAX] {
+                image.set(stripe + 8, word);
+                repaired_whole(&image, &pair.model, "an intent of nobody");
+            }
+            // A client that there is not.
+            image.set(stripe, u64::from(u32::MAX));
+            repaired_whole(&image, &pair.model, "a guard of nobody");
+        }
+    }
+}
+
+#[test]
+fn words_of_extents_follow_the_items() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        let mut none = image.clone();
+        for extent in 0..image.extents() {
+            let at = image.extent_word(extent);
+            let right = image.word(at);
+            let states = (0..16).map(|state| right & u64::MAX >> 4 | state << 60);
+            let units = 1_u64 << 18;
+            let counts = [right & !((units - 1) << 18), right & !(units - 1), right ^ 5 << 18];
+            for word in states.chain(counts).chain(wrong_words(right)) {
+                // Without memory it is not touched.
+                if image.word(image.generation(extent)) == 0 {
+                    continue;
+                }
+                let mut image = image.clone();
+                image.set(at, word);
+                let what = format!("extent {extent}: {right:#x} is {word:#x}");
+                repaired_whole(&image, &pair.model, &what);
+            }
+            if ![6, 7].contains(&(right >> 60)) {
+                none.set(at, 0);
+            }
+        }
+        repaired_whole(&none, &pair.model, "every extent says that it is free");
+    }
+}
+
+#[test]
+fn the_directory_follows_its_extents() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for state in [6, 7] {
+            for (number, extent) in image.extents_in(state).into_iter().enumerate() {
+                let entry = if state == 6 { number } else { image.extents() - 1 - number };
+                let at = image.word(272) as usize + 8 * entry;
+                assert_eq!(64 * image.word(at) as usize, image.extent(extent));
+                for line in wrong_words(image.word(at)) {
+                    let mut image = image.clone();
+                    image.set(at, line);
+                    let report = repaired_whole(&image, &pair.model, &format!("entry {line:#x}"));
+                    assert!(report.directory > 0, "{report:?}");
+                }
+            }
+        }
+        for lines in [0, 2, u64::MAX] {
+            let mut image = image.clone();
+            image.set(840, lines);
+            repaired_whole(&image, &pair.model, &format!("{lines} extents of lines"));
+        }
+    }
+}
+
+#[test]
+fn a_stamp_that_was_never_given_out_is_given_out() {
+    for pair in pairs() {
+        let mut image = image_of(&pair);
+        image.set(576, 0);
+        let store: Store = from_image(&image.0).expect("a store");
+        assert!(!store.check(|_, _| {}).violations.is_empty());
+        assert!(repaired_whole(&image, &pair.model, "no stamps").stamps > 0);
+    }
+}
+
+#[test]
+fn a_wrong_number_of_buckets_loses_nothing() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for buckets in [0, 1, image.buckets() / 2, image.buckets() + 1, image.buckets() * 2, 1 << 38] {
+            let mut image = image.clone();
+            image.set(512, buckets as u64);
+            let Ok(store) = from_image::<Plain>(&image.0) else { continue };
+            let session = store.open_session().expect("an entry");
+            match store.repair(&session, |_, _| {}) {
+                Ok(_) => {
+                    compare(&store, &pair.model).expect("nothing is lost");
+                    assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+                }
+                Err(WriteError::Corruption(_)) => {
+                    image.set(512, image_of(&pair).word(512));
+                    repaired_whole(&image, &pair.model, "with the right number");
+                }
+                Err(error) => panic!("{buckets} buckets: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_items_are_dropped_where_checksums_tell() {
+    let options = CreateOptions::new(256 << 10).extent_size(4 << 10).items(500).checksums(true);
+    let mut pair = Pair::<Plain>::new(&options);
+    for number in 0..48 {
+        pair.apply(&Op::Put(number, 200 + 100 * usize::from(number)));
+    }
+    let image = image_of(&pair);
+    let mut dropped = 0;
+    for at in image.slots() {
+        let item = 8 * (image.word(at) & ((1 << 38) - 1)) as usize;
+        for within in [8, 12, 16, 24, 40, 60] {
+            let mut image = image.clone();
+            image.0[item + within] ^= 4;
+            let report = repaired_lossy(&image, &pair.model, &format!("item {item:#x} + {within}"));
+            dropped += report.dropped;
+        }
+    }
+    assert!(dropped > 48 * 4, "{dropped}");
+}
+
+#[test]
+fn namespaces_are_counted_anew() {
+    let options = CreateOptions::new(1 << 20).extent_size(4 << 10);
+    let store: Store = private_on_heap(&options, 7).expect("a small store");
+    let session = store.open_session().expect("an entry");
+    store.create_namespace(&session, "own", &NamespaceOptions::new()).expect("a record");
+    let own = store.in_namespace("own").expect("it was made");
+    for number in 0..48 {
+        let (options, always) = (PutOptions::new(), Condition::Always);
+        own.put(&session, &key(number), &value(number, 300, 1), &options, always).expect("a put");
+    }
+    let mut image = Image(store.image().expect("an image"));
+    let record = image.word(208) as usize + 128;
+    assert_eq!(image.word(record + 64), 48);
+    image.set(record + 64, 7);
+    for line in image.lines() {
+        image.set(line, 0);
+    }
+    let store: Store = from_image(&image.0).expect("a store");
+    let session = store.open_session().expect("an entry");
+    let report = store.repair(&session, |_, _| {}).expect("it can be mended");
+    assert_eq!((report.namespaces, report.dropped, report.items), (1, 0, 48));
+    assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+    let own = store.in_namespace("own").expect("it is there");
+    for number in 0..48 {
+        assert_eq!(own.get(&key(number)), Ok(Some(value(number, 300, 1))));
+    }
+    let infos = store.namespaces().expect("the records");
+    assert!(infos.iter().any(|info| info.name == "own" && info.items == 48));
+}
+
+/// Writers and readers go on while a store is repaired again and again.
+#[test]
+fn a_repair_stops_nobody() {
+    let options = CreateOptions::new(2 << 20).extent_size(4 << 10).items(2000);
+    let store: Store = private_on_heap(&options, 7).expect("a small store");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..2_u32 {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                let session = store.open_session().expect("an entry");
+                let mut stands = vec![None; 1000];
+                let mut random = u64::from(writer) + 1;
+                for turn in 0_u32.. {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let number = (random >> 33) as u32 % 1000;
+                    let key = (number * 2 + writer).to_le_bytes();
+                    let got = store.get(&key).expect("no contention");
+                    assert_eq!(got, stands[number as usize], "turn {turn}");
+                    if random >> 60 < 5 {
+                        let there = store.delete(&session, &key).expect("no guard is held");
+                        assert_eq!(there, stands[number as usize].take().is_some());
+                    } else {
+                        let size = if random >> 58 & 3 == 0 { 1500 } else { turn as usize % 300 };
+                        let value = vec![turn as u8; size];
+                        let (options, always) = (PutOptions::new(), Condition::Always);
+                        match store.put(&session, &key, &value, &options, always) {
+                            Ok(_) => stands[number as usize] = Some(value),
+                            Err(WriteError::Full(_)) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+                for (number, value) in stands.into_iter().enumerate() {
+                    let key = (number as u32 * 2 + writer).to_le_bytes();
+                    assert_eq!(store.get(&key).expect("no contention"), value);
+                }
+            });
+        }
+        let session = store.open_session().expect("an entry");
+        for _ in 0..60 {
+            let report = store.repair(&session, |_, _| {}).expect("a repair");
+            let lost = (report.dropped, report.links, report.put_back, report.slots, report.counts);
+            assert_eq!(lost, (0, 0, 0, 0, 0), "{report:?}");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+    let session = store.open_session().expect("an entry");
+    while store.clean(&session, 8).expect("cleaning") > 0 {}
+    assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+}
