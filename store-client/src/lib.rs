@@ -79,6 +79,6 @@ pub use store_core::{
     CreateError, CreateOptions, Cursor, Entry, EvictionStats, ExtentInfo, ExtentUse, Fullness,
     Gone, GuardKind, HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError,
     LoadOptions, Mode, NamespaceError, NamespaceInfo, NamespaceOptions, PinError, PutOptions,
-    ReadError, Reaped, ScanPage, Sealing, SharedBytes, SizeClass, Stats, Trimmed, Ttl, Version,
+    ReadError, Reaped, RepairReport, ScanPage, Sealing, SharedBytes, SizeClass, Stats, Trimmed, Ttl, Version,
     WriteError, removed_when_detached,
 };

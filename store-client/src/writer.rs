@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use store_core::{
     Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Gone, KeepError, Outcome,
-    PinError, PutOptions, Reaped, Sealing, Session, Store, Trimmed, Version, WriteError,
+    PinError, PutOptions, Reaped, RepairReport, Sealing, Session, Store, Trimmed, Version, WriteError,
 };
 
 use crate::reader::Reader;
@@ -459,6 +459,29 @@ impl Writer {
     /// `Stuck` or `Corruption`.
     pub fn sweep(&self, buckets: u64) -> Result<u64, WriteError> {
         self.reader.store.sweep(self.session()?, buckets)
+    }
+
+    /// Mends what [`Reader::check`] finds broken, while others read and write: tags, links, counts and live
+    /// bytes follow from the slots, and slots that lead to no sound item are dropped, which the report
+    /// names. Afterwards a check finds nothing. About 200 ns an item, more with checksums; `progress` is told
+    /// (done, all). Whoever writes waits for as long as one stripe takes.
+    ///
+    /// ```
+    /// # use store_client::{CreateOptions, Writer};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Writer::private(&CreateOptions::new(4 << 20))?;
+    /// store.put(b"key", b"value")?;
+    /// let report = store.repair(|_, _| {})?;
+    /// assert_eq!((report.items, report.dropped), (1, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Corruption` for what slots don't tell (the number of buckets, a lost extent of the index): nothing was
+    /// dropped then. `Stuck`; `IndexFull`: what was mended until then stays so.
+    pub fn repair(&self, progress: impl FnMut(u64, u64)) -> Result<RepairReport, WriteError> {
+        self.reader.store.repair(self.session()?, progress)
     }
 
     /// This process's session: after a fork, the child's own.

@@ -595,6 +595,15 @@ pub enum AttachError {
         /// What the superblock asks for.
         expected: u64,
     },
+    /// Where its items are can't be told from its superblock.
+    #[error(
+        "the superblock of {name} does not tell where its items are: say how large its extents are \
+         (`info` shows it of a store of the same size and options)"
+    )]
+    NoGeometry {
+        /// The name, as the operating system knows it.
+        name: String,
+    },
     /// The superblock contradicts itself.
     #[error(transparent)]
     Corruption(#[from] Corruption),
@@ -629,7 +638,8 @@ pub enum AttachError {
     /// The file was last used before a reboot and not closed cleanly.
     #[error(
         "{name} was not closed before the machine went down, so its pages may be of different \
-         ages; remove it (kv-cli rm) and load it anew from a dump (kv-cli load)"
+         ages; save what is whole (kv-cli salvage), or remove it (kv-cli rm) and load it anew from a \
+         dump (kv-cli load)"
     )]
     UncleanReboot {
         /// The name, as the operating system knows it.

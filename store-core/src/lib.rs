@@ -64,8 +64,8 @@ pub use store::{
     Access, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Condition, Cursor, Deletion,
     Entry, EvictionStats, ExtentInfo, ExtentUse, Gone, HeldGuard, HeldLease, Histograms, Info,
     LoadOptions, NamespaceInfo, NamespaceOptions, ObjectName, Outcome, Pinned, PutOptions,
-    Registered, RepairReport, ScanPage, Session, SizeClass, Stats, Store, Tally, Trimmed, Ttl, UnusedSemaphores,
-    Version, anonymous, attach, create, destroy, from_image, memfd, private, private_on_heap,
+    Registered, RepairReport, Salvaged, ScanPage, Session, SizeClass, Stats, Store, Survey, Tally,
+    Trimmed, Ttl, UnusedSemaphores, Version, Wreck, anonymous, attach, create, destroy, from_image, memfd, private, private_on_heap,
     registered_elsewhere, registrations, remove_orphan, remove_unused_semaphores, set_owner,
     set_permissions, unused_semaphores,
 };

@@ -3,13 +3,30 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Model, Op, Pair, compare, geometries, key, value};
+use common::{Model, Op, Pair, compare, geometries, key, kill_clients, value};
 use store_core::{
-    Condition, CreateOptions, NamespaceOptions, Plain, PutOptions, RepairReport, Store, WriteError,
-    from_image, private_on_heap,
+    Condition, CreateOptions, NamespaceOptions, Plain, PutOptions, RepairReport, Shim, Store,
+    WriteError, from_image, private_on_heap,
 };
+
+thread_local! {
+    /// Address, value and size of each store since the log was emptied.
+    static LOG: RefCell<Vec<(usize, u64, usize)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Logs each store.
+struct Logging;
+
+impl Shim for Logging {
+    const OBSERVES: bool = true;
+
+    fn before_store(address: usize, value: u64, bytes: usize) {
+        LOG.with_borrow_mut(|log| log.push((address, value, bytes)));
+    }
+}
 
 /// The bytes of a segment, and where its parts are.
 #[derive(Clone)]
@@ -254,7 +271,7 @@ fn owners_of_lines_follow_the_chains() {
                     repaired_whole(&image, &pair.model, &format!("owner {owner} at {at:#x}"));
                 }
             }
-            let free = image.extent(extent) + image.extent_bytes() / 8 - 72;
+            let free = image.extent(extent) + image.extent_bytes() / 64 * 7 - 8;
             let mut image = image.clone();
             image.set(free, 1);
             assert_eq!(repaired_whole(&image, &pair.model, "a line nobody has").lines, 1);
@@ -421,6 +438,71 @@ fn namespaces_are_counted_anew() {
     }
     let infos = store.namespaces().expect("the records");
     assert!(infos.iter().any(|info| info.name == "own" && info.items == 48));
+}
+
+/// A damage of each kind at once, that costs no key.
+fn damaged(image: &Image) -> Image {
+    let mut damaged = image.clone();
+    for line in image.lines() {
+        damaged.set(line, 0x0123_4567_89AB_CDEF);
+    }
+    for stripe in image.stripes().step_by(3) {
+        damaged.set(stripe + 48, 77);
+    }
+    for (number, link) in image.links().into_iter().enumerate() {
+        damaged.set(link, [u64::MAX, 0, 1 << 63 | 5][number % 3]);
+    }
+    let slots: Vec<_> = image.slots().into_iter().filter(|at| !image.links().contains(at)).collect();
+    for at in slots.into_iter().step_by(5) {
+        // A lane beside it, with the same item.
+        let line = at / 64 * 64;
+        if let Some(free) = (1..7).map(|lane| line + 8 * lane).find(|at| damaged.word(*at) == 0) {
+            damaged.set(free, image.word(at));
+        }
+    }
+    for extent in image.extents_in(3).into_iter().chain(image.extents_in(2)) {
+        let at = image.extent_word(extent);
+        damaged.set(at, [0, image.word(at) & !(0x3FFFF << 18), u64::MAX][extent % 3]);
+    }
+    damaged.set(576, 1);
+    damaged
+}
+
+/// Whoever repairs may be killed at any store; the next repair ends where it would have.
+#[test]
+fn a_repair_that_dies_is_done_again() {
+    let mut states = 0;
+    for pair in pairs() {
+        let image = damaged(&image_of(&pair));
+        let store: Store<Logging> = from_image(&image.0).expect("a store");
+        let session = store.open_session().expect("an entry");
+        let mut state = Image(store.image().expect("an image"));
+        let address = store.info().expect("info").address as usize;
+        LOG.take();
+        let whole = store.repair(&session, |_, _| {}).expect("it can be mended");
+        compare(&store, &pair.model).expect("nothing is lost");
+        assert!(whole.tags > 0 && whole.extents > 0 && whole.counts > 0, "{whole:?}");
+        let stores = LOG.take();
+        for (done, (at, value, bytes)) in stores.iter().enumerate() {
+            let at = at - address;
+            state.0[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..*bytes]);
+            let mut state = state.clone();
+            kill_clients(&mut state.0);
+            let store: Store = from_image(&state.0).expect("a store");
+            let what = format!("{} of {} stores", done + 1, stores.len());
+            for (key, value) in &pair.model {
+                let found = store.get(key).unwrap_or(None);
+                assert!(found.is_none_or(|found| found == *value), "{what}: {key:?}");
+            }
+            let session = store.open_session().expect("an entry");
+            let report = store.repair(&session, |_, _| {}).expect(&what);
+            assert_eq!(store.check(|_, _| {}).violations, [""; 0], "{what}: {report:?}");
+            compare(&store, &pair.model).expect(&what);
+            assert_eq!(store.len(), pair.model.len() as u64, "{what}");
+            states += 1;
+        }
+    }
+    assert!(states > 300, "{states}");
 }
 
 /// Writers and readers go on while a store is repaired again and again.

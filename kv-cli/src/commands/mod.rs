@@ -114,6 +114,7 @@ fn effect(command: &Command) -> Option<&'static str> {
         Command::Incr(_) | Command::Decr(_) => Some("the number was changed"),
         Command::Load(_) => Some("the entries were loaded"),
         Command::Trim(_) => Some("the memory was given back"),
+        Command::Check(args) if args.repair => Some("the store was mended"),
         Command::Clear(_) => Some("the keys were deleted"),
         Command::Namespace(_) => Some("the namespace was changed"),
         _ => None,

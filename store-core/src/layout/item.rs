@@ -13,6 +13,8 @@
 //! A piece is an item without a key and under no slot of the index: its stamp is that of the item
 //! that it belongs to, its value the hash of that item's key, its own number in the list, and bytes.
 
+use crate::hash::Hasher;
+
 /// The bits of the flags byte.
 pub(crate) mod flags {
     /// An expiry word follows the header.
@@ -136,6 +138,21 @@ pub(crate) struct ItemShape {
     pub(crate) key: u64,
     pub(crate) value: u64,
     pub(crate) bytes: u64,
+}
+
+/// The checksum of an item: everything but stamp, padding and the number of a counter.
+pub(crate) fn item_checksum(
+    hasher: &Hasher,
+    header: Header,
+    expiry: Option<u64>,
+    (key, value): (&[u8], &[u8]),
+) -> u64 {
+    let parts = [header.word(), expiry.unwrap_or(0), hasher.bytes(key), hasher.bytes(value)];
+    let mut bytes = [0; 32];
+    for (to, part) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(parts) {
+        *to = part.to_le_bytes();
+    }
+    hasher.bytes(&bytes)
 }
 
 #[cfg(test)]

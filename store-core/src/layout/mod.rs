@@ -25,9 +25,9 @@ pub(crate) use client::{
 };
 pub(crate) use counts::{COUNTS, Counts};
 pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, Shelf, Stream};
-pub(crate) use geometry::{Geometry, Plan, WHOLE_VALUE_BYTES};
+pub(crate) use geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, Geometry, Plan, WHOLE_VALUE_BYTES};
 pub(crate) use heat::{HEAT_PERMISSIONS, Heat};
-pub(crate) use item::{Header, KEY_BYTES_MAX, LargeWord, PIECE_HEAD_BYTES, flags};
+pub(crate) use item::{Header, KEY_BYTES_MAX, LargeWord, PIECE_HEAD_BYTES, flags, item_checksum};
 pub(crate) use line::{LANES, LINK_LANE, Line, TagWord};
 pub(crate) use loader::{LOADER_WINDOW, LoaderLease};
 pub(crate) use namespace::{

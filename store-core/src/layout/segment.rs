@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::ghost::Ghost;
 use super::heat::Heat;
-use super::item::{Header, ItemShape, flags};
+use super::item::{Header, ItemShape, flags, item_checksum};
 use super::superblock::{FEATURE_CHECKSUMS, IndexSize, MODE_CACHE, Superblock};
 use super::{
     Cleaner, ClientEntry, ExtentEntry, ExtentState, ExtentWord, Geometry, LANES, Line, LoaderLease,
@@ -547,13 +547,7 @@ impl<S: Shim> Segment<S> {
         key: &[u8],
         value: &[u8],
     ) -> u64 {
-        let parts =
-            [header.word(), expiry.unwrap_or(0), self.hasher.bytes(key), self.hasher.bytes(value)];
-        let mut bytes = [0; 32];
-        for (to, part) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(parts) {
-            *to = part.to_le_bytes();
-        }
-        self.hasher.bytes(&bytes)
+        item_checksum(&self.hasher, header, expiry, (key, value))
     }
 }
 

@@ -95,7 +95,7 @@ fn map_object(place: &ObjectPlace<'_>, writable: bool, shown: &str) -> Result<Re
     Ok(Region::of(mapping, Holder::Object(object)))
 }
 
-fn map(object: &Object, bytes: u64, writable: bool, shown: &str) -> Result<Mapping, AttachError> {
+pub(super) fn map(object: &Object, bytes: u64, writable: bool, shown: &str) -> Result<Mapping, AttachError> {
     let name = || shown.to_owned();
     let bytes = usize::try_from(bytes)
         .map_err(|_| system("mmap", shown)(io::ErrorKind::OutOfMemory.into()))?;
@@ -201,12 +201,12 @@ fn await_record(registration: &Registration, shown: &str) -> Result<Record, Atta
     })
 }
 
-fn system<'a>(call: &'static str, shown: &'a str) -> impl Fn(io::Error) -> AttachError + 'a {
+pub(super) fn system<'a>(call: &'static str, shown: &'a str) -> impl Fn(io::Error) -> AttachError + 'a {
     move |source| AttachError::System { call, name: shown.to_owned(), source }
 }
 
 /// What an error of a System V call means for whoever wants to attach.
-fn of_segment(writable: bool, shown: &str) -> impl Fn(io::Error) -> AttachError + '_ {
+pub(super) fn of_segment(writable: bool, shown: &str) -> impl Fn(io::Error) -> AttachError + '_ {
     move |source| match source.raw_os_error() {
         Some(libc::ENOENT | libc::EINVAL | libc::EIDRM) => {
             AttachError::NotFound { name: shown.to_owned() }

@@ -34,6 +34,7 @@ mod read;
 mod reader_heat;
 mod rewrite;
 mod room;
+mod salvage;
 mod scan;
 mod server;
 mod session;
@@ -74,6 +75,7 @@ pub use orphans::{
 pub use permissions::{set_owner, set_permissions};
 pub use pinned::Pinned;
 pub use read::{Entry, Version};
+pub use salvage::{Salvaged, Survey, Wreck};
 pub use scan::{Cursor, ScanPage};
 pub use session::Session;
 pub use tally::{ClientCounts, Tally};

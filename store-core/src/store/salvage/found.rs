@@ -1,0 +1,115 @@
+//! What looks like an item, and the pieces of a large one.
+
+use super::wreck::Wreck;
+use crate::error::Corruption;
+use crate::layout::{Header, LargeWord, PIECE_HEAD_BYTES, Slot, flags};
+use crate::region::Cell64;
+
+/// An item, where it lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub(super) item: u64,
+    pub(super) header: Header,
+    pub(super) stamp: u64,
+    /// In the segment's time.
+    pub(super) expiry: Option<u64>,
+    /// Whether a slot of the index leads to it.
+    pub(super) is_listed: bool,
+}
+
+impl Found {
+    /// Whether it is taken rather than another one of its key. Stamps are in order where one client wrote
+    /// both.
+    pub(super) fn is_better_than(&self, other: &Self) -> bool {
+        (self.is_listed, self.stamp) > (other.is_listed, other.stamp)
+    }
+}
+
+/// What stands at a place.
+pub(super) enum Standing {
+    Item(Found),
+    /// A part of one, of so many bytes.
+    Piece(u64),
+    Nothing,
+}
+
+impl Wreck {
+    /// What the words at an offset look like, with at most `room` bytes.
+    pub(super) fn look_at(&self, offset: u64, room: u64) -> Result<Standing, Corruption> {
+        let [stamp, word] = self.region.view::<[Cell64; 2]>(offset)?;
+        let (stamp, header) = (stamp.load(), Header::of(word.load()));
+        let shape = header.shape();
+        let is_known = header.flags & !flags::KNOWN == 0;
+        if stamp == 0 || stamp > self.stamp_max || !is_known || shape.bytes > room {
+            return Ok(Standing::Nothing);
+        }
+        if header.has(flags::PIECE) {
+            let is_piece = header.flags == flags::PIECE
+                && header.key_bytes == 0
+                && shape.bytes > PIECE_HEAD_BYTES;
+            return Ok(if is_piece { Standing::Piece(shape.bytes) } else { Standing::Nothing });
+        }
+        let is_large = header.has(flags::LARGE);
+        let value = header.value_bytes;
+        if header.has(flags::COUNTER) && (is_large || value != 8)
+            || is_large && (value < 16 || !value.is_multiple_of(8))
+            || shape.bytes > self.extent_bytes / 2
+        {
+            return Ok(Standing::Nothing);
+        }
+        let expiry = match header.has(flags::EXPIRES) {
+            true => Some(self.region.view::<Cell64>(offset + shape.expiry)?.load()),
+            false => None,
+        };
+        Ok(Standing::Item(Found { item: offset, header, stamp, expiry, is_listed: false }))
+    }
+
+    /// The value of a large item, if each piece in its list is there, with its stamp and number.
+    pub(super) fn pieces_of(
+        &self,
+        item: u64,
+        header: Header,
+    ) -> Result<Option<Vec<u8>>, Corruption> {
+        let words = u64::from(header.value_bytes) / 8;
+        let [first, cells @ ..] = self.region.words(item + header.shape().value, words)? else {
+            return Ok(None);
+        };
+        let stamp = self.region.view::<Cell64>(item)?.load();
+        let large = LargeWord::of(first.load());
+        if large.piece_units == 0
+            || large.len > self.extents * self.extent_bytes
+            || large.count() > cells.len() as u64
+        {
+            return Ok(None);
+        }
+        let mut value = Vec::new();
+        for (number, cell) in (0..).zip(cells) {
+            let left = large.len - value.len() as u64;
+            if left == 0 {
+                break;
+            }
+            let piece = Slot(cell.load()).offset();
+            let Some(extent) = self.extent_of(piece) else { return Ok(None) };
+            let end = self.arena_offset + (extent + 1) * self.extent_bytes;
+            if end - piece < PIECE_HEAD_BYTES {
+                return Ok(None);
+            }
+            let [its_stamp, its_header, _, its_number] =
+                self.region.view::<[Cell64; 4]>(piece)?;
+            let its_header = Header::of(its_header.load());
+            let bytes = u64::from(its_header.value_bytes).saturating_sub(PIECE_HEAD_BYTES - 16);
+            if its_stamp.load() != stamp
+                || its_header.flags != flags::PIECE
+                || its_header.namespace != header.namespace
+                || its_number.load() != number
+                || bytes == 0
+                || bytes > left
+                || PIECE_HEAD_BYTES + bytes > end - piece
+            {
+                return Ok(None);
+            }
+            value.extend(self.copy(piece + PIECE_HEAD_BYTES, bytes as usize)?);
+        }
+        Ok((value.len() as u64 == large.len).then_some(value))
+    }
+}

@@ -1,0 +1,186 @@
+//! Salvaging: what is whole in a segment that can't be used any more, perhaps not even attached, is put
+//! into a new store. It is lossy, and declared so: the arena does not tell what was deleted, or which of
+//! several versions was the last.
+//!
+//! Nothing is stored into the segment. Each word of its superblock is believed where it makes sense by
+//! itself.
+
+mod found;
+mod survey;
+mod wreck;
+
+use std::time::Duration;
+
+use super::{Condition, NamespaceOptions, PutOptions, Session, Store};
+use crate::config::Mode;
+use crate::error::{Corruption, NamespaceError, WriteError};
+use crate::layout::NamespaceState;
+use crate::region::Shim;
+
+pub use survey::Survey;
+pub use wreck::Wreck;
+
+/// Sentences that are kept about what was not put.
+const SENTENCES_MAX: usize = 100;
+
+/// What was put into a new store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Salvaged {
+    /// Items put.
+    pub items: u64,
+    /// Of those, the ones that no slot led to: deleted keys and old versions are among them, if the index
+    /// could be read.
+    pub unlisted: u64,
+    /// Items that expired since they were found.
+    pub expired: u64,
+    /// Items of namespaces that were removed before, which were left out.
+    pub removed: u64,
+    /// Items that the new store does not take.
+    pub refused: u64,
+    /// Which, as sentences; at most 100.
+    pub refused_items: Vec<String>,
+    /// Namespaces that were made, and what could not be kept of them.
+    pub namespaces: Vec<String>,
+}
+
+/// Where items of a namespace go.
+enum Place<S: Shim> {
+    Into(Store<S>),
+    /// It was removed.
+    Removed,
+}
+
+impl<S: Shim> Store<S> {
+    /// Puts what a survey found whole into this store, which should be new. Namespaces are made with
+    /// what their records say; one whose record can't be read is called `salvaged-N`, by its number.
+    /// `progress` is told (done, all) items.
+    ///
+    /// Reads each item once more, and costs what a put costs.
+    ///
+    /// # Errors
+    /// Those of [`Store::put`], `Full` first of all: what was put until then stays. `Corruption` if the
+    /// segment changed since it was surveyed.
+    pub fn salvage(
+        &self,
+        session: &Session,
+        wreck: &Wreck,
+        survey: &Survey,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Salvaged, WriteError> {
+        let mut salvaged = Salvaged::default();
+        let mut places: Vec<Option<Place<S>>> = (0..256).map(|_| None).collect();
+        let all = survey.items();
+        for (done, found) in (0..).zip(survey.found()) {
+            progress(done, all);
+            let number = found.header.namespace;
+            let place = if number == 0 {
+                self
+            } else {
+                let made = &mut places[usize::from(number)];
+                if made.is_none() {
+                    *made = Some(self.place_for(session, wreck, number, &mut salvaged)?);
+                }
+                match made {
+                    Some(Place::Into(place)) => place,
+                    _ => {
+                        salvaged.removed += 1;
+                        continue;
+                    }
+                }
+            };
+            let options = match found.expiry {
+                None => PutOptions::new().for_ever(),
+                Some(expiry) => match expiry.saturating_sub(wreck.now_ms()) {
+                    0 => {
+                        salvaged.expired += 1;
+                        continue;
+                    }
+                    left => PutOptions::new().ttl(Duration::from_millis(left)),
+                },
+            };
+            let key = wreck.key(found.item, found.header)?;
+            let Some(value) = wreck.value(found.item, found.header)? else {
+                let what = "it changed since it was surveyed";
+                return Err(Corruption { what, offset: found.item }.into());
+            };
+            match place.put(session, &key, &value, &options, Condition::Always) {
+                Ok(_) => {
+                    salvaged.items += 1;
+                    salvaged.unlisted += u64::from(!found.is_listed);
+                }
+                Err(
+                    error @ (WriteError::KeyTooLong { .. }
+                    | WriteError::ValueTooLarge { .. }
+                    | WriteError::InvalidTtl { .. }),
+                ) => {
+                    salvaged.refused += 1;
+                    if salvaged.refused_items.len() < SENTENCES_MAX {
+                        let key = key.escape_ascii();
+                        salvaged.refused_items.push(format!("key \"{key}\": {error}"));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        progress(all, all);
+        Ok(salvaged)
+    }
+
+    /// Makes the namespace that has a number in the old store.
+    fn place_for(
+        &self,
+        session: &Session,
+        wreck: &Wreck,
+        number: u8,
+        salvaged: &mut Salvaged,
+    ) -> Result<Place<S>, WriteError> {
+        let record = wreck.namespace(number);
+        if let Some(record) = &record
+            && record.word.state != NamespaceState::InUse
+            && record.word.generation > 0
+        {
+            return Ok(Place::Removed);
+        }
+        let fallback = format!("salvaged-{number}");
+        let mut tries = Vec::new();
+        if let Some(record) = record.filter(|record| record.word.state == NamespaceState::InUse) {
+            let ttl = Duration::from_millis(record.default_ttl_ms);
+            let with_ttl = NamespaceOptions::new().default_ttl(ttl);
+            let mode = if record.word.evicts { Mode::Cache } else { Mode::Store };
+            let full = with_ttl.quota(record.quota_bytes).mode(mode);
+            tries.push((record.name.clone(), full, ""));
+            tries.push((record.name.clone(), with_ttl, ", without its quota and mode"));
+            let plain = NamespaceOptions::new();
+            tries.push((record.name, plain, ", without its quota, mode and time to live"));
+        }
+        let lost = ", whose record can't be read";
+        tries.push((fallback.clone(), NamespaceOptions::new(), lost));
+        let mut refused = None;
+        for (name, options, less) in tries {
+            match self.create_namespace(session, &name, &options) {
+                Ok(()) => {
+                    salvaged.namespaces.push(format!("{name}{less}"));
+                    match self.in_namespace(&name) {
+                        Ok(place) => return Ok(Place::Into(place)),
+                        Err(error) => refused = Some(error),
+                    }
+                }
+                Err(error @ (NamespaceError::Write(_) | NamespaceError::Corruption(_))) => {
+                    return Err(of_namespace(error, fallback));
+                }
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(of_namespace(refused.unwrap_or(NamespaceError::NeedsQuota), fallback))
+    }
+}
+
+/// A namespace that can't be made, as an error of a write to it.
+fn of_namespace(error: NamespaceError, namespace: String) -> WriteError {
+    match error {
+        NamespaceError::Write(error) => error,
+        NamespaceError::Corruption(error) => error.into(),
+        _ => WriteError::NamespaceGone { namespace },
+    }
+}

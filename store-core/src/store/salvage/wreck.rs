@@ -1,0 +1,284 @@
+//! A segment that may be damaged anywhere, mapped read-only, and what of it is believed.
+
+use super::found::Found;
+use crate::config::Mode;
+use crate::error::{AttachError, Corruption};
+use crate::hash::{self, Hasher};
+use crate::layout::{
+    ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FEATURES_KNOWN, FORMAT_VERSION,
+    Header, MODE_CACHE, NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceWord, SUPERBLOCK_BYTES,
+    Superblock, flags, format_version_of,
+};
+use crate::layout::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
+use crate::region::{Cell64, Region, append_out};
+use crate::store::attach::{map, of_segment, open, system};
+use crate::store::name::{ObjectName, Place};
+use crate::store::namespace::name_of;
+use crate::sys::clock;
+use crate::sys::holder::Holder;
+use crate::sys::map::Mapping;
+use crate::sys::registry;
+use crate::sys::sysv::SharedSegment;
+
+/// See the module. The segment should be at rest: what is written meanwhile is found or not.
+#[derive(Debug)]
+pub struct Wreck {
+    pub(super) region: Region,
+    name: String,
+    pub(super) arena_offset: u64,
+    pub(super) extent_bytes: u64,
+    pub(super) extents: u64,
+    /// The hash function, if its words are whole: without it no checksum can be verified.
+    pub(super) hasher: Option<Hasher>,
+    /// Whether each item must have a checksum.
+    pub(super) checksums: bool,
+    /// No item has a later stamp.
+    pub(super) stamp_max: u64,
+    /// What is added to the monotonic clock.
+    clock_offset_ms: u64,
+}
+
+/// What a record says of a namespace.
+pub(super) struct RecordFound {
+    pub(super) word: NamespaceWord,
+    pub(super) name: String,
+    pub(super) default_ttl_ms: u64,
+    pub(super) quota_bytes: u64,
+}
+
+impl Wreck {
+    /// Maps a segment, as it is, for reading. If its superblock does not tell where its extents are,
+    /// `extent_bytes` does: they lie at its end, one behind the other.
+    ///
+    /// # Errors
+    /// `NoGeometry` if neither tells; `OtherVersion`; `NotFound`, `PermissionDenied` and others of
+    /// [`attach`](crate::attach()).
+    pub fn open(name: &ObjectName, extent_bytes: Option<u64>) -> Result<Self, AttachError> {
+        let shown = name.to_string();
+        clock::prepare().map_err(system("reading the boot id", &shown))?;
+        let region = map_whole(name, &shown)?;
+        if region.bytes() < SUPERBLOCK_BYTES {
+            let (found, expected) = (region.bytes(), SUPERBLOCK_BYTES);
+            return Err(AttachError::Truncated { name: shown, found, expected });
+        }
+        Self::over(region, shown, extent_bytes)
+    }
+
+    fn over(region: Region, name: String, extent_bytes: Option<u64>) -> Result<Self, AttachError> {
+        let superblock = region.view::<Superblock>(0)?;
+        if let Some(found) = format_version_of(superblock.format.load())
+            && found != FORMAT_VERSION
+        {
+            return Err(AttachError::OtherVersion { name, found, supported: FORMAT_VERSION });
+        }
+        let told = arena_told(superblock, region.bytes());
+        let given = extent_bytes.and_then(|bytes| arena_at_end(region.bytes(), bytes));
+        let Some((arena_offset, extent_bytes, extents)) = told.or(given) else {
+            return Err(AttachError::NoGeometry { name });
+        };
+        let words = std::array::from_fn(|i| superblock.hash_secrets[i].load());
+        let hasher = hash::kind_of(superblock.hash_kind.load())
+            .map(|kind| Hasher::new(kind, words))
+            .filter(|hasher| hasher.self_test() == superblock.hash_check.load());
+        let features = superblock.features_required.load();
+        let checksums = features & !FEATURES_KNOWN == 0 && features & FEATURE_CHECKSUMS != 0;
+        let next_stamp = superblock.next_stamp.load();
+        // Taken by whole blocks.
+        let is_stamp = next_stamp >= 4096 && next_stamp.is_multiple_of(4096);
+        let stamp_max = if is_stamp { next_stamp } else { 1 << 62 };
+        let boot = clock::boot_id();
+        let is_of_boot = superblock.boot_id[0].load() == boot as u64
+            && superblock.boot_id[1].load() == (boot >> 64) as u64;
+        let clock_offset_ms = if is_of_boot {
+            superblock.clock_offset_ms.load()
+        } else {
+            clock::wall_ms().wrapping_sub(clock::monotonic_coarse_ms())
+        };
+        Ok(Self {
+            name,
+            arena_offset,
+            extent_bytes,
+            extents,
+            hasher,
+            checksums,
+            stamp_max,
+            clock_offset_ms,
+            region,
+        })
+    }
+
+    /// Its name, as the operating system knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.region.bytes()
+    }
+
+    /// Bytes of each extent.
+    pub fn extent_bytes(&self) -> u64 {
+        self.extent_bytes
+    }
+
+    /// What it did when it was full, as far as its superblock tells.
+    pub fn mode(&self) -> Mode {
+        let superblock = self.superblock();
+        let is_cache = superblock.is_ok_and(|superblock| superblock.mode.load() == MODE_CACHE);
+        if is_cache { Mode::Cache } else { Mode::Store }
+    }
+
+    /// Whether its items have checksums that can be verified: else a torn item looks whole.
+    pub fn verifies(&self) -> bool {
+        self.checksums && self.hasher.is_some()
+    }
+
+    fn superblock(&self) -> Result<&Superblock, Corruption> {
+        self.region.view(0)
+    }
+
+    /// The segment's time in milliseconds.
+    pub(super) fn now_ms(&self) -> u64 {
+        clock::monotonic_coarse_ms().wrapping_add(self.clock_offset_ms)
+    }
+
+    /// The offset of a table of the head, if it lies there.
+    fn table(&self, offset: u64, count: u64, bytes: u64) -> Option<u64> {
+        let end = count.checked_mul(bytes)?.checked_add(offset)?;
+        let fits = offset >= SUPERBLOCK_BYTES && offset.is_multiple_of(64);
+        (fits && end <= self.arena_offset).then_some(offset)
+    }
+
+    /// The state of an extent, as far as the table can be found.
+    pub(super) fn state(&self, extent: u64) -> Option<ExtentState> {
+        let bytes = size_of::<ExtentEntry>() as u64;
+        let table = self.table(self.superblock().ok()?.extents_offset.load(), self.extents, bytes)?;
+        let entry = self.region.view::<ExtentEntry>(table + extent * bytes).ok()?;
+        Some(ExtentWord::of(entry.word.load()).state)
+    }
+
+    /// The generation of an extent, likewise; 0: it has no memory.
+    pub(super) fn generation(&self, extent: u64) -> Option<u64> {
+        let table = self.superblock().ok()?.generations_offset.load();
+        let table = self.table(table, self.extents, 8)?;
+        Some(self.region.view::<Cell64>(table + 8 * extent).ok()?.load())
+    }
+
+    /// What the record of a namespace says, if the table can be found.
+    pub(super) fn namespace(&self, number: u8) -> Option<RecordFound> {
+        let superblock = self.superblock().ok()?;
+        let bytes = size_of::<NamespaceRecord>() as u64;
+        let count = superblock.namespaces_count.load();
+        let table = self.table(superblock.namespaces_offset.load(), count, bytes)?;
+        if u64::from(number) >= count {
+            return None;
+        }
+        let record = self.region.view::<NamespaceRecord>(table + bytes * u64::from(number)).ok()?;
+        let word = record.state();
+        let name = name_of(record);
+        debug_assert!(name.chars().count() <= NAMESPACE_NAME_BYTES);
+        let quota_bytes = u64::from(word.quota_extents) * self.extent_bytes;
+        Some(RecordFound { word, name, default_ttl_ms: record.default_ttl_ms.load(), quota_bytes })
+    }
+
+    /// The extent that the byte at an offset is in.
+    pub(super) fn extent_of(&self, offset: u64) -> Option<u64> {
+        let extent = offset.checked_sub(self.arena_offset)? / self.extent_bytes;
+        (extent < self.extents).then_some(extent)
+    }
+
+    /// The key of the item at an offset.
+    pub(super) fn key(&self, item: u64, header: Header) -> Result<Vec<u8>, Corruption> {
+        let bytes = usize::from(header.key_bytes);
+        self.copy(item + header.shape().key, bytes)
+    }
+
+    /// The value of an item as it reads; `None` if a piece of it is missing.
+    pub(super) fn value(&self, item: u64, header: Header) -> Result<Option<Vec<u8>>, Corruption> {
+        let at = item + header.shape().value;
+        if header.has(flags::COUNTER) {
+            let number = self.region.view::<Cell64>(at)?.load().cast_signed();
+            return Ok(Some(number.to_string().into_bytes()));
+        }
+        if header.has(flags::LARGE) {
+            return self.pieces_of(item, header);
+        }
+        self.copy(at, header.value_bytes as usize).map(Some)
+    }
+
+    pub(super) fn copy(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, Corruption> {
+        let mut copy = Vec::new();
+        append_out(self.region.words(offset, bytes.div_ceil(8) as u64)?, bytes, &mut copy);
+        Ok(copy)
+    }
+
+    /// Whether what looks like an item is whole: its checksum, if it has one, and all its pieces.
+    pub(super) fn is_whole(&self, found: &Found, key: &[u8]) -> Result<bool, Corruption> {
+        let Found { item, header, expiry, .. } = *found;
+        let has_checksum = header.has(flags::CHECKSUM);
+        if self.checksums && !has_checksum {
+            return Ok(false);
+        }
+        let Some(hasher) = self.hasher.as_ref().filter(|_| has_checksum) else {
+            return Ok(!header.has(flags::LARGE) || self.pieces_of(item, header)?.is_some());
+        };
+        let Some(value) = self.value(item, header)? else { return Ok(false) };
+        let value = if header.has(flags::COUNTER) { &[] } else { &value[..] };
+        let stored = self.region.view::<Cell64>(item + header.shape().checksum)?.load();
+        Ok(crate::layout::item_checksum(hasher, header, expiry, (key, value)) == stored)
+    }
+}
+
+/// Maps an object or a segment at its own length, whatever it holds.
+fn map_whole(name: &ObjectName, shown: &str) -> Result<Region, AttachError> {
+    let not_found = || AttachError::NotFound { name: shown.to_owned() };
+    let segment = match name.place() {
+        Place::Object(place) => {
+            let object = open(&place, false, shown)?;
+            let bytes = object.metadata().map_err(system("fstat", shown))?.len();
+            if bytes == 0 {
+                return Err(AttachError::Empty { name: shown.to_owned() });
+            }
+            let mapping = map(&object, bytes, false, shown)?;
+            return Ok(Region::of(mapping, Holder::Object(object)));
+        }
+        Place::Key(key) => SharedSegment::find(key).map_err(of_segment(false, shown))?,
+        Place::Segment(id) => SharedSegment::of_id(id),
+        Place::Registered(registered) => {
+            let found = registry::find(registered).map_err(system("open", shown))?;
+            let record = found.ok_or_else(not_found)?.record().map_err(system("read", shown))?;
+            let of_boot = record.filter(|record| record.boot == clock::boot_id());
+            SharedSegment::of_id(of_boot.ok_or_else(not_found)?.id)
+        }
+    };
+    let mapping = Mapping::of_segment(segment, false).map_err(of_segment(false, shown))?;
+    Ok(Region::of(mapping, Holder::SystemV(segment)))
+}
+
+/// Where the superblock says that the arena is: offset, bytes of an extent, extents. Those that the
+/// object has lost the end of are not there.
+fn arena_told(superblock: &Superblock, bytes: u64) -> Option<(u64, u64, u64)> {
+    let (offset, extent_bytes) = (superblock.arena_offset.load(), superblock.extent_bytes.load());
+    let extents = superblock.extents_max.load();
+    if !is_extent_size(extent_bytes) || offset < SUPERBLOCK_BYTES || !offset.is_multiple_of(4096) {
+        return None;
+    }
+    let whole = offset.checked_add(extents.checked_mul(extent_bytes)?)?;
+    // Three words that agree, and a fourth one, or the length.
+    if extents == 0 || whole != superblock.segment_bytes.load() && whole != bytes {
+        return None;
+    }
+    Some((offset, extent_bytes, extents.min(bytes.checked_sub(offset)? / extent_bytes)))
+}
+
+/// Where the arena is if extents of this size fill the end of the object.
+fn arena_at_end(bytes: u64, extent_bytes: u64) -> Option<(u64, u64, u64)> {
+    let extents = bytes.checked_sub(SUPERBLOCK_BYTES)?.checked_div(extent_bytes)?;
+    let fits = is_extent_size(extent_bytes) && extents > 0;
+    fits.then(|| (bytes - extents * extent_bytes, extent_bytes, extents))
+}
+
+fn is_extent_size(bytes: u64) -> bool {
+    bytes.is_power_of_two() && (EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&bytes)
+}
