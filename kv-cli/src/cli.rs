@@ -13,7 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::{
     bench, cas, check, chmod, chown, clear, completions, counter, create, demo, doctor, dump,
     expire, extend, gc, get, get_or_run, getset, info, keys, load, ls, man, map, mget, mput,
-    namespace, put, rm, scan, stats, take, trim,
+    namespace, put, rm, salvage, scan, stats, take, trim,
 };
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -139,6 +139,7 @@ pub(crate) enum Command {
     Clear(clear::ClearArgs),
     Trim(trim::TrimArgs),
     Check(check::CheckArgs),
+    Salvage(salvage::SalvageArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
@@ -166,6 +167,7 @@ impl Command {
                 | Self::Namespace(_)
                 | Self::Trim(_)
                 | Self::Check(_)
+                | Self::Salvage(_)
                 | Self::Bench(_)
                 | Self::Demo(_)
                 | Self::Completions(_)
@@ -225,6 +227,7 @@ fn parsed(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
         Command::Ls(_) | Command::Gc(_) => "looks at all stores in shared memory",
         Command::Demo(_) => "makes a store of its own",
         Command::Doctor(_) => "takes a store as its argument",
+        Command::Salvage(_) => "takes both stores as its arguments",
         Command::Completions(_) | Command::Man(_) => "needs no store",
         _ => return Ok(cli),
     };

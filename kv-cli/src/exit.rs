@@ -256,7 +256,9 @@ fn hint_of_attach(error: &AttachError) -> &'static str {
         | AttachError::Unfinished { .. }
         | AttachError::Truncated { .. }
         | AttachError::UncleanReboot { .. } => REMOVE,
-        AttachError::Corruption(_) => CHECK,
+        // What can't be attached can't be checked.
+        AttachError::Corruption(_) => "kv-cli salvage saves what can be read into a new store",
+        AttachError::NoGeometry { .. } => "--source-extent-size",
         _ => "",
     }
 }
@@ -283,6 +285,7 @@ fn exit_of_attach(error: &AttachError) -> Exit {
         | AttachError::OtherVersion { .. }
         | AttachError::UnknownFeatures { .. }
         | AttachError::Truncated { .. }
+        | AttachError::NoGeometry { .. }
         | AttachError::Corruption(_)
         | AttachError::UncleanReboot { .. } => Exit::Corrupt,
         AttachError::TooManyClients { .. } | AttachError::GuardLimit { .. } => Exit::Full,
@@ -342,6 +345,7 @@ mod tests {
         assert_eq!(exit(AttachError::UnknownFeatures { name: name(), unknown: 1 }), 6);
         assert_eq!(exit(AttachError::UncleanReboot { name: name() }), 6);
         assert_eq!(exit(AttachError::Corruption(BROKEN)), 6);
+        assert_eq!(exit(AttachError::NoGeometry { name: name() }), 6);
         assert_eq!(exit(AttachError::Unsupported { what: name(), remedy: "" }), 2);
         let source = io::Error::from(io::ErrorKind::Other);
         assert_eq!(exit(AttachError::System { call: "mmap", name: name(), source }), 9);

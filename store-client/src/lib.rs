@@ -56,6 +56,7 @@ mod permissions;
 mod processes;
 mod reader;
 mod rewrite;
+mod salvage;
 mod sessions;
 mod spec;
 #[cfg(any(feature = "serde", feature = "zerocopy"))]
@@ -67,6 +68,7 @@ pub use leaks::{leaks, remove_leak};
 pub use listing::{Listing, ListingState, list};
 pub use permissions::{set_owner, set_permissions};
 pub use reader::Reader;
+pub use salvage::{Wreck, wreck};
 pub use spec::{ParseSpecError, Spec};
 #[cfg(any(feature = "serde", feature = "zerocopy"))]
 pub use typed::TypedReadError;
@@ -79,6 +81,6 @@ pub use store_core::{
     CreateError, CreateOptions, Cursor, Entry, EvictionStats, ExtentInfo, ExtentUse, Fullness,
     Gone, GuardKind, HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError,
     LoadOptions, Mode, NamespaceError, NamespaceInfo, NamespaceOptions, PinError, PutOptions,
-    ReadError, Reaped, RepairReport, ScanPage, Sealing, SharedBytes, SizeClass, Stats, Trimmed, Ttl, Version,
-    WriteError, removed_when_detached,
+    ReadError, Reaped, RepairReport, Salvaged, ScanPage, Sealing, SharedBytes, SizeClass, Stats,
+    Survey, Trimmed, Ttl, Version, WriteError, removed_when_detached,
 };

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use store_core::{
     Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Gone, KeepError, Outcome,
-    PinError, PutOptions, Reaped, RepairReport, Sealing, Session, Store, Trimmed, Version, WriteError,
+    PinError, PutOptions, Reaped, RepairReport, Sealing, Session, Store, Trimmed, Version,
+    WriteError,
 };
 
 use crate::reader::Reader;

@@ -65,9 +65,9 @@ pub use store::{
     Entry, EvictionStats, ExtentInfo, ExtentUse, Gone, HeldGuard, HeldLease, Histograms, Info,
     LoadOptions, NamespaceInfo, NamespaceOptions, ObjectName, Outcome, Pinned, PutOptions,
     Registered, RepairReport, Salvaged, ScanPage, Session, SizeClass, Stats, Store, Survey, Tally,
-    Trimmed, Ttl, UnusedSemaphores, Version, Wreck, anonymous, attach, create, destroy, from_image, memfd, private, private_on_heap,
-    registered_elsewhere, registrations, remove_orphan, remove_unused_semaphores, set_owner,
-    set_permissions, unused_semaphores,
+    Trimmed, Ttl, UnusedSemaphores, Version, Wreck, anonymous, attach, create, destroy, from_image,
+    memfd, private, private_on_heap, registered_elsewhere, registrations, remove_orphan,
+    remove_unused_semaphores, set_owner, set_permissions, unused_semaphores,
 };
 pub use sys::holder::Backing;
 pub use sys::object::{MEMFD_NAME, POSIX_DIRECTORY, POSIX_PREFIX, Sealing};

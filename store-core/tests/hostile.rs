@@ -110,6 +110,7 @@ fn exercise(image: &[u8]) {
     }
     exercise_namespaces(&store, &session);
     let _ = store.reap(&session);
+    let _ = store.repair(&session, |_, _| {});
     let _ = store.clean(&session, 3);
     let _ = store.trim(&session, 0, |_, _| {});
     if let Ok(Some(pinned)) = store.get_pinned(&session, &key(1)) {

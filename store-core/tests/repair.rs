@@ -97,7 +97,8 @@ impl Image {
 
     /// Offsets of lanes that hold items.
     fn slots(&self) -> Vec<usize> {
-        let lanes = self.lines().into_iter().flat_map(|line| (1..8).map(move |lane| line + 8 * lane));
+        let lanes =
+            self.lines().into_iter().flat_map(|line| (1..8).map(move |lane| line + 8 * lane));
         lanes.filter(|at| self.word(*at) != 0 && self.word(*at) >> 63 == 0).collect()
     }
 
@@ -140,7 +141,8 @@ fn image_of(pair: &Pair<Plain>) -> Image {
 fn repaired(image: &Image, model: &Model, what: &str) -> RepairReport {
     let store: Store = from_image(&image.0).unwrap_or_else(|error| panic!("{what}: {error}"));
     let session = store.open_session().expect("an entry");
-    let report = store.repair(&session, |_, _| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let report =
+        store.repair(&session, |_, _| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
     let check = store.check(|_, _| {});
     assert_eq!(check.violations, [""; 0], "{what}: {report:?}");
     let mut gone = 0;
@@ -368,7 +370,9 @@ fn a_stamp_that_was_never_given_out_is_given_out() {
 fn a_wrong_number_of_buckets_loses_nothing() {
     for pair in pairs() {
         let image = image_of(&pair);
-        for buckets in [0, 1, image.buckets() / 2, image.buckets() + 1, image.buckets() * 2, 1 << 38] {
+        for buckets in
+            [0, 1, image.buckets() / 2, image.buckets() + 1, image.buckets() * 2, 1 << 38]
+        {
             let mut image = image.clone();
             image.set(512, buckets as u64);
             let Ok(store) = from_image::<Plain>(&image.0) else { continue };
@@ -452,7 +456,8 @@ fn damaged(image: &Image) -> Image {
     for (number, link) in image.links().into_iter().enumerate() {
         damaged.set(link, [u64::MAX, 0, 1 << 63 | 5][number % 3]);
     }
-    let slots: Vec<_> = image.slots().into_iter().filter(|at| !image.links().contains(at)).collect();
+    let slots: Vec<_> =
+        image.slots().into_iter().filter(|at| !image.links().contains(at)).collect();
     for at in slots.into_iter().step_by(5) {
         // A lane beside it, with the same item.
         let line = at / 64 * 64;

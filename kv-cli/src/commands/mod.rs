@@ -29,6 +29,7 @@ pub(crate) mod mput;
 pub(crate) mod namespace;
 pub(crate) mod put;
 pub(crate) mod rm;
+pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod stats;
 pub(crate) mod take;
@@ -114,6 +115,7 @@ fn effect(command: &Command) -> Option<&'static str> {
         Command::Incr(_) | Command::Decr(_) => Some("the number was changed"),
         Command::Load(_) => Some("the entries were loaded"),
         Command::Trim(_) => Some("the memory was given back"),
+        Command::Salvage(_) => Some("the new store was made"),
         Command::Check(args) if args.repair => Some("the store was mended"),
         Command::Clear(_) => Some("the keys were deleted"),
         Command::Namespace(_) => Some("the namespace was changed"),
@@ -159,6 +161,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Clear(args) => clear::run(args, context),
         Command::Trim(args) => trim::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Salvage(args) => salvage::run(args, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Demo(args) => demo::run(args, context),
         Command::Completions(args) => completions::run(args, context),

@@ -6,6 +6,7 @@ mod accounting;
 mod actor;
 mod backings;
 mod bench;
+mod damaged;
 mod demo;
 mod doctor;
 mod every_backing;

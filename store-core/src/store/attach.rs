@@ -95,7 +95,12 @@ fn map_object(place: &ObjectPlace<'_>, writable: bool, shown: &str) -> Result<Re
     Ok(Region::of(mapping, Holder::Object(object)))
 }
 
-pub(super) fn map(object: &Object, bytes: u64, writable: bool, shown: &str) -> Result<Mapping, AttachError> {
+pub(super) fn map(
+    object: &Object,
+    bytes: u64,
+    writable: bool,
+    shown: &str,
+) -> Result<Mapping, AttachError> {
     let name = || shown.to_owned();
     let bytes = usize::try_from(bytes)
         .map_err(|_| system("mmap", shown)(io::ErrorKind::OutOfMemory.into()))?;
@@ -201,7 +206,10 @@ fn await_record(registration: &Registration, shown: &str) -> Result<Record, Atta
     })
 }
 
-pub(super) fn system<'a>(call: &'static str, shown: &'a str) -> impl Fn(io::Error) -> AttachError + 'a {
+pub(super) fn system<'a>(
+    call: &'static str,
+    shown: &'a str,
+) -> impl Fn(io::Error) -> AttachError + 'a {
     move |source| AttachError::System { call, name: shown.to_owned(), source }
 }
 

@@ -142,8 +142,7 @@ impl<S: Shim> Store<S> {
     /// Sets the counts of namespaces that nobody wrote to meanwhile.
     fn mend_namespaced_counts(&self, before: [u64; 256], census: &mut Census) {
         for (number, record) in self.records() {
-            let (before, now) =
-                (before[usize::from(number)], census.items[usize::from(number)]);
+            let (before, now) = (before[usize::from(number)], census.items[usize::from(number)]);
             // Where it changed meanwhile it is near, as always.
             if record.is_taken()
                 && before != now
@@ -174,7 +173,8 @@ impl<S: Shim> Store<S> {
         let start = segment.index_size().buckets();
         let number = |bucket: u64| bucket / lines;
         for bucket in start..u64::from(segment.geometry.extents) * lines {
-            let extent = segment.directory_entry(crate::layout::ExtentState::Buckets, number(bucket))?;
+            let extent =
+                segment.directory_entry(crate::layout::ExtentState::Buckets, number(bucket))?;
             if extent.load() == 0 {
                 break;
             }

@@ -9,9 +9,7 @@ use crate::arena::retire;
 use crate::error::{Corruption, WriteError};
 use crate::index::search::{Search, chain};
 use crate::index::{CHAIN_LINES_MAX, change, overflow};
-use crate::layout::{
-    ExtentState, Intent, IntentKind, LANES, LINK_LANE, Slot, TagWord, Where,
-};
+use crate::layout::{ExtentState, Intent, IntentKind, LANES, LINK_LANE, Slot, TagWord, Where};
 use crate::region::Shim;
 use crate::store::guarded::Held;
 use crate::store::sound::{Body, Head, Unsound};
@@ -219,9 +217,8 @@ impl<S: Shim> Store<S> {
             }
             // A tag without a slot is no damage: a crash may leave it.
             let mended = TagWord(line.tags.load());
-            let differs = |lane| {
-                line.slot(lane).is_item() && mended.tag(lane) != TagWord(tags).tag(lane)
-            };
+            let differs =
+                |lane| line.slot(lane).is_item() && mended.tag(lane) != TagWord(tags).tag(lane);
             let linked = mended.is_linked() != TagWord(tags).is_linked();
             census.report.tags += u64::from(linked || (0..LANES).any(differs));
         }
@@ -452,8 +449,7 @@ impl<S: Shim> Store<S> {
                 }
                 Finding::Unsound(why) => {
                     let item = slot.offset();
-                    let sentence =
-                        format!("line {number}, lane {lane}: {why} (item at {item:#x})");
+                    let sentence = format!("line {number}, lane {lane}: {why} (item at {item:#x})");
                     census.report.note_dropped(sentence);
                 }
             }

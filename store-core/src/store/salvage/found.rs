@@ -94,8 +94,7 @@ impl Wreck {
             if end - piece < PIECE_HEAD_BYTES {
                 return Ok(None);
             }
-            let [its_stamp, its_header, _, its_number] =
-                self.region.view::<[Cell64; 4]>(piece)?;
+            let [its_stamp, its_header, _, its_number] = self.region.view::<[Cell64; 4]>(piece)?;
             let its_header = Header::of(its_header.load());
             let bytes = u64::from(its_header.value_bytes).saturating_sub(PIECE_HEAD_BYTES - 16);
             if its_stamp.load() != stamp

@@ -1,6 +1,6 @@
 //! Salvaging: what is whole in a segment that can't be used any more, perhaps not even attached, is put
-//! into a new store. It is lossy, and declared so: the arena does not tell what was deleted, or which of
-//! several versions was the last.
+//! into a new store. It is lossy, and declared so: the arena does not tell what was deleted, which of
+//! several versions was the last, or what was written and never published.
 //!
 //! Nothing is stored into the segment. Each word of its superblock is believed where it makes sense by
 //! itself.
@@ -29,8 +29,8 @@ const SENTENCES_MAX: usize = 100;
 pub struct Salvaged {
     /// Items put.
     pub items: u64,
-    /// Of those, the ones that no slot led to: deleted keys and old versions are among them, if the index
-    /// could be read.
+    /// Of those, the ones that no slot led to: if the index could be read, deleted keys, old versions and
+    /// what was never stored.
     pub unlisted: u64,
     /// Items that expired since they were found.
     pub expired: u64,

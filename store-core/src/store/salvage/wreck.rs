@@ -4,12 +4,12 @@ use super::found::Found;
 use crate::config::Mode;
 use crate::error::{AttachError, Corruption};
 use crate::hash::{self, Hasher};
+use crate::layout::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use crate::layout::{
     ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FEATURES_KNOWN, FORMAT_VERSION,
     Header, MODE_CACHE, NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceWord, SUPERBLOCK_BYTES,
     Superblock, flags, format_version_of,
 };
-use crate::layout::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use crate::region::{Cell64, Region, append_out};
 use crate::store::attach::{map, of_segment, open, system};
 use crate::store::name::{ObjectName, Place};
@@ -153,7 +153,8 @@ impl Wreck {
     /// The state of an extent, as far as the table can be found.
     pub(super) fn state(&self, extent: u64) -> Option<ExtentState> {
         let bytes = size_of::<ExtentEntry>() as u64;
-        let table = self.table(self.superblock().ok()?.extents_offset.load(), self.extents, bytes)?;
+        let table =
+            self.table(self.superblock().ok()?.extents_offset.load(), self.extents, bytes)?;
         let entry = self.region.view::<ExtentEntry>(table + extent * bytes).ok()?;
         Some(ExtentWord::of(entry.word.load()).state)
     }

@@ -1,0 +1,257 @@
+//! `check --repair` and `salvage`, on stores whose bytes were damaged.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use serde_json::Value;
+
+use crate::harness::{Store, bare, finish, program_for_all, run_as};
+
+/// A file that holds a store, at rest.
+struct Bytes(File);
+
+impl Bytes {
+    fn of(store: &Store) -> Bytes {
+        let file = File::options().read(true).write(true).open(store.path()).expect("the file");
+        Bytes(file)
+    }
+
+    fn word(&self, at: u64) -> u64 {
+        let mut word = [0; 8];
+        self.0.read_exact_at(&mut word, at).expect("within the file");
+        u64::from_le_bytes(word)
+    }
+
+    fn set(&self, at: u64, word: u64) {
+        self.0.write_all_at(&word.to_le_bytes(), at).expect("within the file");
+    }
+
+    fn clear(&self, at: u64, bytes: u64) {
+        self.0.write_all_at(&vec![0; bytes as usize], at).expect("within the file");
+    }
+
+    fn extent_bytes(&self) -> u64 {
+        self.word(256)
+    }
+
+    /// Offsets of the extents in a state.
+    fn extents_in(&self, state: u64) -> Vec<u64> {
+        let table = self.word(240);
+        let all = 0..self.word(248);
+        let is_in = |extent: &u64| self.word(table + 64 * extent) >> 60 == state;
+        all.filter(is_in).map(|extent| self.word(304) + extent * self.extent_bytes()).collect()
+    }
+
+    /// Offsets of the buckets.
+    fn buckets(&self) -> Vec<u64> {
+        let first = 64 * self.word(self.word(272));
+        (0..self.word(512) & ((1 << 40) - 1)).map(|bucket| first + 64 * bucket).collect()
+    }
+}
+
+/// A store with values of each kind, and some that were deleted or overwritten.
+fn filled() -> Store {
+    let store = Store::file();
+    let lines: String = (0..500)
+        .map(|i| format!("{{\"key\":\"key{i}\",\"value\":\"{}\"}}\n", "v".repeat(i % 300)))
+        .collect();
+    store.kv_with(["load", "-"], lines.as_bytes()).ends(0);
+    let large = "large ".repeat(40_000);
+    store.kv_with(["put", "large", "-"], large.as_bytes()).exits(0);
+    store.kv(["put", "soon", "gone", "--ttl", "1h"]).exits(0);
+    store.kv(["incr", "count", "41"]).exits(0);
+    store.kv(["put", "key7", "another"]).exits(0);
+    store.kv(["del", "key1", "key2", "key3"]).exits(0);
+    store.kv(["namespace", "create", "own", "--default-ttl", "2h"]).exits(0);
+    store.kv(["-n", "own", "put", "key7", "of its own"]).exits(0);
+    store
+}
+
+/// What `dump` says of a store: values by key.
+fn dump(store: &Store, namespace: Option<&str>) -> BTreeMap<String, Value> {
+    let args = namespace.map_or(vec!["dump"], |name| vec!["-n", name, "dump"]);
+    let run = store.kv(args).exits(0);
+    let entries = run.lines().into_iter().map(|line| {
+        let entry: Value = serde_json::from_str(line).expect("a line of JSON");
+        let key = entry["key"].as_str().expect("a key").to_owned();
+        (key, entry["value"].clone())
+    });
+    entries.collect()
+}
+
+/// A new store with what is saved of another one, and the report.
+#[track_caller]
+fn salvaged(source: &Store, more: &[&str]) -> (Store, Value) {
+    let target = Store::unmade();
+    let args = ["salvage", &source.spec, &target.spec, "--format", "json"];
+    let mut command = bare();
+    command.args(args).args(more);
+    let report = finish(command, b"").ends(0).json();
+    target.is_clean();
+    (target, report)
+}
+
+#[test]
+fn what_follows_from_the_slots_is_mended() {
+    let store = filled();
+    let before = (dump(&store, None), dump(&store, Some("own")));
+    let bytes = Bytes::of(&store);
+    for bucket in bytes.buckets() {
+        bytes.set(bucket, 0x0123_4567_89AB_CDEF);
+    }
+    let table = bytes.word(240);
+    for extent in
+        (0..bytes.word(248)).filter(|e| [2, 3].contains(&(bytes.word(table + 64 * e) >> 60)))
+    {
+        bytes.set(table + 64 * extent, 0);
+    }
+    store.kv(["check"]).fails(6, "kv-cli check --repair mends it");
+    let report = store.kv(["check", "--repair", "--format", "json"]).exits(0).json();
+    assert_eq!((&report["clean"], &report["repair"]["dropped"]), (&true.into(), &0.into()));
+    assert!(report["repair"]["tags"].as_u64() > Some(100), "{report}");
+    assert!(report["repair"]["extents"].as_u64() > Some(0), "{report}");
+    assert_eq!((dump(&store, None), dump(&store, Some("own"))), before);
+    store.kv(["put", "after", "it"]).exits(0);
+    let again = store.kv(["check", "--repair"]).exits(0);
+    assert!(again.text().starts_with("nothing had to be mended\n"), "{again:?}");
+    assert!(again.text().ends_with("clean\n"), "{again:?}");
+}
+
+#[test]
+fn what_is_dropped_is_named() {
+    let store = filled();
+    let mut before = dump(&store, None);
+    let bytes = Bytes::of(&store);
+    let slots = bytes.buckets().into_iter().map(|bucket| bucket + 8);
+    let slot = slots.into_iter().find(|at| bytes.word(*at) != 0).expect("an item");
+    bytes.set(slot, bytes.word(slot) ^ 1 << 45);
+    store.kv(["check"]).exits(6);
+    let run = store.kv(["check", "--repair"]).exits(0);
+    assert!(run.text().contains("slots dropped"), "{run:?}");
+    assert!(run.text().contains("dropped: line "), "{run:?}");
+    let after = dump(&store, None);
+    before.retain(|key, value| after.get(key) == Some(value));
+    assert_eq!(before, after);
+    assert_eq!(after.len(), 498 + 2 - 1);
+}
+
+#[test]
+fn what_slots_do_not_tell_is_refused() {
+    let store = filled();
+    Bytes::of(&store).set(512, Bytes::of(&store).word(512) / 2);
+    store.kv(["check", "--repair"]).fails(6, "kv-cli salvage saves");
+}
+
+#[test]
+fn a_repair_needs_the_right_to_write() {
+    let (_directory, program) = program_for_all();
+    let store = Store::posix();
+    store.kv(["chmod", "0644"]).exits(0);
+    run_as(&program, 65_534, 65_534, &store.spec, &["check"]).exits(0);
+    run_as(&program, 65_534, 65_534, &store.spec, &["check", "--repair"]).fails(4, "writing");
+}
+
+#[test]
+fn what_the_index_leads_to_is_saved_without_the_superblock() {
+    let store = filled();
+    let (before, own) = (dump(&store, None), dump(&store, Some("own")));
+    let bytes = Bytes::of(&store);
+    // Everything in it that changes.
+    bytes.clear(512, 4096 - 512);
+    store.kv(["get", "key7"]).exits(6);
+    let (target, report) = salvaged(&store, &[]);
+    let mut after = dump(&target, None);
+    for deleted in ["key1", "key2", "key3"] {
+        after.remove(deleted);
+    }
+    assert_eq!(after, before, "{report}");
+    assert_eq!(dump(&target, Some("own")), own);
+    assert_eq!(report["unlisted"], 3, "{report}");
+    assert_eq!(report["verified"], true);
+    let ttl: u64 = target.kv(["ttl", "soon"]).exits(0).text().trim().parse().expect("a number");
+    assert!((3_000_000..=3_600_000).contains(&ttl), "{ttl} ms");
+}
+
+#[test]
+fn what_is_whole_is_saved_without_the_index() {
+    let store = filled();
+    let (before, own) = (dump(&store, None), dump(&store, Some("own")));
+    let bytes = Bytes::of(&store);
+    for extent in [6, 7].into_iter().flat_map(|state| bytes.extents_in(state)) {
+        bytes.clear(extent, bytes.extent_bytes());
+    }
+    let (target, report) = salvaged(&store, &[]);
+    assert_eq!(report["slots"], 0, "{report}");
+    let after = dump(&target, None);
+    for (key, value) in &before {
+        assert_eq!(after.get(key), Some(value), "{key}");
+    }
+    assert_eq!(after.len(), before.len() + 3, "{report}");
+    assert_eq!(dump(&target, Some("own")), own);
+}
+
+#[test]
+fn torn_items_stay_behind() {
+    let store = filled();
+    let before = dump(&store, None);
+    let bytes = Bytes::of(&store);
+    let mut torn = 0;
+    for bucket in bytes.buckets() {
+        let slot = bytes.word(bucket + 8);
+        if slot != 0 && slot >> 63 == 0 && torn < 5 {
+            // Its key.
+            let at = 8 * (slot & ((1 << 38) - 1)) + 24;
+            bytes.set(at, bytes.word(at) ^ 1);
+            torn += 1;
+        }
+    }
+    assert_eq!(torn, 5);
+    let (target, report) = salvaged(&store, &[]);
+    assert!(report["torn"].as_u64() >= Some(5), "{report}");
+    let after = dump(&target, None);
+    assert!(after.iter().all(|(key, value)| {
+        before.get(key) == Some(value) || ["key1", "key2", "key3", "key7"].contains(&key.as_str())
+    }));
+    assert!(after.len() >= before.len() - 5, "{report}");
+}
+
+#[test]
+fn a_store_without_a_superblock_needs_the_size_of_its_extents() {
+    let store = filled();
+    let before = dump(&store, None);
+    let bytes = Bytes::of(&store);
+    let extent_bytes = bytes.extent_bytes().to_string();
+    bytes.clear(0, 4096);
+    let target = Store::unmade();
+    let run = |more: &[&str]| {
+        let mut command = bare();
+        command.args(["salvage", &store.spec, &target.spec]).args(more);
+        finish(command, b"")
+    };
+    run(&[]).fails(6, "--source-extent-size");
+    run(&["--source-extent-size", "3000"]).fails(6, "--source-extent-size");
+    let run = run(&["--source-extent-size", &extent_bytes]).ends(0);
+    assert!(run.stderr.contains("no checksums that can be verified"), "{run:?}");
+    let after = dump(&target, None);
+    for (key, value) in before.iter().filter(|(key, _)| *key != "key7") {
+        assert_eq!(after.get(key), Some(value), "{key}");
+    }
+    assert_eq!(dump(&target, Some("salvaged-1")).len(), 1);
+}
+
+#[test]
+fn salvage_makes_a_new_store_or_none() {
+    let (source, target) = (filled(), Store::posix());
+    let run = |source: &str, target: &str| {
+        let mut command = bare();
+        command.args(["salvage", source, target]);
+        finish(command, b"")
+    };
+    run(&source.spec, &target.spec).fails(1, "exists");
+    let unmade = Store::unmade();
+    run(&unmade.spec, &unmade.spec).exits(3);
+    run(&target.spec, &unmade.spec).fails(6, "no whole item");
+    unmade.kv(["info"]).exits(3);
+    source.kv(["salvage", "--store", "posix:x", "a", "b"]).fails(2, "leave --store out");
+}
