@@ -1,32 +1,15 @@
 //! A damaged segment is mended: afterwards `check` finds nothing, what was not damaged is there, and
 //! what is lost is told.
 
-mod common;
-
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Model, Op, Pair, compare, geometries, key, kill_clients, value};
 use store_core::{
-    Condition, CreateOptions, NamespaceOptions, Plain, PutOptions, RepairReport, Shim, Store,
-    WriteError, from_image, private_on_heap,
+    Condition, CreateOptions, NamespaceOptions, Plain, PutOptions, RepairReport, Store, WriteError,
+    from_image, private_on_heap,
 };
-
-thread_local! {
-    /// Address, value and size of each store since the log was emptied.
-    static LOG: RefCell<Vec<(usize, u64, usize)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Logs each store.
-struct Logging;
-
-impl Shim for Logging {
-    const OBSERVES: bool = true;
-
-    fn before_store(address: usize, value: u64, bytes: usize) {
-        LOG.with_borrow_mut(|log| log.push((address, value, bytes)));
-    }
-}
+use store_testing::crash::kill_clients;
+use store_testing::pair::{Model, Op, Pair, compare, geometries, key, value};
+use store_testing::trace::{Logging, Stored, record};
 
 /// The bytes of a segment, and where its parts are.
 #[derive(Clone)]
@@ -483,12 +466,11 @@ fn a_repair_that_dies_is_done_again() {
         let session = store.open_session().expect("an entry");
         let mut state = Image(store.image().expect("an image"));
         let address = store.info().expect("info").address as usize;
-        LOG.take();
-        let whole = store.repair(&session, |_, _| {}).expect("it can be mended");
+        let (whole, stores) = record(|| store.repair(&session, |_, _| {}));
+        let whole = whole.expect("it can be mended");
         compare(&store, &pair.model).expect("nothing is lost");
         assert!(whole.tags > 0 && whole.extents > 0 && whole.counts > 0, "{whole:?}");
-        let stores = LOG.take();
-        for (done, (at, value, bytes)) in stores.iter().enumerate() {
+        for (done, Stored { address: at, value, bytes }) in stores.iter().enumerate() {
             let at = at - address;
             state.0[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..*bytes]);
             let mut state = state.clone();
@@ -508,6 +490,46 @@ fn a_repair_that_dies_is_done_again() {
         }
     }
     assert!(states > 300, "{states}");
+}
+
+/// Words anywhere are wrong: a repair says that it can't, or a check finds nothing afterwards.
+#[test]
+fn whatever_was_damaged_a_check_finds_nothing() {
+    let mut state = 7_u64;
+    let mut next = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 20) % below
+    };
+    let (mut mended, mut refused) = (0, 0);
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for turn in 0..300 {
+            let mut damaged = image.clone();
+            for _ in 0..1 << (turn % 8) {
+                // From the number of buckets on.
+                let at = 512 + 8 * next((image.0.len() as u64 - 512) / 8) as usize;
+                let word = match next(4) {
+                    0 => 0,
+                    1 => u64::MAX,
+                    2 => image.word(at) ^ 1 << next(64),
+                    _ => next(u64::MAX) << 20 ^ next(u64::MAX),
+                };
+                damaged.set(at, word);
+            }
+            let Ok(store) = from_image::<Plain>(&damaged.0) else { continue };
+            let session = store.open_session().expect("an entry");
+            match store.repair(&session, |_, _| {}) {
+                Ok(report) => {
+                    let check = store.check(|_, _| {});
+                    assert_eq!(check.violations, [""; 0], "turn {turn}: {report:?}");
+                    mended += 1;
+                }
+                Err(WriteError::Corruption(_)) => refused += 1,
+                Err(error) => panic!("turn {turn}: {error}"),
+            }
+        }
+    }
+    assert!(mended > 10 * refused, "{mended}, {refused} refused");
 }
 
 /// Writers and readers go on while a store is repaired again and again.

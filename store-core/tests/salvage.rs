@@ -1,15 +1,13 @@
 //! What is whole in a damaged segment goes into a new store, and nothing else does.
 
-mod common;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{Model, Op, Pair, contents, geometries};
 use store_core::{
     AttachError, Condition, CreateOptions, Mode, NamespaceOptions, ObjectName, Plain, PutOptions,
     Salvaged, Store, Survey, Wreck, private_on_heap,
 };
+use store_testing::pair::{Model, Op, Pair, contents, geometries};
 use tempfile::TempDir;
 
 /// Bytes in a file.

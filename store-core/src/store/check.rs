@@ -301,7 +301,7 @@ impl<S: Shim> Store<S> {
         })?;
         walk.items += 1;
         walk.checksums += u64::from(body.checksum);
-        walk.units.extend(body.units);
+        walk.units.extend(body.parts.iter().map(|part| (part.extent, part.units)));
         Ok((head.header.namespace, head.key))
     }
 

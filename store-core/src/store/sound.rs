@@ -17,10 +17,18 @@ pub(super) struct Head {
     pub(super) stamp: u64,
 }
 
+/// Where an item or a piece lies.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    pub(super) extent: u32,
+    pub(super) offset: u64,
+    pub(super) units: u64,
+}
+
 /// What is behind the head of a sound item.
 pub(super) struct Body {
-    /// Units of the item and of each piece, by extent.
-    pub(super) units: Vec<(u32, u64)>,
+    /// The item and each piece.
+    pub(super) parts: Vec<Part>,
     /// Whether a checksum was verified.
     pub(super) checksum: bool,
 }
@@ -79,17 +87,17 @@ impl<S: Shim> Store<S> {
     pub(super) fn body_of(&self, head: &Head) -> Result<Body, Unsound> {
         let bytes = head.header.shape().bytes;
         self.check_extent_of(head.extent, head.item, bytes)?;
-        let mut units = vec![(head.extent, bytes / 8)];
-        self.check_pieces(head, &mut units)?;
+        let mut parts = vec![Part { extent: head.extent, offset: head.item, units: bytes / 8 }];
+        self.check_pieces(head, &mut parts)?;
         let checksum = head.header.has(flags::CHECKSUM);
         if checksum && !self.checksum_holds(head)? {
             return Err(Unsound::Item("the checksum is not the item's".to_owned()));
         }
-        Ok(Body { units, checksum })
+        Ok(Body { parts, checksum })
     }
 
-    /// Verifies the pieces of an item, if it has some, and adds their units.
-    fn check_pieces(&self, head: &Head, units: &mut Vec<(u32, u64)>) -> Result<(), Unsound> {
+    /// Verifies the pieces of an item, if it has some, and adds them.
+    fn check_pieces(&self, head: &Head, parts: &mut Vec<Part>) -> Result<(), Unsound> {
         let segment = &self.segment;
         let Some(pieces) = Pieces::of(segment, head.item, head.header)? else {
             return Ok(());
@@ -116,7 +124,7 @@ impl<S: Shim> Store<S> {
                 return wrong("it is no such piece of this item");
             }
             self.check_extent_of(extent, piece, bytes)?;
-            units.push((extent, bytes / 8));
+            parts.push(Part { extent, offset: piece, units: bytes / 8 });
         }
         for (_, bytes) in pieces.places(segment) {
             all += bytes;

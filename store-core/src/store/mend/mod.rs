@@ -13,6 +13,8 @@ mod stripe;
 
 use super::{Session, Store};
 use crate::error::{Corruption, WriteError};
+use crate::index::search::find_slot;
+use crate::layout::{ExtentState, LANES};
 use crate::region::Shim;
 
 /// Sentences that are kept about what was dropped; all of it is counted.
@@ -121,6 +123,7 @@ impl<S: Shim> Store<S> {
             progress(u64::from(stripe) + 1, all);
         }
         self.free_lines_of_no_bucket(session, &orphans, &mut census.report)?;
+        self.drop_overlapping(session, &mut census)?;
         self.doubt_counts(&words_before, &census.units, &mut census.report)?;
         let progress = |done| progress(u64::from(stripes) + done, all);
         self.recount(session, &words_before, &mut census.report, progress)?;
@@ -165,33 +168,42 @@ impl<S: Shim> Store<S> {
         Ok(())
     }
 
-    /// Finds items in buckets behind the last one: then the number of buckets is too small, and a
-    /// repair would only make sure that they are lost.
+    /// Finds items in buckets behind the last one that no other has: then the number of buckets is too
+    /// small, and a repair would only make sure that they are lost.
     fn refuse_if_buckets_are_missing(&self, session: &Session) -> Result<(), WriteError> {
         let segment = &self.segment;
-        let lines = 1 << segment.geometry.line_shift();
+        let shift = segment.geometry.line_shift();
         let start = segment.index_size().buckets();
-        let number = |bucket: u64| bucket / lines;
-        for bucket in start..u64::from(segment.geometry.extents) * lines {
-            let extent =
-                segment.directory_entry(crate::layout::ExtentState::Buckets, number(bucket))?;
-            if extent.load() == 0 {
+        for bucket in start..u64::from(segment.geometry.extents) << shift {
+            if segment.directory_entry(ExtentState::Buckets, bucket >> shift)?.load() == 0 {
                 break;
             }
-            let is_empty = |bucket| {
-                let line = segment.bucket_line(bucket).and_then(|line| segment.line(line));
-                line.is_ok_and(|line| line.cells().iter().all(|cell| cell.load() == 0))
-            };
-            if is_empty(bucket) {
+            if !self.holds_lost_items(bucket) {
                 continue;
             }
             // Somebody may be splitting, or was and died.
             let _held = self.hold_damaged(session, segment.geometry.stripe_of(bucket))?;
-            if bucket >= segment.index_size().buckets() && !is_empty(bucket) {
+            if bucket >= segment.index_size().buckets() && self.holds_lost_items(bucket) {
                 let what = "the number of buckets in use: there are items behind them";
                 return Err(Corruption { what, offset: 512 }.into());
             }
         }
         Ok(())
+    }
+
+    /// Whether a bucket behind the last one has an item that belongs there, and nowhere before.
+    fn holds_lost_items(&self, bucket: u64) -> bool {
+        let segment = &self.segment;
+        let line = segment.bucket_line(bucket).and_then(|line| segment.line(line));
+        let Ok(line) = line else { return false };
+        let mask = u64::MAX >> bucket.leading_zeros();
+        (0..LANES).map(|lane| line.slot(lane)).any(|slot| {
+            slot.is_item()
+                && self.head_at(slot).is_ok_and(|head| {
+                    head.hash & mask == bucket
+                        && slot.may_be(head.hash, segment.geometry.slot_hash_shift)
+                        && !matches!(find_slot(segment, slot, head.hash), Ok(Some(_)))
+                })
+        })
     }
 }

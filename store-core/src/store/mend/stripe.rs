@@ -7,10 +7,10 @@ use crate::arena::Place;
 use crate::arena::pieces::Pieces;
 use crate::arena::retire;
 use crate::error::{Corruption, WriteError};
-use crate::index::search::{Search, chain};
+use crate::index::search::{Search, chain, find_slot};
 use crate::index::{CHAIN_LINES_MAX, change, overflow};
 use crate::layout::{ExtentState, Intent, IntentKind, LANES, LINK_LANE, Slot, TagWord, Where};
-use crate::region::Shim;
+use crate::region::{Cell64, Shim};
 use crate::store::guarded::Held;
 use crate::store::sound::{Body, Head, Unsound};
 use crate::store::{Session, Store};
@@ -484,6 +484,58 @@ impl<S: Shim> Store<S> {
         Ok(())
     }
 
+    /// Drops items that reach into another one: only a damaged length makes one do so. Told by extents whose
+    /// items have more units than are used.
+    pub(super) fn drop_overlapping(
+        &self,
+        session: &Session,
+        census: &mut Census,
+    ) -> Result<(), WriteError> {
+        let segment = &self.segment;
+        let mut crowded = Vec::new();
+        for (extent, units) in (0..).zip(&census.units) {
+            crowded.push(*units > u64::from(segment.extent_word(extent)?.used));
+        }
+        if !crowded.contains(&true) {
+            return Ok(());
+        }
+        let mut parts = Vec::new();
+        for stripe in 0..segment.geometry.stripes {
+            self.each_sound(session, stripe, |slot, head, body| {
+                for part in body.parts.iter().filter(|part| crowded[part.extent as usize]) {
+                    // It stands as long as the item does.
+                    let generation = segment.generation(part.extent).map_or(0, Cell64::load);
+                    parts.push((part.offset, part.units, generation, slot, head.hash));
+                }
+            })?;
+        }
+        parts.sort_unstable_by_key(|(offset, ..)| *offset);
+        for pair in parts.windows(2) {
+            let [(offset, units, generation, slot, hash), (next, _, its_generation, ..)] = *pair
+            else {
+                continue;
+            };
+            // Within one generation no byte is given out twice.
+            if offset + 8 * units <= next || generation != its_generation {
+                continue;
+            }
+            let held = self.hold_damaged(session, segment.geometry.stripe_of(hash))?;
+            if let Some(at) = find_slot(segment, slot, hash)?
+                && let Ok(head) = self.head_at(slot)
+                && let Ok(body) = self.body_of(&head)
+            {
+                for part in &body.parts {
+                    let units = &mut census.units[part.extent as usize];
+                    *units = units.saturating_sub(part.units);
+                }
+                let items = &mut census.items[usize::from(head.header.namespace)];
+                *items = items.saturating_sub(1);
+                self.lose(&held, (at, slot), "the item reaches into another one", census)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Units of every sound item of a stripe, by extent.
     pub(super) fn count_units(
         &self,
@@ -491,20 +543,30 @@ impl<S: Shim> Store<S> {
         stripe: u32,
         units: &mut [u64],
     ) -> Result<(), WriteError> {
-        let held = self.hold_damaged(session, stripe)?;
+        self.each_sound(session, stripe, |_, _, body| add(units, body))
+    }
+
+    /// Shows `see` every sound item of a stripe, under its guard.
+    fn each_sound(
+        &self,
+        session: &Session,
+        stripe: u32,
+        mut see: impl FnMut(Slot, &Head, &Body),
+    ) -> Result<(), WriteError> {
+        let _held = self.hold_damaged(session, stripe)?;
         let stripes = self.segment.geometry.stripes as usize;
         for bucket in (u64::from(stripe)..self.segment.index_size().buckets()).step_by(stripes) {
             for number in chain(&self.segment, bucket) {
                 let line = self.segment.line(number?)?;
                 for slot in (0..LANES).map(|lane| line.slot(lane)).filter(|slot| slot.is_item()) {
-                    let body = self.head_at(slot).ok().map(|head| self.body_of(&head));
-                    if let Some(Ok(body)) = body {
-                        add(units, &body);
+                    if let Ok(head) = self.head_at(slot)
+                        && let Ok(body) = self.body_of(&head)
+                    {
+                        see(slot, &head, &body);
                     }
                 }
             }
         }
-        drop(held);
         Ok(())
     }
 }
@@ -515,7 +577,7 @@ fn count(census: &mut Census, head: &Head, body: &Body) {
 }
 
 fn add(units: &mut [u64], body: &Body) {
-    for (extent, of_body) in &body.units {
-        units[*extent as usize] += of_body;
+    for part in &body.parts {
+        units[part.extent as usize] += part.units;
     }
 }
