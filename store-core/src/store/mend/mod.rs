@@ -8,7 +8,9 @@
 //! intent; each other store leaves what is damaged as damaged as it was, or mends it. So one that
 //! was killed is followed like any other dead holder, and the next repair goes on.
 
+mod chain;
 mod extents;
+mod slots;
 mod stripe;
 
 use super::{Session, Store};

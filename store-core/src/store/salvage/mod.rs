@@ -46,7 +46,7 @@ pub struct Salvaged {
 
 /// Where items of a namespace go.
 enum Place<S: Shim> {
-    Into(Store<S>),
+    Into(Box<Store<S>>),
     /// It was removed.
     Removed,
 }
@@ -162,7 +162,7 @@ impl<S: Shim> Store<S> {
                 Ok(()) => {
                     salvaged.namespaces.push(format!("{name}{less}"));
                     match self.in_namespace(&name) {
-                        Ok(place) => return Ok(Place::Into(place)),
+                        Ok(place) => return Ok(Place::Into(Box::new(place))),
                         Err(error) => refused = Some(error),
                     }
                 }
