@@ -36,6 +36,7 @@ fuzz_target!(|input: &[u8]| {
     let _ = store.sweep(&session, 10);
     let _ = store.add_to(&session, b"counter", 3);
     let _ = store.clean(&session, 3);
+    let _ = store.repair(&session, |_, _| {});
     if let Ok(Some(pinned)) = store.get_pinned(&session, &key(1)) {
         let _ = pinned.to_vec();
     }
