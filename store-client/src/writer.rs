@@ -464,7 +464,7 @@ impl Writer {
 
     /// Mends what [`Reader::check`] finds broken, while others read and write: tags, links, counts and live
     /// bytes follow from the slots, and slots that lead to no sound item are dropped, which the report
-    /// names. Afterwards a check finds nothing. About 200 ns an item, more with checksums; `progress` is told
+    /// names. Afterwards a check finds nothing. About 700 ns an item, more with checksums; `progress` is told
     /// (done, all). Whoever writes waits for as long as one stripe takes.
     ///
     /// ```

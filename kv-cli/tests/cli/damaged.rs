@@ -174,6 +174,32 @@ fn what_the_index_leads_to_is_saved_without_the_superblock() {
 }
 
 #[test]
+fn a_store_of_each_backing_is_saved() {
+    for store in Store::each() {
+        store.kv(["put", "key", "value"]).exits(0);
+        let (target, report) = salvaged(&store, &["--mode", "cache", "--size", "8MiB"]);
+        assert_eq!(report["items"], 1, "{report}");
+        assert_eq!(target.kv(["get", "key", "--format", "raw"]).exits(0).text(), "value");
+        assert_eq!(target.kv(["info", "--format", "json"]).exits(0).json()["mode"], "cache");
+    }
+}
+
+#[test]
+fn a_file_that_was_not_closed_before_a_reboot_is_saved() {
+    let store = filled();
+    let before = dump(&store, None);
+    let bytes = Bytes::of(&store);
+    // Another boot, and no mark of the last writer that closed.
+    bytes.set(648, 1);
+    bytes.set(712, bytes.word(712) & !1);
+    store.kv(["get", "key7"]).fails(6, "kv-cli salvage");
+    let (target, _) = salvaged(&store, &[]);
+    let mut after = dump(&target, None);
+    after.retain(|key, _| !["key1", "key2", "key3"].contains(&key.as_str()));
+    assert_eq!(after, before);
+}
+
+#[test]
 fn what_is_whole_is_saved_without_the_index() {
     let store = filled();
     let (before, own) = (dump(&store, None), dump(&store, Some("own")));

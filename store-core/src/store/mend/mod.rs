@@ -87,7 +87,7 @@ impl<S: Shim> Store<S> {
     /// `check` finds nothing. `progress` is told (done, all) now and then.
     ///
     /// Reads the whole index and every item, under one guard after the other, and twice where live bytes
-    /// were wrong: about 200 ns an item, more with checksums. Writers of a stripe wait for as long as that
+    /// were wrong: about 700 ns an item, more with checksums. Writers of a stripe wait for as long as that
     /// takes for its items.
     ///
     /// # Errors
