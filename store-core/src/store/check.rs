@@ -156,9 +156,11 @@ impl<S: Shim> Store<S> {
         }
     }
 
+    /// Extents of buckets, as far as the size word says: it may have changed since it was looked at.
     fn buckets_extents(&self) -> u64 {
-        let shift = self.segment.geometry.line_shift();
-        self.segment.index_size().buckets().div_ceil(1 << shift)
+        let geometry = &self.segment.geometry;
+        let extents = self.segment.index_size().buckets().div_ceil(1 << geometry.line_shift());
+        extents.min(geometry.extents.into())
     }
 
     /// The word of each extent.

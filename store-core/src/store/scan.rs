@@ -12,6 +12,8 @@ use crate::region::Shim;
 
 /// How often a bucket that changes is walked anew.
 const ATTEMPTS_MAX: u32 = 1000;
+/// Turns of the processor's pause between two walks, at most.
+const PAUSE_MAX: u32 = 64;
 /// Buckets that one page visits at most, so that a page of a prefix that nothing has ends too.
 const BUCKETS_MAX: usize = 100_000;
 
@@ -95,7 +97,8 @@ impl<S: Shim> Store<S> {
     }
 
     /// Has `walk` walk the bucket at a cursor until nothing changed under it, which it tells by
-    /// `None`; gives what it answered and the cursor of the next bucket.
+    /// `None`; gives what it answered and the cursor of the next bucket. An error is believed as an
+    /// answer is: while the size word stands, no line of the chain became another chain's.
     pub(super) fn quiet_walk<R>(
         &self,
         at: u64,
@@ -107,18 +110,18 @@ impl<S: Shim> Store<S> {
             // Pairs with the Release store that publishes a new size.
             fence(Ordering::Acquire);
             let bucket = size.bucket_of(at);
-            match walk(bucket) {
-                Ok(Some(answer)) => {
-                    fence(Ordering::Acquire);
-                    if self.segment.index_size() == size {
-                        return Ok((answer, cursor::following(size, bucket)));
-                    }
-                    failure = None;
+            let walked = walk(bucket);
+            fence(Ordering::Acquire);
+            let stands = self.segment.index_size() == size;
+            match walked {
+                Ok(Some(answer)) if stands => {
+                    return Ok((answer, cursor::following(size, bucket)));
                 }
-                Ok(None) => failure = None,
+                Err(error) if stands => return Err(error),
                 Err(error) => failure = Some(error),
+                Ok(_) => failure = None,
             }
-            for _ in 0..attempt {
+            for _ in 0..attempt.min(PAUSE_MAX) {
                 std::hint::spin_loop();
             }
         }
