@@ -7,6 +7,7 @@ use store_core::{
     Condition, CreateOptions, Cursor, LoadOptions, Mode, NamespaceOptions, Plain, PutOptions,
     Session, Store, from_image, private_on_heap,
 };
+use store_testing::exercise::{bounded, read_everything};
 use store_testing::pair::{Op, Pair, geometries, key};
 
 /// Of the images of caches.
@@ -80,7 +81,8 @@ fn with_namespaces() -> [Vec<u8>; 2] {
 /// Does everything there is to a store; what it answers is of no interest here.
 fn exercise(image: &[u8]) {
     let Ok(store) = from_image::<Plain>(image) else { return };
-    let _ = read_everything(&store);
+    read_everything(&store);
+    let _ = store.info();
     let Ok(session) = store.open_session() else { return };
     session.set_guard_deadline(Duration::from_millis(1));
     for number in 0..12 {
@@ -95,7 +97,7 @@ fn exercise(image: &[u8]) {
     }
     for name in NAMESPACES {
         if let Ok(place) = store.in_namespace(name) {
-            let _ = read_everything(&place);
+            read_everything(&place);
             for number in 0..12 {
                 let (key, options) = (key(number), PutOptions::new());
                 let _ = place.put(&session, &key, &[7; 50], &options, Condition::Always);
@@ -117,7 +119,7 @@ fn exercise(image: &[u8]) {
         let _ = pinned.to_vec();
     }
     let _ = store.clear(&session);
-    let _ = read_everything(&store);
+    read_everything(&store);
     let _ = store.close_session(&session);
 }
 
@@ -141,30 +143,6 @@ fn exercise_namespaces(store: &Store, session: &Session) {
     }
     let _ = store.create_namespace(session, "new", &NamespaceOptions::new().quota(8 << 12));
     let _ = store.remove_namespace(session, "own");
-}
-
-fn read_everything(store: &Store) -> Option<()> {
-    let keys: Vec<Vec<u8>> = (0..48).map(key).collect();
-    let mut buffer = [0; 100];
-    for key in &keys {
-        let _ = store.get(key);
-        let _ = store.get_into(key, &mut buffer);
-        let _ = store.get_entry(key);
-        let _ = store.ttl(key);
-    }
-    let _ = store.get_many(&keys);
-    let _ = store.len();
-    let _ = store.info();
-    let _ = store.stats();
-    let _ = store.extents();
-    let _ = store.namespaces();
-    let _ = store.histograms(|_, _| {});
-    let _ = store.check(|_, _| {});
-    let mut cursor = Some(Cursor::START);
-    for _ in 0..10_000 {
-        cursor = store.scan(cursor?, b"", 10).ok()?.next;
-    }
-    Some(())
 }
 
 fn random(seed: u64) -> impl FnMut(u64) -> u64 {
@@ -266,5 +244,26 @@ fn hostile_namespaces_are_answered() {
             }
             exercise(&image);
         }
+    }
+}
+
+/// The bits of an owner's generation say nothing where there is no owner.
+#[test]
+fn a_free_extent_with_stray_bits_is_not_claimed_over_and_over() {
+    let mut image = with_namespaces()[0].clone();
+    let word = |image: &[u8], at: usize| {
+        u64::from_le_bytes(image[at..at + 8].try_into().expect("8 bytes"))
+    };
+    let (extents, count) = (word(&image, 240) as usize, word(&image, 248) as usize);
+    let free = (0..count).map(|extent| extents + extent * 64).filter(|at| word(&image, *at) == 0);
+    for at in free.collect::<Vec<_>>() {
+        image[at..at + 8].copy_from_slice(&(1_u64 << 37).to_le_bytes());
+    }
+    let store = from_image::<Plain>(&image).expect("the rest is as it was");
+    let session = store.open_session().expect("a client entry");
+    assert_eq!(store.stats().expect("stats").extents_free, 0);
+    let (options, always) = (PutOptions::new(), Condition::Always);
+    for number in 0..12 {
+        let _ = bounded("put", || store.put(&session, &key(number), &[8; 6000], &options, always));
     }
 }

@@ -53,7 +53,7 @@ fn claim_from<S: Shim>(
     let order = || (0..extents).map(|i| ((start + i) % extents) as u32);
     let is_bare = |extent| {
         Ok::<_, Corruption>(
-            segment.extent_word(extent)? == ExtentWord::FREE
+            segment.is_free(extent)?
                 && segment.generation(extent)?.load() == 0,
         )
     };

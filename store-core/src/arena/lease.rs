@@ -203,8 +203,7 @@ impl Lease {
                     found.handed_on = Some(extent);
                     return Ok(found);
                 }
-                // Stray bits in a free word, which only hostile bytes have, make it useless.
-                ExtentState::Free if word == ExtentWord::FREE => {
+                ExtentState::Free if segment.is_free(extent)? => {
                     let Limits { kept, left, .. } = *self.limits(segment, last, &mut limits)?;
                     if can_be_claimed(segment, extent)? {
                         // The hint is looked at twice.
@@ -460,7 +459,7 @@ pub(crate) fn can_be_claimed<S: Shim>(
     segment: &Segment<S>,
     extent: u32,
 ) -> Result<bool, Corruption> {
-    Ok(segment.extent_word(extent)? == ExtentWord::FREE
+    Ok(segment.is_free(extent)?
         && segment.generation(extent)?.load() != 0
         && !pin::is_pinned(segment, extent)?)
 }

@@ -49,8 +49,8 @@ pub(crate) fn may_live<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u64, 
     let limit = all.saturating_sub(kept + for_quotas);
     let scattered = &segment.superblock().scattered_bytes;
     let found = scattered.load();
-    if found != 0 && usage.live_bytes < limit / 2 {
-        // There is room, and for long.
+    if found != 0 && usage.live_bytes < limit / 2 && segment.region.writable() {
+        // There is room, and for long. Readers ask for the limit, too.
         scattered.store::<S>(0);
     }
     Ok((limit + found.min(kept / 2)).saturating_sub(usage.live_bytes))
@@ -71,7 +71,8 @@ impl Usage {
             let (live, used) = (u64::from(word.live) * 8, u64::from(word.used) * 8);
             usage.capacity_bytes += extent_bytes;
             usage.suspect += u32::from(word.suspect);
-            match word.state {
+            let useless = word.state == ExtentState::Free && !segment.is_free(extent)?;
+            match if useless { ExtentState::Unknown } else { word.state } {
                 ExtentState::Free if segment.generation(extent)?.load() == 0 => {
                     usage.uncommissioned += 1;
                     usage.capacity_bytes -= extent_bytes;

@@ -308,6 +308,12 @@ impl<S: Shim> Segment<S> {
         Ok(ExtentWord::of(self.extent(extent)?.word.load()))
     }
 
+    /// Whether an extent is free, and nothing but free: stray bits in a free word, which only hostile
+    /// bytes have, make it useless, for nobody can claim it.
+    pub(crate) fn is_free(&self, extent: u32) -> Result<bool, Corruption> {
+        Ok(self.extent(extent)?.word.load() == ExtentWord::FREE.word())
+    }
+
     /// The queue of eviction that an extent is in.
     pub(crate) fn queue(&self, extent: u32) -> Result<Queue, Corruption> {
         Ok(self.stream(extent)?.queue)
