@@ -1,20 +1,25 @@
-//! The texts that people write: specs, versions, cursors, modes.
+//! The texts that people write: specs, versions, cursors, and the kinds of things.
 #![no_main]
 
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+
 use libfuzzer_sys::fuzz_target;
-use store_client::{Cursor, Mode, Spec, Version};
+use store_client::{Cursor, GuardKind, HashKind, Mode, Spec, Version};
 
 fuzz_target!(|text: &str| {
-    if let Ok(spec) = text.parse::<Spec>() {
-        assert_eq!(spec.to_string().parse::<Spec>().as_ref(), Ok(&spec));
-    }
-    if let Ok(version) = text.parse::<Version>() {
-        assert_eq!(version.to_string().parse(), Ok(version));
-    }
-    if let Ok(cursor) = text.parse::<Cursor>() {
-        assert_eq!(cursor.to_string().parse(), Ok(cursor));
-    }
-    if let Ok(mode) = text.parse::<Mode>() {
-        assert_eq!(mode.to_string().parse(), Ok(mode));
-    }
+    survives::<Spec>(text);
+    survives::<Version>(text);
+    survives::<Cursor>(text);
+    survives::<Mode>(text);
+    survives::<HashKind>(text);
+    survives::<GuardKind>(text);
 });
+
+/// What is understood is shown as a text that means the same; what is refused is refused with a reason.
+fn survives<T: FromStr<Err: Display> + Display + PartialEq + Debug>(text: &str) {
+    match text.parse::<T>() {
+        Ok(value) => assert_eq!(value.to_string().parse().ok(), Some(value)),
+        Err(why) => assert_ne!(why.to_string(), ""),
+    }
+}
