@@ -16,7 +16,9 @@ pub(crate) fn mapped() -> HashMap<(u64, u64), u64> {
     let mut found = HashMap::new();
     let posix = format!("{POSIX_DIRECTORY}/{POSIX_PREFIX}");
     for process in processes() {
-        let Ok(maps) = fs::read_to_string(process.join("maps")) else { continue };
+        // The names of files may be any bytes.
+        let Ok(maps) = fs::read(process.join("maps")) else { continue };
+        let maps = String::from_utf8_lossy(&maps);
         // A process may map one several times.
         let of_this: HashSet<(u64, u64)> = maps
             .lines()

@@ -282,7 +282,9 @@ pub(crate) fn resident_bytes(address: usize) -> u64 {
 }
 
 fn smaps_bytes(address: usize, names: &[&str]) -> u64 {
-    let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return 0 };
+    // The names of files may be any bytes.
+    let Ok(smaps) = std::fs::read("/proc/self/smaps") else { return 0 };
+    let smaps = String::from_utf8_lossy(&smaps);
     let start = format!("{address:x}-");
     smaps
         .lines()
@@ -292,7 +294,7 @@ fn smaps_bytes(address: usize, names: &[&str]) -> u64 {
         .filter_map(|line| {
             let (name, value) = line.split_once(':')?;
             let kib: u64 = value.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-            names.contains(&name).then_some(kib * 1024)
+            names.contains(&name).then_some(kib.saturating_mul(1024))
         })
         .sum()
 }

@@ -19,6 +19,12 @@ pub(crate) mod thread;
 mod time_namespace;
 pub(crate) mod use_count;
 
+/// Text that looks like what the kernel shows, and is not.
+#[cfg(test)]
+fn kernel_text() -> impl proptest::strategy::Strategy<Value = String> {
+    "(-?[0-9]{1,25}|[0-9a-f]{2,17}|[A-Za-z_]{1,12}:?|kB|id|uuid|boot|ipc|monotonic|boottime|\\PC|[ \t\n():-]){0,60}"
+}
+
 /// Asks the processor for a cache line; no fault, whatever the address.
 #[inline(always)]
 #[expect(unsafe_code, reason = "a prefetch is an intrinsic of the architecture")]

@@ -141,19 +141,23 @@ pub(super) fn proc_is_own() -> bool {
     own.is_ok_and(|own| own.to_str() == Some(&std::process::id().to_string()))
 }
 
-/// Field 22 of `/proc/WHO/stat`, without what this process's time namespace adds to it. The name in
-/// field 2 may hold blanks and parentheses.
+/// When a process started, in ticks since boot, without what this process's time namespace adds.
 ///
 /// # Errors
 /// Those of `open(2)` and `read(2)`, but for `ENOENT`.
 fn start_time(who: &str) -> io::Result<Option<u64>> {
     let Some(offsets) = time_namespace::own_offsets()? else { return Ok(None) };
-    let stat = if_there(fs::read_to_string(format!("/proc/{who}/stat")))?;
-    let shown = stat.and_then(|stat| {
-        let after_name = &stat[stat.rfind(')')? + 1..];
-        after_name.split_ascii_whitespace().nth(19)?.parse().ok()
-    });
+    let stat = if_there(fs::read(format!("/proc/{who}/stat")))?;
+    let shown = stat.and_then(|stat| start_shown(&stat));
     Ok(shown.and_then(|shown| without_offset(shown, offsets.boot_ns)))
+}
+
+/// Field 22 of `/proc/PID/stat`. The name in field 2 may hold blanks and parentheses, and bytes that
+/// are no text: a long name is cut, in the middle of a letter, too.
+fn start_shown(stat: &[u8]) -> Option<u64> {
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = str::from_utf8(&stat[after_name..]).ok()?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// Ticks since boot of what is shown with an offset.
@@ -164,7 +168,11 @@ fn without_offset(shown: u64, offset_ns: i128) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{any, proptest};
+
     use super::*;
+    use crate::sys::kernel_text;
 
     #[test]
     fn start_times_are_the_same_in_each_time_namespace() {
@@ -179,6 +187,26 @@ mod tests {
             }
         }
         assert_eq!(without_offset(5, 6 * tick_ns), None);
+    }
+
+    #[test]
+    fn a_name_may_be_any_bytes() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        for name in [&b"cat"[..], b") S 1 (", b"sch\xc3", b"a\nb"] {
+            let stat = [b"77 (", name, b") ", fields.as_bytes()].concat();
+            assert_eq!(start_shown(&stat), Some(4711));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_shown_is_answered(stat in vec(any::<u8>(), 0..200), text in kernel_text()) {
+            let _ = (start_shown(&stat), start_shown(text.as_bytes()));
+            let shown = text.len() as u64;
+            for offset_ns in [i128::MAX >> 1, i128::from(i64::MIN) * 1_000_000_000] {
+                let _ = (without_offset(u64::MAX, offset_ns), without_offset(shown, offset_ns));
+            }
+        }
     }
 
     #[test]

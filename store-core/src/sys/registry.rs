@@ -331,7 +331,25 @@ fn parse(text: &str) -> Option<Record> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{any, proptest};
+
     use super::*;
+    use crate::sys::kernel_text;
+
+    proptest! {
+        #[test]
+        fn a_record_is_understood_whole_or_not_at_all(
+            lines in kernel_text(),
+            (id, uuid, boot, ipc_namespace) in any::<(i32, u128, u128, u64)>(),
+            cut in 0_usize..200,
+        ) {
+            let _ = (parse(&lines), parse(&format!("{HEADING}\n{lines}\n")));
+            let record = Record { id, uuid, boot, ipc_namespace };
+            let whole = text(&record);
+            let part = &whole[..cut.min(whole.len())];
+            assert_eq!(parse(part), (part == whole).then_some(record));
+        }
+    }
 
     fn place(path: &Path) -> Place {
         Place { path: path.to_owned(), owner: Uid::effective().as_raw() }

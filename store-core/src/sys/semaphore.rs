@@ -268,7 +268,19 @@ pub(super) fn operate(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{any, proptest};
+
     use super::*;
+    use crate::sys::kernel_text;
+
+    proptest! {
+        #[test]
+        fn whatever_a_line_says_is_answered(text in kernel_text(), numbers in any::<[u64; 16]>()) {
+            let _ = listed(&text);
+            let line = numbers.map(|number| (number >> (number % 64)).to_string()).join(" ");
+            let _ = listed(&line);
+        }
+    }
 
     fn own() -> Ownership {
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());

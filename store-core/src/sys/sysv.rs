@@ -197,7 +197,7 @@ fn listed(line: &str) -> Option<ListedSegment> {
         uid: number(7)? as u32,
         gid: number(8)? as u32,
         creator_uid: number(9)? as u32,
-        resident: number(14).unwrap_or(0) + number(15).unwrap_or(0),
+        resident: number(14).unwrap_or(0).saturating_add(number(15).unwrap_or(0)),
     })
 }
 
@@ -222,7 +222,19 @@ pub(super) fn answer(number: libc::c_int) -> io::Result<libc::c_int> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{any, proptest};
+
     use super::*;
+    use crate::sys::kernel_text;
+
+    proptest! {
+        #[test]
+        fn whatever_a_line_says_is_answered(text in kernel_text(), numbers in any::<[u64; 16]>()) {
+            let _ = listed(&text);
+            let line = numbers.map(|number| (number >> (number % 64)).to_string()).join(" ");
+            let _ = listed(&line);
+        }
+    }
 
     #[test]
     fn a_line_of_the_kernel_is_understood() {

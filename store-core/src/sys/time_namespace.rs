@@ -50,7 +50,19 @@ fn parsed(text: &str) -> Option<Offsets> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::proptest;
+
     use super::*;
+    use crate::sys::kernel_text;
+
+    proptest! {
+        #[test]
+        fn whatever_is_shown_is_answered(text in kernel_text(), seconds: i64, nanos: i64) {
+            let _ = parsed(&text);
+            let of = |clock| format!("{clock} {seconds} {nanos}\n");
+            assert!(parsed(&(of("monotonic") + &of("boottime"))).is_some());
+        }
+    }
 
     #[test]
     fn what_the_kernel_shows_is_understood() {
