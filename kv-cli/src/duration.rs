@@ -50,7 +50,27 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::proptest;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_answered(text in "([0-9.]{1,30}|[a-zµ]{1,4}|[ +-]|\\PC){0,12}") {
+            if let Err(why) = parse(&text) {
+                assert_ne!(why, "");
+            }
+        }
+
+        #[test]
+        fn whole_numbers_are_exact(hours in 0..10_000_u32, millis: u32) {
+            let meant = Duration::from_secs(u64::from(hours) * 3600)
+                + Duration::from_millis(millis.into());
+            let found = parse(&format!("{hours}h {millis}ms"));
+            // Floating point stands in between.
+            assert!(found.is_ok_and(|found| found.abs_diff(meant) < Duration::from_micros(1)));
+        }
+    }
 
     #[test]
     fn durations_with_units() {

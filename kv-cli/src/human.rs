@@ -98,7 +98,26 @@ pub(crate) fn date(unix_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::proptest;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_as_a_size_is_answered(
+            text in "([0-9.]{1,30}|[KMGTPEkiB]{1,4}|[ +-]|\\PC){0,6}",
+        ) {
+            let _ = parse_size(&text);
+        }
+
+        #[test]
+        fn numbers_are_shown_whatever_they_are(number: u64, bytes: Vec<u8>, time: u64) {
+            assert_eq!(count(number).replace(',', ""), number.to_string());
+            assert_eq!(parse_size(&number.to_string()), Ok(number));
+            let _ = (rounded(number), exact_size(number), date(number), key(&bytes));
+            let _ = (elapsed(Duration::from_nanos(time)), per_second(number, Duration::from_nanos(time)));
+        }
+    }
 
     #[test]
     fn sizes_are_read() {

@@ -88,7 +88,26 @@ fn batches_of(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::proptest;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_the_bytes_are_none_is_lost(input: Vec<u8>, null: bool) {
+            let delimiter = if null { 0 } else { b'\n' };
+            let (keys, result) = collect(&input, null);
+            let mut pieces: Vec<&[u8]> = input.split(|byte| *byte == delimiter).collect();
+            if pieces.last().is_some_and(|last| last.is_empty()) {
+                pieces.pop();
+            }
+            let too_long = pieces.iter().position(|piece| piece.len() > 10);
+            pieces.truncate(too_long.unwrap_or(pieces.len()));
+            pieces.retain(|piece| null || !piece.is_empty());
+            assert_eq!(keys, pieces);
+            assert_eq!(result.is_err(), too_long.is_some());
+        }
+    }
 
     fn collect(input: &[u8], null: bool) -> (Vec<Vec<u8>>, Result<(), Failure>) {
         let mut all = Vec::new();

@@ -198,6 +198,8 @@ impl File {
 mod tests {
     use std::io::Write;
 
+    use proptest::prelude::proptest;
+
     use super::*;
 
     fn load(flags: &Settings, text: &str) -> Result<Config> {
@@ -216,6 +218,27 @@ mod tests {
         for part in parts {
             assert!(said.contains(part), "no {part:?} in {said}");
         }
+    }
+
+    /// What files are made of, in any order.
+    const PARTS: &str = "(store|size|max-size|extent-size|items|mode|permissions|interval-ms|remove|\
+                         namespaces|=|\\.|\\[|\\]|\\{|\"|\n|#| |true|[0-9]{1,20}|[0-9]MiB|cache|\
+                         posix:x|\\PC){0,30}";
+
+    proptest! {
+        #[test]
+        fn whatever_the_file_says_is_answered_in_one_line(text in PARTS) {
+            if let Err(error) = load(&Settings::default(), &text) {
+                assert!(error.is::<Refused>(), "{error:?}");
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn nesting_does_not_use_up_the_stack() {
+        let deep = format!("size = {}", "[".repeat(1 << 16));
+        assert!(load(&Settings::default(), &deep).is_err_and(|error| error.is::<Refused>()));
     }
 
     #[test]

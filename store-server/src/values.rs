@@ -332,7 +332,32 @@ impl fmt::Display for Format {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::proptest;
+
     use super::*;
+
+    /// What is understood is shown as a text that means the same.
+    fn survives<T: Value + PartialEq + fmt::Debug>(text: &str, number: i64) {
+        for value in [T::of_text(text), T::of_number(number)].into_iter().flatten() {
+            assert_eq!(T::of_text(&value.to_string()), Ok(value));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_answered(
+            text in "([0-9.]{1,25}|0o|[KMGTPEiB]{1,3}|posix:|file:|fd:|[ +-]|\\PC){0,6}",
+            number: i64,
+        ) {
+            survives::<Spec>(&text, number);
+            survives::<Size>(&text, number);
+            survives::<Permissions>(&text, number);
+            survives::<Items>(&text, number);
+            survives::<Millis>(&text, number);
+            survives::<Mode>(&text, number);
+            survives::<Format>(&text, number);
+        }
+    }
 
     #[test]
     fn sizes_are_shown_to_the_byte() {

@@ -52,10 +52,7 @@ fn claim_from<S: Shim>(
     let extents = u64::from(segment.geometry.extents);
     let order = || (0..extents).map(|i| ((start + i) % extents) as u32);
     let is_bare = |extent| {
-        Ok::<_, Corruption>(
-            segment.is_free(extent)?
-                && segment.generation(extent)?.load() == 0,
-        )
+        Ok::<_, Corruption>(segment.is_free(extent)? && segment.generation(extent)?.load() == 0)
     };
     if !reserve_stands_for_more(segment)? {
         // What was trimmed can be had again.

@@ -194,6 +194,9 @@ fn found(line: u64, refusal: Option<Refusal>) -> Found {
 mod tests {
     use std::io::BufReader;
 
+    use proptest::collection::vec;
+    use proptest::prelude::proptest;
+
     use super::*;
 
     /// All records with their lines, or the reason why one is refused, read through small pieces.
@@ -232,6 +235,28 @@ mod tests {
 
     fn ok(columns: &[&str]) -> Result<Vec<String>, &'static str> {
         Ok(columns.iter().map(|column| (*column).to_owned()).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_bytes_are_pieces_make_no_difference(
+            text in "([a-z]{1,3}|\"|,|\t|\r|\n|\\PC){0,60}",
+        ) {
+            read(&text, b',');
+            read(&text, b'\t');
+        }
+
+        #[test]
+        fn what_is_quoted_is_read_as_it_was(records in vec(vec("[a,\"\r\n ]{0,4}", 1..4), 1..8)) {
+            let quoted = |column: &String| format!("\"{}\"", column.replace('"', "\"\""));
+            let line = |columns: &Vec<String>| {
+                columns.iter().map(quoted).collect::<Vec<_>>().join(",")
+            };
+            let input: Vec<String> = records.iter().map(line).collect();
+            let found = read(&input.join("\n"), b',').into_iter().map(|(_, record)| record);
+            let meant: Vec<_> = records.into_iter().map(Ok).collect();
+            assert_eq!(found.collect::<Vec<_>>(), meant);
+        }
     }
 
     #[test]

@@ -129,7 +129,50 @@ fn bytes_of(base64: &str, reason: &'static str) -> Result<Vec<u8>, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{any, proptest};
+
     use super::*;
+
+    /// What lines are made of, in any order.
+    const PARTS: &str = r#"(\{|\}|"key"|"value"|"key_b64"|"value_b64"|"ttl_ms"|:|,|\[|null|-?[0-9.e]{1,25}|"[^"]{0,9}"|\\ud800|\\|\PC){0,40}"#;
+
+    proptest! {
+        #[test]
+        fn whatever_a_line_says_is_answered(text in PARTS, bytes in vec(any::<u8>(), 0..80)) {
+            for line in [text.as_bytes(), &bytes, format!("{{{text}}}").as_bytes()] {
+                if let Err(refusal) = parse(line) {
+                    assert_ne!(refusal.to_string(), "");
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_written_as_json_is_read_as_it_was(
+            (key, value) in any::<(String, String)>(),
+            (key_bytes, value_bytes) in any::<(Vec<u8>, Vec<u8>)>(),
+            ttl_ms: Option<Option<u64>>,
+        ) {
+            let mut text = serde_json::json!({ "key": key, "value": value });
+            let (key_b64, value_b64) = (STANDARD.encode(&key_bytes), STANDARD.encode(&value_bytes));
+            let mut bytes = serde_json::json!({ "key_b64": key_b64, "value_b64": value_b64 });
+            if let Some(ttl_ms) = ttl_ms {
+                text["ttl_ms"] = ttl_ms.into();
+                bytes["ttl_ms"] = ttl_ms.into();
+            }
+            let meant = Record { key: key.into_bytes(), value: value.into_bytes(), ttl_ms };
+            assert_eq!(entry(&text.to_string()), meant);
+            let meant = Record { key: key_bytes, value: value_bytes, ttl_ms };
+            assert_eq!(entry(&bytes.to_string()), meant);
+        }
+    }
+
+    /// An object in an object in an object: as many as a line has room for.
+    #[test]
+    fn nesting_does_not_use_up_the_stack() {
+        let deep = format!("{{\"key\":\"k\",\"value\":{}", "[".repeat(1 << 20));
+        assert_eq!(reason(deep.as_bytes()), "it is no JSON object");
+    }
 
     fn entry(line: &str) -> Record {
         parse(line.as_bytes()).expect("is an entry")
