@@ -21,6 +21,8 @@ use store_testing::pair::key;
 /// that each bit of a word has its turn.
 const STEP: usize = if cfg!(debug_assertions) { 97 } else { 1 };
 
+const THREADS: usize = 16;
+
 /// The words of the superblock that are used here, in bytes.
 mod at {
     pub(crate) const CLIENTS: usize = 192;
@@ -115,11 +117,21 @@ fn write(store: &Store<Plain>) {
     let _ = bounded("check", || store.check(|_, _| {}));
 }
 
+/// Flips one bit after the other, of which each thread has its part: most of the time a check waits
+/// for what looks wrong to be put right.
 fn flip_bits(mode: Mode) {
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || flip_part(mode, thread));
+        }
+    });
+}
+
+fn flip_part(mode: Mode, thread: usize) {
     let object = Object::new(mode);
     let mut image = object.image.clone();
     let bits = object.structures().into_iter().flat_map(|byte| (0..8).map(move |bit| (byte, bit)));
-    for (byte, bit) in bits.step_by(STEP) {
+    for (byte, bit) in bits.skip(thread * STEP).step_by(STEP * THREADS) {
         image[byte] ^= 1 << bit;
         object.holds(&image);
         if let Some(store) = object.attach(Access::ReadOnly) {
