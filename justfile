@@ -89,9 +89,10 @@ eviction *ARGS:
 many-writers *ARGS:
     cargo run --release -p store-benches --bin many-writers -- {{ARGS}}
 
-# Fuzz one target: read_segment, write_segment, operations or parse.
+# Fuzz one target: see fuzz/README.md.
 fuzz TARGET SECONDS='60':
-    RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -timeout=10 -max_len=600
+    mkdir -p fuzz/corpus/{{TARGET}}
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} fuzz/seeds/{{TARGET}} -- -max_total_time={{SECONDS}} -timeout=10 -max_len=600
 
 # The real records of the README: this machine's Debian package index.
 records:

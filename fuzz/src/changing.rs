@@ -65,7 +65,7 @@ impl ChangingSegment {
         let segment = Self::of(&image);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let changing = scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     for turn in 0..2 {
                         for flip in &flips {
@@ -76,6 +76,8 @@ impl ChangingSegment {
             });
             client(&segment);
             done.store(true, Ordering::Relaxed);
+            // Until it has ended, not only its work: the search for leaks begins right after this.
+            changing.join().expect("it only stores words");
         });
     }
 }
