@@ -7,7 +7,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use store_core::{Access, Condition, Plain, PutOptions, Store, attach};
 use store_fuzz::changing::ChangingSegment;
-use store_fuzz::{KEYS, bounded, key, read};
+use store_fuzz::{KEYS, bounded, bounded_put, key, read};
 
 fuzz_target!(|input: &[u8]| {
     ChangingSegment::with(input, |segment| {
@@ -32,7 +32,7 @@ fn pin(store: &Store) {
         });
         if let Some(value) = value {
             let (options, always) = (PutOptions::new(), Condition::Always);
-            let _ = bounded("put", || store.put(&session, &key, &value, &options, always));
+            let _ = bounded_put("put", || store.put(&session, &key, &value, &options, always));
         }
     }
     let _ = bounded("reap", || store.reap(&session));

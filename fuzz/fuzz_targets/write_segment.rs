@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use store_core::{Condition, NamespaceOptions, Plain, PutOptions, from_image};
-use store_fuzz::{KEYS, NAMESPACES, bounded, changed_image, key};
+use store_fuzz::{KEYS, NAMESPACES, bounded, bounded_put, changed_image, key};
 
 fuzz_target!(|input: &[u8]| {
     let Ok(store) = from_image::<Plain>(&changed_image(input)) else { return };
@@ -15,9 +15,9 @@ fuzz_target!(|input: &[u8]| {
     let _ = bounded("reap", || store.reap(&session));
     for number in 0..KEYS {
         let key = key(number);
-        let _ = bounded("put", || store.put(&session, &key, &[7; 60], &none, always));
+        let _ = bounded_put("put", || store.put(&session, &key, &[7; 60], &none, always));
         let present = Condition::Present;
-        let _ = bounded("put, large", || store.put(&session, &key, &[8; 6000], &none, present));
+        let _ = bounded_put("put, large", || store.put(&session, &key, &[8; 6000], &none, present));
         let _ = bounded("add_to", || store.add_to(&session, &key, 3));
         let _ = bounded("delete", || store.delete(&session, &key));
     }
@@ -25,7 +25,7 @@ fuzz_target!(|input: &[u8]| {
         if let Ok(place) = store.in_namespace(name) {
             for number in 0..KEYS {
                 let key = key(number);
-                let _ = bounded("put", || place.put(&session, &key, &[7; 90], &none, always));
+                let _ = bounded_put("put", || place.put(&session, &key, &[7; 90], &none, always));
                 let _ = bounded("delete", || place.delete(&session, &key));
             }
         }

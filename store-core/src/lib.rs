@@ -57,8 +57,6 @@ pub use error::{
     ReadError, WriteError,
 };
 pub use recovery::Reaped;
-#[cfg(interleave)]
-pub use region::before_each_access;
 pub use region::{Mutation, Plain, SharedBytes, Shim};
 pub use store::{
     Access, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Condition, Cursor, Deletion,
@@ -71,4 +69,6 @@ pub use store::{
 };
 pub use sys::holder::Backing;
 pub use sys::object::{MEMFD_NAME, POSIX_DIRECTORY, POSIX_PREFIX, Sealing};
+#[cfg(interleave)]
+pub use sys::step::{Step, at_each_step};
 pub use sys::sysv::{ListedSegment, list as list_segments, removed_when_detached};

@@ -26,7 +26,7 @@ fn run(options: &CreateOptions, rule: Option<Mutation>, seed: u64, len: usize) -
 #[test]
 fn every_prefix_of_every_write_recovers() {
     let mut all = Seen::default();
-    let len = if cfg!(debug_assertions) { 60 } else { 150 };
+    let len = if cfg!(debug_assertions) { 10 } else { 150 };
     for (number, options) in geometries().iter().enumerate() {
         let (seen, buckets) = run(options, None, 0x9E37_79B9 + number as u64, len);
         // Laid out for 8 items, and split on the way.

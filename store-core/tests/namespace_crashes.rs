@@ -21,7 +21,7 @@ fn every_prefix_of_what_is_done_to_namespaces_recovers() {
             Op::Create("quota", None),
             Op::Remove("none"),
         ];
-        let len = if cfg!(debug_assertions) { 40 } else { 120 };
+        let len = if cfg!(debug_assertions) { 12 } else { 120 };
         for op in certain.into_iter().chain(sequence(5, len)) {
             assert!(walk.step(&mut tenants, &op, &mut seen), "{:?}", seen.texts);
         }

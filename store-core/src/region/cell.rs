@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::shim::Shim;
-use super::step::step;
+use crate::sys::step;
 
 /// Types that may be laid over the bytes of a segment.
 ///
@@ -50,21 +50,21 @@ impl Cell64 {
     /// Relaxed load.
     #[inline(always)]
     pub(crate) fn load(&self) -> u64 {
-        step();
+        step::access();
         self.0.load(Ordering::Relaxed)
     }
 
     /// Acquire load, on writable mappings only.
     #[inline(always)]
     pub(crate) fn load_acquire(&self) -> u64 {
-        step();
+        step::access();
         self.0.load(Ordering::Acquire)
     }
 
     /// Release store.
     #[inline(always)]
     pub(crate) fn store<S: Shim>(&self, value: u64) {
-        step();
+        step::access();
         if S::OBSERVES {
             S::before_store(self.0.as_ptr() as usize, value, 8);
         }
@@ -74,7 +74,7 @@ impl Cell64 {
     /// Relaxed store of a word that nobody else can reach yet: item bytes before publication.
     #[inline(always)]
     pub(crate) fn store_unpublished<S: Shim>(&self, value: u64) {
-        step();
+        step::access();
         if S::OBSERVES {
             S::before_store(self.0.as_ptr() as usize, value, 8);
         }
@@ -84,7 +84,7 @@ impl Cell64 {
     /// Compare-and-swap, AcqRel; on failure the word that was found.
     #[inline(always)]
     pub(crate) fn compare_exchange<S: Shim>(&self, from: u64, to: u64) -> Result<(), u64> {
-        step();
+        step::access();
         if S::OBSERVES && self.load() == from {
             S::before_store(self.0.as_ptr() as usize, to, 8);
         }
@@ -94,7 +94,7 @@ impl Cell64 {
     /// Adds and gives the word from before, AcqRel.
     #[inline(always)]
     pub(crate) fn fetch_add<S: Shim>(&self, by: u64) -> u64 {
-        step();
+        step::access();
         if S::OBSERVES {
             S::before_store(self.0.as_ptr() as usize, self.load().wrapping_add(by), 8);
         }
@@ -106,14 +106,14 @@ impl Cell32 {
     /// Relaxed load.
     #[inline(always)]
     pub(crate) fn load(&self) -> u32 {
-        step();
+        step::access();
         self.0.load(Ordering::Relaxed)
     }
 
     /// Compare-and-swap, AcqRel; on failure the word that was found.
     #[inline(always)]
     pub(crate) fn compare_exchange<S: Shim>(&self, from: u32, to: u32) -> Result<(), u32> {
-        step();
+        step::access();
         if S::OBSERVES && self.load() == from {
             S::before_store(self.0.as_ptr() as usize, u64::from(to), 4);
         }
@@ -123,14 +123,14 @@ impl Cell32 {
     /// Relaxed store of a hint, which any value will do for; not seen by the [`Shim`].
     #[inline(always)]
     pub(crate) fn store_hint(&self, value: u32) {
-        step();
+        step::access();
         self.0.store(value, Ordering::Relaxed);
     }
 
     /// Exchange, AcqRel; gives the word from before.
     #[inline(always)]
     pub(crate) fn swap<S: Shim>(&self, to: u32) -> u32 {
-        step();
+        step::access();
         if S::OBSERVES {
             S::before_store(self.0.as_ptr() as usize, u64::from(to), 4);
         }
@@ -147,14 +147,14 @@ impl Cell8 {
     /// Relaxed load.
     #[inline(always)]
     pub(crate) fn load(&self) -> u8 {
-        step();
+        step::access();
         self.0.load(Ordering::Relaxed)
     }
 
     /// Relaxed store.
     #[inline(always)]
     pub(crate) fn store_hint(&self, value: u8) {
-        step();
+        step::access();
         self.0.store(value, Ordering::Relaxed);
     }
 }

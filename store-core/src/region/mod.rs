@@ -7,7 +7,6 @@ mod bytes;
 mod cell;
 mod copy;
 mod shim;
-mod step;
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -22,8 +21,6 @@ pub(crate) use cell::{Cell8, Cell32, Cell64, Shared};
 pub(crate) use copy::{append_out, copy_in, copy_out, equals};
 pub(crate) use shim::mutated;
 pub use shim::{Mutation, Plain, Shim};
-#[cfg(interleave)]
-pub use step::before_each_access;
 
 /// A range of the segment that holds `count` records of one type. Made by [`Region::table`], which
 /// checks it against the mapping; an index is then all that is left to check.

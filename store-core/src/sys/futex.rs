@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use rustix::thread::futex;
 
+use super::step;
+
 /// Waits until `word` is woken, or no longer `expected`, or `limit` passed. Wakes may be spurious.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) {
-    if cfg!(interleave) {
-        // Whoever wakes it is a thread of the same explorer: as if woken for nothing.
+    if step::wait() {
         return;
     }
     let limit = futex::Timespec {

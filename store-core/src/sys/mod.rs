@@ -14,6 +14,7 @@ pub(crate) mod random;
 pub(crate) mod registry;
 pub(crate) mod rights;
 pub(crate) mod semaphore;
+pub(crate) mod step;
 pub(crate) mod sysv;
 pub(crate) mod thread;
 mod time_namespace;
