@@ -45,6 +45,19 @@ kill-storm *ARGS:
 linearize *ARGS:
     cargo run --release -p store-benches --bin linearize -- {{ARGS}}
 
+# Each state that a crash can leave, a million of them.
+crash-states *ARGS:
+    cargo run --release -p store-benches --bin crash-states -- {{ARGS}}
+
+# The store with one rule taken out at a time, before all that is there to find it.
+mutants *ARGS:
+    cargo build --release -p store-benches
+    cargo run --release -p store-benches --bin mutants -- {{ARGS}}
+
+# Interleavings of the core's own code, chosen before each access to shared memory.
+interleavings:
+    RUSTFLAGS='--cfg interleave' CARGO_TARGET_DIR=target/interleave cargo test --release -p store-core --test interleavings
+
 # The arena written 50 times over, with sizes that drift.
 churn *ARGS:
     cargo run --release -p store-benches --bin churn -- {{ARGS}}
