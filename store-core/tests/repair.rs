@@ -194,6 +194,37 @@ fn tags_follow_the_slots() {
     }
 }
 
+/// Lookups miss what has a wrong tag, so that it is put anew: what was put then is the value.
+#[test]
+fn what_was_put_again_stands() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for line in image.lines() {
+            let mut damaged = image.clone();
+            let tags = damaged.word(line);
+            damaged.set(line, tags ^ (tags & 0x007F_7F7F_7F7F_7F7F));
+            let store: Store = from_image(&damaged.0).expect("a store");
+            let session = store.open_session().expect("an entry");
+            let mut model = pair.model.clone();
+            for number in 0..48 {
+                let (key, value) = (key(number), value(number, 100, 7777));
+                let missed = store.get(&key).expect("a lookup").is_none();
+                if missed && model.contains_key(&key) {
+                    let (options, always) = (PutOptions::new(), Condition::Always);
+                    if store.put(&session, &key, &value, &options, always).is_ok() {
+                        model.insert(key, value);
+                    }
+                }
+            }
+            let report = store.repair(&session, |_, _| {}).expect("it is mended");
+            assert_eq!(store.check(|_, _| {}).violations, [""; 0], "{report:?}");
+            if let Err(difference) = compare(&store, &model) {
+                panic!("{difference}: {report:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn slots_that_lead_to_nothing_are_dropped() {
     for pair in pairs() {

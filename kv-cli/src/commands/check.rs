@@ -11,12 +11,13 @@ use crate::progress;
 
 /// Verify every invariant of a store, while others use it
 ///
-/// Exits 6 when one is broken. Notes are harmless: what dead processes left is put right by the
-/// next one that needs it.
+/// Exits 6 when one is broken, or when a repair had to drop something. Notes are harmless: what
+/// dead processes left is put right by the next one that needs it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
     /// Mend what is broken before the check, while others use the store: tags, links, counts and
-    /// live bytes follow from the slots; slots that lead to no sound item are dropped, and named
+    /// live bytes follow from the slots; slots that lead to no sound item are dropped, and counted.
+    /// Their memory is used again: save what matters before, with kv-cli salvage
     #[arg(long)]
     pub(crate) repair: bool,
 }
@@ -84,7 +85,17 @@ pub(crate) fn run(args: CheckArgs, context: &mut Context) -> Result<Exit, Failur
         }
     }
     match violations(&report) {
-        0 => Ok(Exit::Done),
+        0 => match repair.map_or(0, |repair| repair.dropped) {
+            0 => Ok(Exit::Done),
+            dropped => Err(Failure::new(
+                Exit::Corrupt,
+                format!(
+                    "{} is sound again, but {} lost",
+                    context.store,
+                    human::plural(dropped, "item was", "items were"),
+                ),
+            )),
+        },
         number => Err(Failure::new(
             Exit::Corrupt,
             format!(
@@ -94,7 +105,8 @@ pub(crate) fn run(args: CheckArgs, context: &mut Context) -> Result<Exit, Failur
                 if args.repair {
                     "kv-cli salvage saves what can be read into a new store"
                 } else {
-                    "kv-cli check --repair mends it"
+                    "kv-cli check --repair mends it; what it drops is lost, so let kv-cli salvage save it \
+                     into a new store before, if it matters"
                 }
             ),
         )),

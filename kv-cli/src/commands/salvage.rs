@@ -10,7 +10,6 @@ use crate::{human, names, progress};
 
 const AFTER_HELP: &str = "\
 Examples:
-  kv-cli check --repair                                   first: it loses less
   kv-cli salvage file:/var/lib/app/data.kv file:/var/lib/app/saved.kv
   kv-cli salvage posix:broken posix:saved --size 2GiB --source-extent-size 1MiB
 
@@ -18,7 +17,8 @@ Lossy: the memory of a store does not tell which keys were deleted, which of sev
 was the last, or which puts were refused. So deleted keys, old versions and values that were never
 stored may come back. Of several versions the one that the index leads to is taken, as far as it can
 be read, else the one with the latest stamp.
-The source is only read, and need not be one that can be opened; no process should write to it.
+The source is only read, and need not be one that can be opened; no process may write to it meanwhile,
+or values of two keys are mixed. A salvage that is killed leaves a part of a store: remove it.
 
 Exits 1 when the new store exists already, 6 when nothing was found, 8 when the new store refused an
 item.";

@@ -55,7 +55,6 @@ impl<S: Shim> Store<S> {
         };
         let key = (head.header.namespace, head.key.clone());
         if !keys.insert(key) {
-            // A lookup finds the first one.
             return self.lose(held, (at, slot), "the key is there already", census);
         }
         let right = self.slot_of(&head);

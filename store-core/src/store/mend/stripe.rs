@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::slots::{Elsewhere, Key};
+use super::slots::{Elsewhere, Finding, Key};
 use super::{Census, RepairReport};
 use crate::error::{Corruption, WriteError};
 use crate::index::search::{chain, find_slot};
@@ -103,20 +103,34 @@ impl<S: Shim> Store<S> {
         census: &mut Census,
     ) -> Result<(), WriteError> {
         let segment = &self.segment;
-        let mut keys: HashSet<Key> = HashSet::new();
-        let mut scratch = Vec::new();
+        let mut found = Vec::new();
+        let mut tags = Vec::new();
         for number in lines {
             let line = segment.line(*number)?;
-            let tags = line.tags.load();
+            let word = TagWord(line.tags.load());
+            tags.push(word.0);
+            for lane in (0..LANES).filter(|lane| line.slot(*lane).is_item()) {
+                let (at, slot) = (Where { line: *number, lane }, line.slot(lane));
+                let tag = word.tag(lane);
+                found.push((at, slot, tag, self.examine(bucket, slot, tag, &mut census.report)?));
+            }
+        }
+        // Of two with one key a lookup has found the first one that it saw; of those that it saw none
+        // of, the one that was put last is the value.
+        found.sort_by_key(|(_, _, tag, finding)| match finding {
+            Finding::Sound(head, _) if *tag == TagWord::tag_of(head.hash) => 0,
+            Finding::Sound(head, _) | Finding::OtherBits(head, _) => u64::MAX - head.stamp,
+            Finding::OtherBucket(..) | Finding::Unsound(_) => u64::MAX,
+        });
+        let mut keys: HashSet<Key> = HashSet::new();
+        for (at, slot, _, finding) in found {
+            self.treat(held, (at, slot), finding, (&mut keys, elsewhere), census)?;
+        }
+        let mut scratch = Vec::new();
+        for (number, tags) in lines.iter().zip(tags) {
+            let line = segment.line(*number)?;
             for lane in 0..LANES {
-                let at = Where { line: *number, lane };
-                let slot = line.slot(lane);
-                if slot.is_item() {
-                    let tag = TagWord(tags).tag(lane);
-                    let finding = self.examine(bucket, slot, tag, &mut census.report)?;
-                    self.treat(held, (at, slot), finding, (&mut keys, elsewhere), census)?;
-                }
-                change::mend_tag(segment, at, &mut scratch)?;
+                change::mend_tag(segment, Where { line: *number, lane }, &mut scratch)?;
             }
             // A tag without a slot is no damage: a crash may leave it.
             let mended = TagWord(line.tags.load());
@@ -128,8 +142,8 @@ impl<S: Shim> Store<S> {
         Ok(())
     }
 
-    /// Drops items that reach into another one: only a damaged length makes one do so. Told by extents whose
-    /// items have more units than are used.
+    /// Drops items that reach into another one: only a damaged length makes one do so. Looked for where
+    /// extents count other units than those of their items.
     pub(super) fn drop_overlapping(
         &self,
         session: &Session,
@@ -138,7 +152,7 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         let mut crowded = Vec::new();
         for (extent, units) in (0..).zip(&census.units) {
-            crowded.push(*units > u64::from(segment.extent_word(extent)?.used));
+            crowded.push(*units != u64::from(segment.extent_word(extent)?.live));
         }
         if !crowded.contains(&true) {
             return Ok(());
