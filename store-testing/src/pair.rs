@@ -191,6 +191,13 @@ pub fn sequence(seed: u64, len: usize) -> Vec<Op> {
             Op::Expire(3),
             Op::Take(3),
             Op::Take(2),
+            Op::Reopen,
+            Op::PutBrief(4, 60),
+            Op::Sweep,
+            Op::GetAndPut(5, 50),
+            Op::Prepend(6, 40),
+            Op::Load(4, 70),
+            Op::Clean,
         ]);
     // And all gone in the end, so that they are unlinked; the last ones at once.
     fill.chain(rewritten).chain(mixed).chain((0..40).map(Op::Delete)).chain([Op::Clear]).collect()

@@ -14,14 +14,16 @@ use crate::ended;
 /// Recoveries of each operation that die, too.
 const RECOVERIES: u32 = 1;
 /// Keys of a store that is filled, and the bytes of each value.
-const FILLED_KEYS: u8 = 40;
+const FILLED_KEYS: u8 = 30;
 const FILLED_BYTES: usize = 2500;
+/// Keys that get as much again, once memory was given back.
+const AGAIN_KEYS: u8 = 4;
 
 /// Where a walk starts.
 pub(crate) enum Start {
     /// An empty store.
     Store(&'static str, CreateOptions),
-    /// One that has used up the memory that it has so far.
+    /// One that has used up most of the memory that it has so far, and grows soon.
     Filled(&'static str, CreateOptions),
     /// A cache that is full.
     Cache(&'static str, CreateOptions),
@@ -68,8 +70,8 @@ impl Start {
                 let emptied = (0..FILLED_KEYS)
                     .map(pair::Op::Delete)
                     .chain([pair::Op::Clean, pair::Op::Trim(60)]);
-                let again =
-                    (0..8).map(|key| pair::Op::Append(key, FILLED_BYTES + (seed % 500) as usize));
+                let again = (0..AGAIN_KEYS)
+                    .map(|key| pair::Op::Append(key, FILLED_BYTES + (seed % 500) as usize));
                 Ok(walk(name, seed, pair, ops.chain(emptied).chain(again)))
             }
             Self::Cache(name, options) => {
