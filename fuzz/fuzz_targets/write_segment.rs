@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use store_core::{Condition, NamespaceOptions, Plain, PutOptions, from_image};
+use store_core::{Condition, NamespaceOptions, Plain, PutOptions, RepairOptions, from_image};
 use store_fuzz::{KEYS, NAMESPACES, bounded, bounded_put, changed_image, key};
 
 fuzz_target!(|input: &[u8]| {
@@ -38,7 +38,7 @@ fuzz_target!(|input: &[u8]| {
     let _ = bounded("sweep", || store.sweep(&session, 10));
     let _ = bounded("add_to", || store.add_to(&session, b"counter", 3));
     let _ = bounded("clean", || store.clean(&session, 3));
-    let _ = store.repair(&session, |_, _| {});
+    let _ = store.repair(&session, &RepairOptions::new().max_loss(u64::MAX), |_, _| {});
     let _ = bounded("get_pinned", || {
         let pinned = store.get_pinned(&session, &key(1)).ok()??;
         Some(pinned.to_vec())

@@ -81,6 +81,7 @@ pub use store_core::{
     CreateError, CreateOptions, Cursor, Entry, EvictionStats, ExtentInfo, ExtentUse, Fullness,
     Gone, GuardKind, HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError,
     LoadOptions, Mode, NamespaceError, NamespaceInfo, NamespaceOptions, PinError, PutOptions,
-    ReadError, Reaped, RepairReport, Salvaged, ScanPage, Sealing, SharedBytes, SizeClass, Stats,
-    Survey, Trimmed, Ttl, Version, WriteError, removed_when_detached,
+    ReadError, Reaped, RepairError, RepairOptions, RepairReport, Salvaged, ScanPage, Sealing,
+    SharedBytes, SizeClass, Stats, Survey, Trimmed, Ttl, Version, WriteError,
+    removed_when_detached,
 };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use store_core::{
     Access, AttachError, Condition, CreateError, CreateOptions, Deletion, Gone, KeepError, Outcome,
-    PinError, PutOptions, Reaped, RepairReport, Sealing, Session, Store, Trimmed, Version,
-    WriteError,
+    PinError, PutOptions, Reaped, RepairError, RepairOptions, RepairReport, Sealing, Session,
+    Store, Trimmed, Version, WriteError,
 };
 
 use crate::reader::Reader;
@@ -463,26 +463,31 @@ impl Writer {
     }
 
     /// Mends what [`Reader::check`] finds broken, while others read and write: tags, links, counts and live
-    /// bytes follow from the slots, and slots that lead to no sound item are dropped, which the report
-    /// names. Afterwards a check finds nothing. About 700 ns an item, more with checksums; `progress` is told
-    /// (done, all). Whoever writes waits for as long as one stripe takes.
+    /// bytes follow from the slots. Slots that lead to no sound item are dropped, as many as the options
+    /// allow, and the report names them. Afterwards a check finds nothing. About 1.2 us an item, more with
+    /// checksums; `progress` is told (done, all). Whoever writes waits for as long as one stripe takes.
     ///
     /// ```
-    /// # use store_client::{CreateOptions, Writer};
+    /// # use store_client::{CreateOptions, RepairOptions, Writer};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let store = Writer::private(&CreateOptions::new(4 << 20))?;
     /// store.put(b"key", b"value")?;
-    /// let report = store.repair(|_, _| {})?;
+    /// let report = store.repair(&RepairOptions::new(), |_, _| {})?;
     /// assert_eq!((report.items, report.dropped), (1, 0));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// `Corruption` for what slots don't tell (the number of buckets, a lost extent of the index): nothing was
-    /// dropped then. `Stuck`; `IndexFull`: what was mended until then stays so.
-    pub fn repair(&self, progress: impl FnMut(u64, u64)) -> Result<RepairReport, WriteError> {
-        self.reader.store.repair(self.session()?, progress)
+    /// `WouldLose`: more slots would be dropped. `Corruption` for what slots don't tell (the number of buckets,
+    /// a lost extent of the index). Nothing was dropped then. `Stuck`; `IndexFull`: what was mended until
+    /// then stays so.
+    pub fn repair(
+        &self,
+        options: &RepairOptions,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<RepairReport, RepairError> {
+        self.reader.store.repair(self.session()?, options, progress)
     }
 
     /// This process's session: after a fork, the child's own.

@@ -63,6 +63,31 @@ pub struct Fullness {
     pub capacity: u64,
 }
 
+/// Why a repair was not done, or not to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepairError {
+    /// More slots lead to no sound item than may be dropped. None was.
+    #[error("{slots} slots lead to no sound item, and {limit} may be dropped; nothing was")]
+    WouldLose {
+        /// How many there are.
+        slots: u64,
+        /// How many the options allow.
+        limit: u64,
+        /// What is wrong with them, as sentences; not of all.
+        why: Vec<String>,
+    },
+    /// As of any write. `Corruption`: what slots don't tell is wrong, and nothing was dropped.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl From<Corruption> for RepairError {
+    fn from(error: Corruption) -> Self {
+        Self::Write(error.into())
+    }
+}
+
 /// Why a write was refused. Nothing was changed by it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

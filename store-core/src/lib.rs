@@ -54,7 +54,7 @@ mod sys;
 pub use config::{CreateOptions, GuardKind, HashKind, Mode};
 pub use error::{
     AttachError, Corruption, CreateError, Fullness, KeepError, LoadError, NamespaceError, PinError,
-    ReadError, WriteError,
+    ReadError, RepairError, WriteError,
 };
 pub use recovery::Reaped;
 pub use region::{Mutation, Plain, SharedBytes, Shim};
@@ -62,10 +62,10 @@ pub use store::{
     Access, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Condition, Cursor, Deletion,
     Entry, EvictionStats, ExtentInfo, ExtentUse, Gone, HeldGuard, HeldLease, Histograms, Info,
     LoadOptions, NamespaceInfo, NamespaceOptions, ObjectName, Outcome, Pinned, PutOptions,
-    Registered, RepairReport, Salvaged, ScanPage, Session, SizeClass, Stats, Store, Survey, Tally,
-    Trimmed, Ttl, UnusedSemaphores, Version, Wreck, anonymous, attach, create, destroy, from_image,
-    memfd, private, private_on_heap, registered_elsewhere, registrations, remove_orphan,
-    remove_unused_semaphores, set_owner, set_permissions, unused_semaphores,
+    Registered, RepairOptions, RepairReport, Salvaged, ScanPage, Session, SizeClass, Stats, Store,
+    Survey, Tally, Trimmed, Ttl, UnusedSemaphores, Version, Wreck, anonymous, attach, create,
+    destroy, from_image, memfd, private, private_on_heap, registered_elsewhere, registrations,
+    remove_orphan, remove_unused_semaphores, set_owner, set_permissions, unused_semaphores,
 };
 pub use sys::holder::Backing;
 pub use sys::object::{MEMFD_NAME, POSIX_DIRECTORY, POSIX_PREFIX, Sealing};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use store_core::{
     Condition, CreateOptions, Cursor, LoadOptions, Mode, NamespaceOptions, Plain, PutOptions,
-    Session, Store, from_image, private_on_heap,
+    RepairOptions, Session, Store, from_image, private_on_heap,
 };
 use store_testing::exercise::{bounded, read_everything};
 use store_testing::pair::{Op, Pair, geometries, key};
@@ -112,7 +112,7 @@ fn exercise(image: &[u8]) {
     }
     exercise_namespaces(&store, &session);
     let _ = store.reap(&session);
-    let _ = store.repair(&session, |_, _| {});
+    let _ = store.repair(&session, &RepairOptions::new().max_loss(u64::MAX), |_, _| {});
     let _ = store.clean(&session, 3);
     let _ = store.trim(&session, 0, |_, _| {});
     if let Ok(Some(pinned)) = store.get_pinned(&session, &key(1)) {

@@ -4,12 +4,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use store_core::{
-    Condition, CreateOptions, NamespaceOptions, Plain, PutOptions, RepairReport, Store, WriteError,
-    from_image, private_on_heap,
+    Condition, CreateOptions, NamespaceOptions, Plain, PutOptions, RepairError, RepairOptions,
+    RepairReport, Store, WriteError, from_image, private_on_heap,
 };
 use store_testing::crash::kill_clients;
 use store_testing::pair::{Model, Op, Pair, compare, geometries, key, value};
 use store_testing::trace::{Logging, Stored, record};
+
+/// Whatever it costs.
+const LOSSY: RepairOptions = RepairOptions::new().max_loss(u64::MAX);
 
 /// The bytes of a segment, and where its parts are.
 #[derive(Clone)]
@@ -125,7 +128,7 @@ fn repaired(image: &Image, model: &Model, what: &str) -> RepairReport {
     let store: Store = from_image(&image.0).unwrap_or_else(|error| panic!("{what}: {error}"));
     let session = store.open_session().expect("an entry");
     let report =
-        store.repair(&session, |_, _| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
+        store.repair(&session, &LOSSY, |_, _| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
     let check = store.check(|_, _| {});
     assert_eq!(check.violations, [""; 0], "{what}: {report:?}");
     let mut gone = 0;
@@ -138,7 +141,7 @@ fn repaired(image: &Image, model: &Model, what: &str) -> RepairReport {
     assert!(gone <= report.dropped, "{what}: {gone} keys are gone: {report:?}");
     assert_eq!(store.len(), model.len() as u64 - gone, "{what}");
     assert_eq!(report.items, store.len());
-    let mut again = store.repair(&session, |_, _| {}).expect("it is mended");
+    let mut again = store.repair(&session, &LOSSY, |_, _| {}).expect("it is mended");
     again.items = 0;
     assert_eq!(again, RepairReport::default(), "{what}: after {report:?}");
     for number in 0..48 {
@@ -216,7 +219,7 @@ fn what_was_put_again_stands() {
                     }
                 }
             }
-            let report = store.repair(&session, |_, _| {}).expect("it is mended");
+            let report = store.repair(&session, &LOSSY, |_, _| {}).expect("it is mended");
             assert_eq!(store.check(|_, _| {}).violations, [""; 0], "{report:?}");
             if let Err(difference) = compare(&store, &model) {
                 panic!("{difference}: {report:?}");
@@ -247,7 +250,7 @@ fn repaired_lossy(image: &Image, model: &Model, what: &str) -> RepairReport {
     let lost: Vec<_> = model.keys().filter(gone).cloned().collect();
     let mut left = model.clone();
     let session = store.open_session().expect("an entry");
-    store.repair(&session, |_, _| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
+    store.repair(&session, &LOSSY, |_, _| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
     for key in lost {
         if store.get(&key) == Ok(None) {
             left.remove(&key);
@@ -291,6 +294,32 @@ fn owners_of_lines_follow_the_chains() {
             let mut image = image.clone();
             image.set(free, 1);
             assert_eq!(repaired_whole(&image, &pair.model, "a line nobody has").lines, 1);
+        }
+    }
+}
+
+/// Whose a line is its items say, and no owner word, whatever the stripe of that one is at.
+#[test]
+fn no_link_is_cut_for_a_wrong_owner() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        let stripes: Vec<_> = image.stripes().collect();
+        for link in image.links() {
+            let line = (image.word(link) & ((1 << 35) - 1)) as usize;
+            let extent = (64 * line - image.extent(0)) / image.extent_bytes();
+            let within = line - image.extent(extent) / 64;
+            let owner = image.extent(extent) + 8 * (within - image.extent_bytes() / 64 / 8);
+            assert_ne!(image.word(owner), 0);
+            let mut image = image.clone();
+            for (number, stripe) in stripes.iter().enumerate() {
+                // A living client is at each of the others, as far as their words tell.
+                if number != (image.word(owner) as usize - 1) % stripes.len() {
+                    image.set(stripe + 8, 0x303);
+                }
+            }
+            image.set(owner, image.word(owner) % stripes.len() as u64 + 1);
+            let report = repaired_whole(&image, &pair.model, &format!("owner of line {line}"));
+            assert_eq!((report.links, report.put_back), (0, 0), "{report:?}");
         }
     }
 }
@@ -391,12 +420,12 @@ fn a_wrong_number_of_buckets_loses_nothing() {
             image.set(512, buckets as u64);
             let Ok(store) = from_image::<Plain>(&image.0) else { continue };
             let session = store.open_session().expect("an entry");
-            match store.repair(&session, |_, _| {}) {
+            match store.repair(&session, &LOSSY, |_, _| {}) {
                 Ok(_) => {
                     compare(&store, &pair.model).expect("nothing is lost");
                     assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
                 }
-                Err(WriteError::Corruption(_)) => {
+                Err(RepairError::Write(WriteError::Corruption(_))) => {
                     image.set(512, image_of(&pair).word(512));
                     repaired_whole(&image, &pair.model, "with the right number");
                 }
@@ -447,7 +476,7 @@ fn namespaces_are_counted_anew() {
     }
     let store: Store = from_image(&image.0).expect("a store");
     let session = store.open_session().expect("an entry");
-    let report = store.repair(&session, |_, _| {}).expect("it can be mended");
+    let report = store.repair(&session, &LOSSY, |_, _| {}).expect("it can be mended");
     assert_eq!((report.namespaces, report.dropped, report.items), (1, 0, 48));
     assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
     let own = store.in_namespace("own").expect("it is there");
@@ -456,6 +485,179 @@ fn namespaces_are_counted_anew() {
     }
     let infos = store.namespaces().expect("the records");
     assert!(infos.iter().any(|info| info.name == "own" && info.items == 48));
+}
+
+/// Slots say of which generation an extent is.
+#[test]
+fn generations_follow_the_slots() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for extent in 0..image.extents() {
+            let at = image.generation(extent);
+            if image.word(at) == 0 || image.word(image.extent_word(extent)) == 0 {
+                continue;
+            }
+            for generation in wrong_words(image.word(at)) {
+                let mut image = image.clone();
+                image.set(at, generation);
+                let what = format!("extent {extent} of generation {generation:#x}");
+                repaired_whole(&image, &pair.model, &what);
+            }
+        }
+        let mut none = image.clone();
+        for extent in 0..image.extents() {
+            none.set(image.generation(extent), 0);
+        }
+        let report = repaired_whole(&none, &pair.model, "no generations at all");
+        assert!(!report.restored.is_empty(), "{report:?}");
+    }
+}
+
+/// What lives in an extent speaks against a word that says it is the index's, or about to be used.
+#[test]
+fn an_owner_in_a_damaged_word_keeps_nobody_out() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        for extent in image.extents_in(2).into_iter().chain(image.extents_in(3)) {
+            for state in [1_u64, 6, 7] {
+                // The first client, which is the one that will repair.
+                let word = state << 60 | 1 << 48 | 1 << 37;
+                let mut image = image.clone();
+                image.set(image.extent_word(extent), word);
+                repaired_whole(&image, &pair.model, &format!("extent {extent} is {word:#x}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stray_entry_of_the_directory_takes_no_items() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        let lines = image.extents_in(7).len();
+        for extent in image.extents_in(2).into_iter().chain(image.extents_in(3)) {
+            let entry = image.word(272) as usize + 8 * (image.extents() - 1 - lines);
+            let mut image = image.clone();
+            image.set(entry, image.extent(extent) as u64 / 64);
+            repaired_whole(&image, &pair.model, &format!("a stray entry to extent {extent}"));
+        }
+    }
+}
+
+#[test]
+fn a_namespace_follows_its_items() {
+    let options = CreateOptions::new(1 << 20).extent_size(4 << 10);
+    let store: Store = private_on_heap(&options, 7).expect("a small store");
+    let session = store.open_session().expect("an entry");
+    store.create_namespace(&session, "own", &NamespaceOptions::new()).expect("a record");
+    let own = store.in_namespace("own").expect("it was made");
+    for number in 0..48 {
+        let (options, always) = (PutOptions::new(), Condition::Always);
+        own.put(&session, &key(number), &value(number, 300, 1), &options, always).expect("a put");
+        store.put(&session, &key(number), b"none's", &options, always).expect("a put");
+    }
+    let image = Image(store.image().expect("an image"));
+    let record = image.word(208) as usize + 128;
+    let right = image.word(record);
+    for word in [0, u64::MAX, right ^ 1 << 32, right ^ 1 << 33, right ^ 1 << 48, right ^ 5 << 60] {
+        let mut image = image.clone();
+        image.set(record, word);
+        let store: Store = from_image(&image.0).expect("a store");
+        let session = store.open_session().expect("an entry");
+        let dry = store.repair(&session, &LOSSY.dry_run(true), |_, _| {}).expect("a look");
+        let is_denied = dry.restored.len() == 1;
+        assert_eq!(store.image().expect("an image")[record..record + 8], word.to_le_bytes());
+        let report =
+            store.repair(&session, &RepairOptions::new(), |_, _| {}).expect("it is mended");
+        assert_eq!((report.items, report.dropped), (96, 0), "{word:#x}: {report:?}");
+        assert_eq!(
+            (is_denied, dry.dropped),
+            (!report.restored.is_empty(), 0),
+            "{word:#x}: {dry:?}"
+        );
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0], "{word:#x}");
+        let name = "own";
+        let own = store.in_namespace(name);
+        if word >> 32 & 3 == 2 {
+            // Somebody is about to remove it, for all that its word tells.
+            assert!(own.is_err());
+            continue;
+        }
+        let own = own.unwrap_or_else(|error| panic!("{word:#x}: {error}"));
+        for number in 0..48 {
+            assert_eq!(own.get(&key(number)), Ok(Some(value(number, 300, 1))), "{word:#x}");
+        }
+    }
+}
+
+/// What was not allowed is not dropped, not even a part of it.
+#[test]
+fn no_more_is_dropped_than_may_be() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        let mut damaged = image.clone();
+        for at in image.slots().into_iter().take(3) {
+            damaged.set(at, image.word(at) ^ 1 << 39);
+        }
+        let store: Store = from_image(&damaged.0).expect("a store");
+        let session = store.open_session().expect("an entry");
+        let dry = store.repair(&session, &LOSSY.dry_run(true), |_, _| {}).expect("a look");
+        assert_eq!(dry.dropped, 3, "{dry:?}");
+        assert!(!dry.dropped_slots.is_empty());
+        let before = image.slots().len();
+        for limit in 0..3 {
+            let options = RepairOptions::new().max_loss(limit);
+            match store.repair(&session, &options, |_, _| {}) {
+                Err(RepairError::WouldLose { slots: 3, limit: found, why }) => {
+                    assert_eq!((found, why.is_empty()), (limit, false));
+                }
+                other => panic!("{limit}: {other:?}"),
+            }
+            let image = Image(store.image().expect("an image"));
+            assert_eq!(image.slots().len(), before, "nothing was dropped");
+        }
+        let options = RepairOptions::new().max_loss(3);
+        let report = store.repair(&session, &options, |_, _| {}).expect("it may");
+        assert_eq!(report.dropped, 3, "{report:?}");
+        assert!(report.dropped_slots.iter().all(|why| why.contains("another generation")));
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+    }
+}
+
+/// A slot that was wiped leaves nothing but a count.
+#[test]
+fn what_is_missing_is_told() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        let mut damaged = image.clone();
+        for at in image.slots().into_iter().take(2) {
+            damaged.set(at, 0);
+        }
+        let store: Store = from_image(&damaged.0).expect("a store");
+        let session = store.open_session().expect("an entry");
+        let report = store.repair(&session, &RepairOptions::new(), |_, _| {}).expect("a repair");
+        assert_eq!((report.missing, report.dropped), (2, 0), "{report:?}");
+    }
+}
+
+#[test]
+fn a_wrong_shift_of_hash_bits_is_refused() {
+    for pair in pairs() {
+        let mut image = image_of(&pair);
+        let shift = image.word(160);
+        image.set(160, shift + 9);
+        let Ok(store) = from_image::<Plain>(&image.0) else { continue };
+        let session = store.open_session().expect("an entry");
+        let before = store.image().expect("an image");
+        match store.repair(&session, &LOSSY, |_, _| {}) {
+            Err(RepairError::Write(WriteError::Corruption(error))) => assert_eq!(error.offset, 160),
+            other => panic!("{other:?}"),
+        }
+        let slots = |bytes: Vec<u8>| Image(bytes).slots();
+        assert_eq!(slots(store.image().expect("an image")), slots(before));
+        image.set(160, shift);
+        repaired_whole(&image, &pair.model, "with the right one");
+    }
 }
 
 /// A damage of each kind at once, that costs no key.
@@ -483,6 +685,9 @@ fn damaged(image: &Image) -> Image {
         let at = image.extent_word(extent);
         damaged.set(at, [0, image.word(at) & !(0x3FFFF << 18), u64::MAX][extent % 3]);
     }
+    for extent in image.extents_in(3).into_iter().step_by(2) {
+        damaged.set(image.generation(extent), [0, 1 << 40 | 77][extent % 2]);
+    }
     damaged.set(576, 1);
     damaged
 }
@@ -497,7 +702,7 @@ fn a_repair_that_dies_is_done_again() {
         let session = store.open_session().expect("an entry");
         let mut state = Image(store.image().expect("an image"));
         let address = store.info().expect("info").address as usize;
-        let (whole, stores) = record(|| store.repair(&session, |_, _| {}));
+        let (whole, stores) = record(|| store.repair(&session, &LOSSY, |_, _| {}));
         let whole = whole.expect("it can be mended");
         compare(&store, &pair.model).expect("nothing is lost");
         assert!(whole.tags > 0 && whole.extents > 0 && whole.counts > 0, "{whole:?}");
@@ -513,7 +718,7 @@ fn a_repair_that_dies_is_done_again() {
                 assert!(found.is_none_or(|found| found == *value), "{what}: {key:?}");
             }
             let session = store.open_session().expect("an entry");
-            let report = store.repair(&session, |_, _| {}).expect(&what);
+            let report = store.repair(&session, &LOSSY, |_, _| {}).expect(&what);
             assert_eq!(store.check(|_, _| {}).violations, [""; 0], "{what}: {report:?}");
             compare(&store, &pair.model).expect(&what);
             assert_eq!(store.len(), pair.model.len() as u64, "{what}");
@@ -549,13 +754,13 @@ fn whatever_was_damaged_a_check_finds_nothing() {
             }
             let Ok(store) = from_image::<Plain>(&damaged.0) else { continue };
             let session = store.open_session().expect("an entry");
-            match store.repair(&session, |_, _| {}) {
+            match store.repair(&session, &LOSSY, |_, _| {}) {
                 Ok(report) => {
                     let check = store.check(|_, _| {});
                     assert_eq!(check.violations, [""; 0], "turn {turn}: {report:?}");
                     mended += 1;
                 }
-                Err(WriteError::Corruption(_)) => refused += 1,
+                Err(RepairError::Write(WriteError::Corruption(_))) => refused += 1,
                 Err(error) => panic!("turn {turn}: {error}"),
             }
         }
@@ -605,12 +810,19 @@ fn a_repair_stops_nobody() {
                 }
             });
         }
-        let session = store.open_session().expect("an entry");
-        for _ in 0..60 {
-            let report = store.repair(&session, |_, _| {}).expect("a repair");
-            let lost = (report.dropped, report.links, report.put_back, report.slots, report.counts);
-            assert_eq!(lost, (0, 0, 0, 0, 0), "{report:?}");
-        }
+        let repair = || {
+            let session = store.open_session().expect("an entry");
+            for _ in 0..40 {
+                let report = store.repair(&session, &LOSSY, |_, _| {}).expect("a repair");
+                let lost = (report.dropped, report.missing, report.put_back, report.restored.len());
+                let mended = (report.links, report.slots, report.counts, report.extents);
+                assert_eq!((lost, mended), ((0, 0, 0, 0), (0, 0, 0, 0)), "{report:?}");
+            }
+        };
+        // Two of them at once.
+        let other = scope.spawn(repair);
+        repair();
+        other.join().expect("the other one");
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(store.check(|_, _| {}).violations, [""; 0]);

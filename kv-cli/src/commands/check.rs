@@ -1,7 +1,7 @@
 //! `check`: verifies every invariant of a live store without stopping anybody, and mends it on demand.
 
 use serde::Serialize;
-use store_client::{CheckReport, Reader, RepairReport, WriteError};
+use store_client::{CheckReport, Reader, RepairError, RepairOptions, RepairReport, WriteError};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
@@ -16,17 +16,31 @@ use crate::progress;
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
     /// Mend what is broken before the check, while others use the store: tags, links, counts and
-    /// live bytes follow from the slots; slots that lead to no sound item are dropped, and counted.
-    /// Their memory is used again: save what matters before, with kv-cli salvage
+    /// live bytes follow from the slots, and so do words that many slots rest on. Slots that lead to no
+    /// sound item can only be dropped: if there are any, nothing is, unless --max-loss allows it
     #[arg(long)]
     pub(crate) repair: bool,
+
+    /// Slots that a repair may drop. Their memory is used again: save what matters before, with kv-cli
+    /// salvage
+    #[arg(long, value_name = "SLOTS", default_value_t = 0, requires = "repair")]
+    pub(crate) max_loss: u64,
+
+    /// Say what a repair would restore and drop, and do nothing
+    #[arg(long, requires = "repair")]
+    pub(crate) dry_run: bool,
 }
+
+/// Slots that are named in an error.
+const SHOWN_MAX: usize = 5;
 
 #[derive(Serialize)]
 struct JsonRepair<'a> {
     items: u64,
     dropped: u64,
     dropped_slots: &'a [String],
+    missing: u64,
+    restored: &'a [String],
     put_back: u64,
     tags: u64,
     slots: u64,
@@ -64,13 +78,14 @@ pub(crate) fn run(args: CheckArgs, context: &mut Context) -> Result<Exit, Failur
     let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
     let (repair, report) = if args.repair {
         let writer = context.writer()?;
-        let bar = progress::things(0, "mended");
-        let repair = writer.repair(|done, total| {
+        let bar = progress::things(0, if args.dry_run { "looked at" } else { "mended" });
+        let options = RepairOptions::new().max_loss(args.max_loss).dry_run(args.dry_run);
+        let repair = writer.repair(&options, |done, total| {
             bar.set_length(total);
             bar.set_position(done);
         });
         bar.finish_and_clear();
-        (Some(repair.map_err(not_mended)?), checked(&writer))
+        (Some(repair.map_err(|error| not_mended(error, &context.store))?), checked(&writer))
     } else {
         (None, checked(&context.reader()?))
     };
@@ -79,20 +94,20 @@ pub(crate) fn run(args: CheckArgs, context: &mut Context) -> Result<Exit, Failur
         true => context.output.json(&json(repair.as_ref(), &report))?,
         false => {
             if let Some(repair) = &repair {
-                show_repair(repair, context)?;
+                show_repair(repair, args.dry_run, context)?;
             }
             show(&report, context)?;
         }
     }
     match violations(&report) {
-        0 => match repair.map_or(0, |repair| repair.dropped) {
+        0 => match repair.map_or(0, |repair| repair.dropped + repair.missing) {
             0 => Ok(Exit::Done),
-            dropped => Err(Failure::new(
+            lost => Err(Failure::new(
                 Exit::Corrupt,
                 format!(
                     "{} is sound again, but {} lost",
                     context.store,
-                    human::plural(dropped, "item was", "items were"),
+                    human::plural(lost, "item was", "items were"),
                 ),
             )),
         },
@@ -102,11 +117,12 @@ pub(crate) fn run(args: CheckArgs, context: &mut Context) -> Result<Exit, Failur
                 "{} is corrupt: {} broken; {}",
                 context.store,
                 human::plural(number, "invariant is", "invariants are"),
-                if args.repair {
+                if args.dry_run {
+                    "without --dry-run what can be is mended"
+                } else if args.repair {
                     "kv-cli salvage saves what can be read into a new store"
                 } else {
-                    "kv-cli check --repair mends it; what it drops is lost, so let kv-cli salvage save it \
-                     into a new store before, if it matters"
+                    "kv-cli check --repair mends it, and drops nothing unless told to"
                 }
             ),
         )),
@@ -124,16 +140,28 @@ fn checked(reader: &Reader) -> CheckReport {
 }
 
 /// What slots do not tell can't be mended.
-fn not_mended(error: WriteError) -> Failure {
+fn not_mended(error: RepairError, store: &str) -> Failure {
     match error {
-        WriteError::Corruption(error) => Failure::new(
+        RepairError::WouldLose { slots, why, .. } => {
+            let shown = why[..why.len().min(SHOWN_MAX)].join("; ");
+            let what = human::plural(slots, "slot leads", "slots lead");
+            Failure::new(
+                Exit::Corrupt,
+                format!(
+                    "{store}: {what} to no sound item, and none was dropped ({shown}): kv-cli salvage \
+                     saves what can be read into a new store, --max-loss {slots} drops them"
+                ),
+            )
+        }
+        RepairError::Write(WriteError::Corruption(error)) => Failure::new(
             Exit::Corrupt,
             format!(
                 "{error}: this can't be mended; nothing was dropped, and kv-cli salvage saves what \
                  can be read into a new store"
             ),
         ),
-        other => other.into(),
+        RepairError::Write(other) => other.into(),
+        other => Failure::new(Exit::System, other.to_string()),
     }
 }
 
@@ -142,10 +170,15 @@ fn violations(report: &CheckReport) -> u64 {
     report.violations_total.max(report.violations.len() as u64)
 }
 
-fn show_repair(report: &RepairReport, context: &mut Context) -> Result<(), Failure> {
+fn show_repair(report: &RepairReport, dry_run: bool, context: &mut Context) -> Result<(), Failure> {
     let output = &mut context.output;
     let rows = [
-        ("slots dropped", report.dropped),
+        (if dry_run { "slots to be dropped" } else { "slots dropped" }, report.dropped),
+        ("items counted and not found", report.missing),
+        (
+            if dry_run { "words to be restored" } else { "words restored" },
+            report.restored.len() as u64,
+        ),
         ("items put back", report.put_back),
         ("tag words mended", report.tags),
         ("slots mended", report.slots),
@@ -165,9 +198,16 @@ fn show_repair(report: &RepairReport, context: &mut Context) -> Result<(), Failu
         done.push(("bytes counted wrong", human::exact_size(report.recounted_bytes)));
     }
     if done.is_empty() {
-        output.line("nothing had to be mended")?;
+        let nothing = match dry_run {
+            true => "nothing would be dropped or restored",
+            false => "nothing had to be mended",
+        };
+        output.line(nothing)?;
     }
     output.pairs(&done)?;
+    for restored in &report.restored {
+        output.text(&format!("restored: {restored}"))?;
+    }
     for dropped in &report.dropped_slots {
         output.text(&format!("dropped: {dropped}"))?;
     }
@@ -230,6 +270,8 @@ fn json_of_repair(report: &RepairReport) -> JsonRepair<'_> {
         items: report.items,
         dropped: report.dropped,
         dropped_slots: &report.dropped_slots,
+        missing: report.missing,
+        restored: &report.restored,
         put_back: report.put_back,
         tags: report.tags,
         slots: report.slots,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -127,7 +129,14 @@ fn what_is_dropped_is_named() {
     let slot = slots.into_iter().find(|at| bytes.word(*at) != 0).expect("an item");
     bytes.set(slot, bytes.word(slot) ^ 1 << 45);
     store.kv(["check"]).exits(6);
-    let run = store.kv(["check", "--repair"]);
+    let damaged = std::fs::read(store.path()).expect("the store");
+    store.kv(["check", "--repair"]).fails(6, "--max-loss 1 drops them");
+    let dry = store.kv(["check", "--repair", "--dry-run"]).exits(6);
+    assert!(dry.text().contains("slots to be dropped"), "{dry:?}");
+    assert_eq!(dump(&store, None).len(), 498 + 2 - 1, "nothing was done");
+    assert_eq!(bytes.word(slot).to_le_bytes(), damaged[slot as usize..][..8]);
+    store.kv(["check", "--max-loss", "1"]).fails(2, "--repair");
+    let run = store.kv(["check", "--repair", "--max-loss", "1"]);
     let run = run.fails(6, "is sound again, but 1 item was lost");
     assert!(run.text().contains("slots dropped"), "{run:?}");
     assert!(run.text().contains("dropped: line "), "{run:?}");
@@ -135,6 +144,55 @@ fn what_is_dropped_is_named() {
     before.retain(|key, value| after.get(key) == Some(value));
     assert_eq!(before, after);
     assert_eq!(after.len(), 498 + 2 - 1);
+}
+
+/// One wrong word does not cost what rests on it.
+#[test]
+fn a_generation_is_restored() {
+    let store = filled();
+    let before = (dump(&store, None), dump(&store, Some("own")));
+    let bytes = Bytes::of(&store);
+    let (extents, generations) = (bytes.word(240), bytes.word(264));
+    let sealed = (0..bytes.word(248)).find(|e| bytes.word(extents + 64 * e) >> 60 == 3);
+    bytes.set(generations + 8 * sealed.expect("a full extent"), 0);
+    assert_ne!((dump(&store, None), dump(&store, Some("own"))), before);
+    let run = store.kv(["check", "--repair"]).exits(0);
+    assert!(run.text().contains("restored: extent "), "{run:?}");
+    assert_eq!((dump(&store, None), dump(&store, Some("own"))), before);
+}
+
+/// Processes repair one store at once, and some are killed.
+#[test]
+fn who_repairs_may_be_killed() {
+    for round in 0..8 {
+        let store = filled();
+        let before = (dump(&store, None), dump(&store, Some("own")));
+        let bytes = Bytes::of(&store);
+        for bucket in bytes.buckets() {
+            bytes.set(bucket, 0x0123_4567_89AB_CDEF);
+        }
+        let (extents, generations) = (bytes.word(240), bytes.word(264));
+        for extent in (0..bytes.word(248)).filter(|e| bytes.word(extents + 64 * e) >> 60 == 3) {
+            bytes.set(generations + 8 * extent, extent % 2);
+        }
+        let repair = || {
+            let mut command = store.command(["check", "--repair"]);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().expect("kv-cli")
+        };
+        let mut repairs = [repair(), repair(), repair()];
+        for (number, child) in repairs.iter_mut().enumerate() {
+            std::thread::sleep(Duration::from_micros(700 * (round + 1) * (number as u64 + 1)));
+            if number < 2 {
+                child.kill().expect("a living child");
+            }
+        }
+        for child in &mut repairs {
+            child.wait().expect("it ends");
+        }
+        store.kv(["check", "--repair"]).exits(0);
+        assert_eq!((dump(&store, None), dump(&store, Some("own"))), before, "round {round}");
+    }
 }
 
 #[test]

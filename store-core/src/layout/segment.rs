@@ -201,6 +201,11 @@ impl<S: Shim> Segment<S> {
         if namespace == self.namespace && generation == self.namespace_generation {
             return self.hasher.hash(key);
         }
+        self.hash_with(namespace, generation, key)
+    }
+
+    /// The hash of a key of a namespace that has this generation.
+    pub(crate) fn hash_with(&self, namespace: u8, generation: u16, key: &[u8]) -> u64 {
         self.hasher.bytes(key) ^ self.hasher.mix_of(namespace_id(namespace, generation))
     }
 

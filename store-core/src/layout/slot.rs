@@ -23,6 +23,8 @@ const LINE_BITS: u32 = OFFSET_BITS - 3;
 impl Slot {
     /// An empty lane.
     pub(crate) const EMPTY: Self = Self(0);
+    /// Generations that slots can tell apart.
+    pub(crate) const GENERATIONS: u64 = 1 << GENERATION_BITS;
     /// The bytes that offsets can reach.
     pub(crate) const SEGMENT_BYTES_MAX: u64 = 8 << OFFSET_BITS;
 
@@ -96,6 +98,11 @@ impl Slot {
         (self.0 >> OFFSET_BITS ^ generation) & ((1 << GENERATION_BITS) - 1) == 0
     }
 
+    /// The low bits of the generation that the extent had when this was published.
+    pub(crate) fn generation(self) -> u64 {
+        self.0 >> OFFSET_BITS & (Self::GENERATIONS - 1)
+    }
+
     /// Whether an item with `hash` may be here.
     #[inline(always)]
     pub(crate) fn may_be(self, hash: u64, shift: u32) -> bool {
@@ -118,6 +125,7 @@ mod tests {
                 assert_eq!(slot.offset(), offset);
                 assert!(slot.is_of_generation(generation));
                 assert!(!slot.is_of_generation(generation + 1));
+                assert!(slot.is_of_generation(slot.generation()));
                 assert!(slot.may_be(hash, 20));
                 assert!(!slot.may_be(hash ^ 1 << 20, 20));
                 assert!(!slot.may_be(hash ^ 1 << 32, 20));

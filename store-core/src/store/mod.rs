@@ -64,7 +64,7 @@ pub use histogram::{Histograms, SizeClass};
 pub use info::{ClientInfo, ClientState, HeldGuard, HeldLease, Info, Stats};
 pub use listener::{Cause, Gone};
 pub use loader::LoadOptions;
-pub use mend::RepairReport;
+pub use mend::{RepairOptions, RepairReport};
 pub use name::ObjectName;
 pub use namespace::NamespaceOptions;
 pub use namespace_list::NamespaceInfo;

@@ -51,24 +51,34 @@ impl<S: Shim> Store<S> {
     /// The head of the item at a slot; why there is none. Believed under the guard of the slot.
     pub(super) fn head_at(&self, slot: Slot) -> Result<Head, String> {
         let segment = &self.segment;
-        let broken = |error: Corruption| error.to_string();
         let wrong = |what: &str| Err(what.to_owned());
         let item = slot.offset();
         let Some(extent) = segment.geometry.extent_of(item) else {
             return wrong("the slot leads out of the arena");
         };
-        let generation = segment.generation(extent).map_err(broken)?.load();
+        let generation = segment.generation(extent).map_or(0, Cell64::load);
         if generation == 0 || !slot.is_of_generation(generation) {
             return wrong("the slot is of another generation than its extent");
         }
+        let head = self.head_of(item, extent, generation)?;
+        let namespace = head.header.namespace;
+        if namespace != 0
+            && segment.namespace_record(namespace).is_none_or(|record| !record.is_taken())
+        {
+            return wrong("the item is of a namespace that there is not");
+        }
+        Ok(head)
+    }
+
+    /// What looks like the head of an item in an extent, whatever generation and whatever namespaces there
+    /// are.
+    pub(super) fn head_of(&self, item: u64, extent: u32, generation: u64) -> Result<Head, String> {
+        let segment = &self.segment;
+        let broken = |error: Corruption| error.to_string();
+        let wrong = |what: &str| Err(what.to_owned());
         let header = segment.header(item).map_err(broken)?;
         if header.flags & !flags::KNOWN != 0 || header.has(flags::PIECE) {
             return wrong("the item has flags that this version does not know");
-        }
-        if header.namespace != 0
-            && segment.namespace_record(header.namespace).is_none_or(|record| !record.is_taken())
-        {
-            return wrong("the item is of a namespace that there is not");
         }
         if header.shape().bytes > segment.geometry.head_bytes_max() {
             return wrong("the item is larger than an item may be");

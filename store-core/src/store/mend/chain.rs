@@ -1,6 +1,6 @@
 //! The chain of a bucket: its links, and lines that say the bucket and are in no chain.
 
-use super::slots::Finding;
+use super::slots::{Finding, sentence_of};
 use super::stripe::Lines;
 use super::{Census, RepairReport};
 use crate::error::{Corruption, WriteError};
@@ -13,15 +13,28 @@ use crate::store::sound::Head;
 use crate::store::{Session, Store};
 
 impl<S: Shim> Store<S> {
-    /// The overflow lines that somebody has, by bucket.
+    /// The overflow lines that somebody has, by bucket: one that is in no chain by that of its items.
     pub(super) fn lines_by_bucket(&self) -> Lines {
         let mut lines = Lines::new();
         for (line, owner) in overflow::lines(&self.segment).flatten() {
-            if let Some(bucket) = owner.checked_sub(1) {
-                lines.entry(bucket).or_default().push(line);
-            }
+            let Some(owner) = owner.checked_sub(1) else { continue };
+            let is_linked = chain(&self.segment, owner).any(|linked| linked.ok() == Some(line));
+            let by_items = || if is_linked { None } else { self.bucket_of_items(line) };
+            lines.entry(by_items().unwrap_or(owner)).or_default().push(line);
         }
         lines
+    }
+
+    /// The bucket that the items of a line belong to, as the first one says that its slot vouches for.
+    fn bucket_of_items(&self, number: u64) -> Option<u64> {
+        let segment = &self.segment;
+        let line = segment.line(number).ok()?;
+        (0..LANES).find_map(|lane| {
+            let slot = line.slot(lane);
+            let head = self.head_at(slot).ok().filter(|_| slot.is_item())?;
+            let vouches = slot.may_be(head.hash, segment.geometry.slot_hash_shift);
+            vouches.then(|| segment.index_size().bucket_of(head.hash))
+        })
     }
 
     /// Walks a chain as far as its links make sense, and cuts it there. Gives its lines.
@@ -80,7 +93,10 @@ impl<S: Shim> Store<S> {
         if found == bucket + 1 {
             return Ok(Some(next));
         }
-        let is_others = found != 0 && self.is_line_of(found - 1, next);
+        let is_others = match self.bucket_of_items(next) {
+            Some(its) => its != bucket,
+            None => found != 0 && self.is_line_of(found - 1, next),
+        };
         if is_others || owner.compare_exchange::<S>(found, bucket + 1).is_err() {
             return Ok(None);
         }
@@ -108,7 +124,7 @@ impl<S: Shim> Store<S> {
     ) -> Result<(), WriteError> {
         let segment = &self.segment;
         let is_linked = chain(segment, bucket).any(|line| line.ok() == Some(number));
-        if segment.line_owner(number)?.load() != bucket + 1 || is_linked {
+        if is_linked || !self.is_given_to(bucket, number, &mut census.report)? {
             return Ok(());
         }
         let line = segment.line(number)?;
@@ -130,15 +146,36 @@ impl<S: Shim> Store<S> {
                     self.put_back(held, &head, &body, census)?;
                 }
                 Finding::Unsound(why) => {
-                    let item = slot.offset();
-                    let sentence = format!("line {number}, lane {lane}: {why} (item at {item:#x})");
-                    census.report.note_dropped(sentence);
+                    let head = self.head_at(slot).ok();
+                    let key = head.as_ref().map(|head| &head.key[..]);
+                    let at = Where { line: number, lane };
+                    census.report.note_dropped(sentence_of(at, slot, &why, key));
                 }
             }
         }
         overflow::finish_unlink(segment, bucket, number)?;
         census.report.lines += 1;
         Ok(())
+    }
+
+    /// Whether a line that is in no chain says this bucket, or says it from now on because its items do.
+    fn is_given_to(
+        &self,
+        bucket: u64,
+        number: u64,
+        report: &mut RepairReport,
+    ) -> Result<bool, Corruption> {
+        let owner = self.segment.line_owner(number)?;
+        let found = owner.load();
+        if found == bucket + 1 {
+            return Ok(true);
+        }
+        let is_taken = found == 0
+            || self.bucket_of_items(number) != Some(bucket)
+            || self.is_line_of(found - 1, number)
+            || owner.compare_exchange::<S>(found, bucket + 1).is_err();
+        report.lines += u64::from(!is_taken);
+        Ok(!is_taken)
     }
 
     /// Frees overflow lines that say a bucket that there is not.

@@ -2,6 +2,7 @@
 //! from what slots lead to.
 
 use super::RepairReport;
+use super::evidence::Evidence;
 use crate::arena::{in_flight, lease};
 use crate::error::{Corruption, WriteError};
 use crate::layout::{ExtentState, ExtentWord};
@@ -17,19 +18,23 @@ impl<S: Shim> Store<S> {
     /// has in use is told by one of the two at least.
     ///
     /// Dies anywhere: the same, or one less that differs.
-    pub(super) fn mend_directory(&self, report: &mut RepairReport) -> Result<(), Corruption> {
+    pub(super) fn mend_directory(
+        &self,
+        evidence: &Evidence,
+        report: &mut RepairReport,
+    ) -> Result<(), Corruption> {
         let segment = &self.segment;
         let of_buckets =
             segment.index_size().buckets().div_ceil(1 << segment.geometry.line_shift());
         for number in 0..of_buckets {
-            if !self.mend_entry(ExtentState::Buckets, number, report)? {
+            if !self.mend_entry(ExtentState::Buckets, number, evidence, report)? {
                 let what = "an extent of buckets is lost";
                 return Err(Corruption { what, offset: number });
             }
         }
         let mut number = 0;
         while number < segment.geometry.extents.into()
-            && self.mend_entry(ExtentState::Overflow, number, report)?
+            && self.mend_entry(ExtentState::Overflow, number, evidence, report)?
         {
             number += 1;
         }
@@ -42,7 +47,10 @@ impl<S: Shim> Store<S> {
         for extent in 0..segment.geometry.extents {
             let word = segment.extent_word(extent)?;
             let of_index = matches!(word.state, ExtentState::Buckets | ExtentState::Overflow);
-            if of_index && word.owner.is_none() && !self.is_listed(extent, word) {
+            // With an owner somebody is about to enter it, unless there are items in it.
+            let is_entered =
+                word.owner.is_some() && !evidence.extents[extent as usize].holds_items();
+            if of_index && !is_entered && !self.is_listed(extent, word) {
                 self.fill_from(extent, word, report)?;
             }
         }
@@ -58,11 +66,12 @@ impl<S: Shim> Store<S> {
     }
 
     /// Makes an entry of the directory lead to the extent that says it is that one, or the extent that it
-    /// leads to say so; `false` if there is neither.
+    /// leads to say so; `false` if there is neither, or there are items in it.
     fn mend_entry(
         &self,
         state: ExtentState,
         number: u64,
+        evidence: &Evidence,
         report: &mut RepairReport,
     ) -> Result<bool, Corruption> {
         let segment = &self.segment;
@@ -72,24 +81,33 @@ impl<S: Shim> Store<S> {
             .geometry
             .extent_of(segment.line_offset(found))
             .filter(|extent| segment.first_line(*extent) == found);
+        let holds_items = |extent: u32| evidence.extents[extent as usize].holds_items();
         let says_so = |extent: u32| {
-            segment.extent_word(extent).is_ok_and(|word| {
-                word.state == state && word.index_number() == number && word.owner.is_none()
-            })
+            !holds_items(extent)
+                && segment.extent_word(extent).is_ok_and(|word| {
+                    word.state == state && word.index_number() == number && word.owner.is_none()
+                })
         };
         if let Some(extent) = leads_to
             && segment.extent_word(extent)?.state == state
             && segment.extent_word(extent)?.index_number() == number
         {
-            return Ok(true);
+            return self.give_generation(extent, report);
         }
         if let Some(extent) = (0..segment.geometry.extents).find(|extent| says_so(*extent)) {
             if entry.compare_exchange::<S>(found, segment.first_line(extent)).is_ok() {
                 report.directory += 1;
             }
-            return Ok(true);
+            return self.give_generation(extent, report);
         }
         let Some(extent) = leads_to else { return Ok(false) };
+        if holds_items(extent) {
+            // A stray entry. Where a bucket is lost, the repair ends here.
+            if state == ExtentState::Overflow && entry.compare_exchange::<S>(found, 0).is_ok() {
+                report.directory += 1;
+            }
+            return Ok(false);
+        }
         let cell = &segment.extent(extent)?.word;
         let word = cell.load();
         if self.is_listed(extent, ExtentWord::of(word)) {
@@ -100,13 +118,38 @@ impl<S: Shim> Store<S> {
         if cell.compare_exchange::<S>(word, right.word()).is_ok() {
             report.directory += 1;
         }
+        self.give_generation(extent, report)
+    }
+
+    /// Gives an extent of the index a generation if its own was lost: without one nobody looks at it.
+    fn give_generation(&self, extent: u32, report: &mut RepairReport) -> Result<bool, Corruption> {
+        let segment = &self.segment;
+        let cell = segment.generation(extent)?;
+        if cell.load() != 0 {
+            return Ok(true);
+        }
+        let offset = segment.geometry.extent_offset(extent);
+        let what = "an extent of the index for which there is no memory";
+        let lost = Corruption { what, offset: extent.into() };
+        segment.region.commission(offset, segment.geometry.extent_bytes()).map_err(|_| lost)?;
+        if cell.compare_exchange::<S>(0, 1).is_ok() {
+            report.directory += 1;
+        }
         Ok(true)
     }
 
-    /// Words that make no sense by themselves.
-    pub(super) fn mend_extent_words(&self, report: &mut RepairReport) -> Result<(), Corruption> {
+    /// Words that make no sense by themselves, of the extents that have a generation, or of those that
+    /// have none: these become free, so no slot may lead there any more.
+    pub(super) fn mend_extent_words(
+        &self,
+        has_generation: bool,
+        report: &mut RepairReport,
+    ) -> Result<(), Corruption> {
         let segment = &self.segment;
         for extent in 0..segment.geometry.extents {
+            if (segment.generation(extent)?.load() != 0) != has_generation {
+                continue;
+            }
             let word = segment.extent_word(extent)?;
             let makes_sense = match word.state {
                 ExtentState::Free => segment.extent(extent)?.word.load() == 0,
@@ -114,9 +157,10 @@ impl<S: Shim> Store<S> {
                 ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation => {
                     word.used <= segment.geometry.extent_units()
                         && word.live <= word.used
-                        && segment.generation(extent)?.load() != 0
+                        && has_generation
                 }
-                ExtentState::Pinned | ExtentState::Buckets | ExtentState::Overflow => true,
+                ExtentState::Pinned => has_generation,
+                ExtentState::Buckets | ExtentState::Overflow => true,
                 ExtentState::Unknown => false,
             };
             if !makes_sense {
@@ -127,22 +171,19 @@ impl<S: Shim> Store<S> {
     }
 
     /// Says of an extent, in which something lies against its word, that it takes no more items and
-    /// that all of it may live; it is counted anew. `false` if it is the index's, or somebody is
-    /// preparing it.
+    /// that all of it may live; it is counted anew. `false` if it is the index's. Under the guard of a slot
+    /// that leads there: so nobody is preparing it, whatever its word says.
     pub(super) fn fill_extent(
         &self,
         extent: u32,
         report: &mut RepairReport,
     ) -> Result<bool, Corruption> {
         let word = self.segment.extent_word(extent)?;
-        match word.state {
-            ExtentState::Buckets | ExtentState::Overflow => Ok(false),
-            ExtentState::Claimed if word.owner.is_some() => Ok(false),
-            _ => {
-                self.fill_from(extent, word, report)?;
-                Ok(true)
-            }
+        if self.is_listed(extent, word) {
+            return Ok(false);
         }
+        self.fill_from(extent, word, report)?;
+        Ok(true)
     }
 
     /// Dies before: as it was. After: too much counts as live.
@@ -167,8 +208,8 @@ impl<S: Shim> Store<S> {
             live: all,
             used: all,
         };
-        let has_memory = segment.generation(extent)?.load() != 0;
-        let next = if has_memory { full } else { ExtentWord::FREE };
+        let has_generation = segment.generation(extent)?.load() != 0;
+        let next = if has_generation { full } else { ExtentWord::FREE };
         if cell.compare_exchange::<S>(found, next.word()).is_ok() {
             report.extents += 1;
         }
@@ -209,7 +250,8 @@ impl<S: Shim> Store<S> {
                 }
                 match cell.compare_exchange::<S>(found, next.word()) {
                     Ok(()) => {
-                        report.extents += u64::from(*units > live);
+                        // A delete since they were counted is no damage.
+                        report.extents += u64::from(*units > live && found == *before);
                         break;
                     }
                     Err(now) => found = now,

@@ -1,6 +1,6 @@
 //! `check --repair`: a store whose bytes were damaged is mended while others use it.
 //!
-//! Slots are the truth: tags, links, counts, words of extents and numbers of namespaces follow from
+//! First all slots are asked, and words that many of them deny are restored. Then slots are the truth: tags, links, counts, words of extents and numbers of namespaces follow from
 //! them, and a slot that leads to no sound item is dropped. What no slot leads to is not looked for:
 //! that would bring deleted keys back, which is what salvaging is for.
 //!
@@ -9,18 +9,52 @@
 //! was killed is followed like any other dead holder, and the next repair goes on.
 
 mod chain;
+mod evidence;
 mod extents;
+mod restore;
 mod slots;
 mod stripe;
 
 use super::{Session, Store};
-use crate::error::{Corruption, WriteError};
+use stripe::Lines;
+
+use crate::error::{Corruption, RepairError, WriteError};
 use crate::index::search::find_slot;
 use crate::layout::{ExtentState, LANES};
 use crate::region::Shim;
 
 /// Sentences that are kept about what was dropped; all of it is counted.
 const SENTENCES_MAX: usize = 100;
+/// How often all slots are asked: restored words lead to others.
+const ROUNDS_MAX: u32 = 3;
+
+/// What a repair may do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RepairOptions {
+    max_loss: u64,
+    dry_run: bool,
+}
+
+impl RepairOptions {
+    /// A repair that drops nothing.
+    pub const fn new() -> Self {
+        Self { max_loss: 0, dry_run: false }
+    }
+
+    /// Slots that it may drop because they lead to no sound item. If there are more, nothing is dropped
+    /// at all. 0 unless told otherwise.
+    pub const fn max_loss(mut self, slots: u64) -> Self {
+        self.max_loss = slots;
+        self
+    }
+
+    /// Only looks, and says what would be restored and dropped. 0 or more slots are added to that by
+    /// what only a repair finds: two slots with one key, items that reach into each other.
+    pub const fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+}
 
 /// What a repair found and did. All zero for a store in which nothing was damaged, but for `items`, and for
 /// what crashes left to be recounted.
@@ -32,8 +66,13 @@ pub struct RepairReport {
     /// Slots that led to no sound item, or to a key that was there already, and were dropped: what is
     /// lost.
     pub dropped: u64,
-    /// What was wrong with them, as sentences; at most 100.
+    /// What was wrong with them, with their keys where these can be read, as sentences; at most 100.
     pub dropped_slots: Vec<String>,
+    /// Items that stripes counted and that no slot leads to: slots that were wiped, or a wrong count.
+    pub missing: u64,
+    /// Words that the items of many slots rest on and that were restored as these slots say: the
+    /// generation of an extent, the record of a namespace. As sentences.
+    pub restored: Vec<String>,
     /// Lines whose tags did not fit their slots.
     pub tags: u64,
     /// Slots with another hash than that of their key.
@@ -83,28 +122,30 @@ struct Census {
 
 impl<S: Shim> Store<S> {
     /// Mends what [`Store::check`] finds broken, while others read and write: rebuilds tags, links,
-    /// counts and live bytes from the slots, and drops slots that lead to no sound item. Afterwards
-    /// `check` finds nothing. `progress` is told (done, all) now and then.
+    /// counts and live bytes from the slots, and drops slots that lead to no sound item, as many as the
+    /// options allow. Afterwards `check` finds nothing. `progress` is told (done, all) now and then.
     ///
-    /// Reads the whole index and every item, under one guard after the other, and twice where live bytes
-    /// were wrong: about 700 ns an item, more with checksums. Writers of a stripe wait for as long as that
-    /// takes for its items.
+    /// Reads the whole index and every item twice, under one guard after the other, and once more where
+    /// words were restored or live bytes were wrong: about 1.2 us an item, more with checksums. Writers of a
+    /// stripe wait for as long as that takes for its items.
     ///
     /// # Errors
-    /// `Corruption` for what slots don't tell: the number of buckets, or an extent of the index that
-    /// nothing leads to. Nothing was dropped then; what can be read is salvaged into a new store.
-    /// `Stuck` if a living process does not give a guard back, `IndexFull` if there is no line for what is to be put
-    /// back: what was mended until then stays so.
+    /// `WouldLose`: more slots would be dropped than the options allow, and none was. `Corruption` for what
+    /// slots don't tell: the number of buckets, or an extent of the index that nothing leads to. Nothing
+    /// was dropped then; what can be read is salvaged into a new store. `Stuck` if a living process does not
+    /// give a guard back, `IndexFull` if there is no line for what is to be put back: what was mended
+    /// until then stays so.
     ///
     /// Dies anywhere: see the module.
     pub fn repair(
         &self,
         session: &Session,
+        options: &RepairOptions,
         mut progress: impl FnMut(u64, u64),
-    ) -> Result<RepairReport, WriteError> {
+    ) -> Result<RepairReport, RepairError> {
         self.assert_usable(session);
         let segment = &self.segment;
-        let stripes = segment.geometry.stripes;
+        let stripes = u64::from(segment.geometry.stripes);
         // What crashes left is no damage.
         let _ = self.reap(session);
         let mut census = Census {
@@ -113,26 +154,72 @@ impl<S: Shim> Store<S> {
             items: [0; 256],
         };
         self.refuse_if_size_is_wrong()?;
-        self.mend_directory(&mut census.report)?;
+        let all = 3 * stripes;
+        let orphans =
+            self.restore_words(session, options, &mut census.report, |done| progress(done, all))?;
+        if options.dry_run {
+            return Ok(census.report);
+        }
         self.refuse_if_buckets_are_missing(session)?;
         let words_before = self.extent_words();
-        self.mend_extent_words(&mut census.report)?;
+        self.mend_extent_words(true, &mut census.report)?;
         let counted_before = self.namespaced_counts();
-        let orphans = self.lines_by_bucket();
-        let all = 2 * u64::from(stripes);
-        for stripe in 0..stripes {
+        for stripe in 0..segment.geometry.stripes {
             self.mend_stripe(session, stripe, &orphans, &mut census)?;
-            progress(u64::from(stripe) + 1, all);
+            progress(stripes + u64::from(stripe) + 1, all);
         }
         self.free_lines_of_no_bucket(session, &orphans, &mut census.report)?;
+        self.mend_extent_words(false, &mut census.report)?;
         self.drop_overlapping(session, &mut census)?;
         self.doubt_counts(&words_before, &census.units, &mut census.report)?;
-        let progress = |done| progress(u64::from(stripes) + done, all);
+        let progress = |done| progress(2 * stripes + done, all);
         self.recount(session, &words_before, &mut census.report, progress)?;
         self.mend_namespaced_counts(counted_before, &mut census);
         self.count_anew();
         census.report.items = self.len();
         Ok(census.report)
+    }
+
+    /// Restores words that many slots rest on, and refuses if more would be lost all the same than may be. Gives
+    /// the lines that somebody has.
+    fn restore_words(
+        &self,
+        session: &Session,
+        options: &RepairOptions,
+        report: &mut RepairReport,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Lines, RepairError> {
+        let mut round = 0;
+        loop {
+            round += 1;
+            let orphans = self.lines_by_bucket();
+            let mut evidence = self.gather(session, &orphans, &mut progress)?;
+            if evidence.denies_shift() {
+                let what = "the shift of the hash bits in slots, which most of them deny";
+                return Err(Corruption { what, offset: 160 }.into());
+            }
+            let restorations = self.decide(&mut evidence);
+            report.restored.extend(restorations.iter().map(ToString::to_string));
+            if options.dry_run {
+                report.dropped = evidence.unsound;
+                report.dropped_slots = evidence.sentences;
+                return Ok(orphans);
+            }
+            for restoration in &restorations {
+                self.restore(session, restoration)?;
+            }
+            let mended_before = report.directory;
+            self.mend_directory(&evidence, report)?;
+            let is_settled = restorations.is_empty() && report.directory == mended_before;
+            if !is_settled && round < ROUNDS_MAX {
+                continue;
+            }
+            let (slots, limit) = (evidence.unsound, options.max_loss);
+            if slots > limit {
+                return Err(RepairError::WouldLose { slots, limit, why: evidence.sentences });
+            }
+            return Ok(orphans);
+        }
     }
 
     /// The counts of items that namespaces have.

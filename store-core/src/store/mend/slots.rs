@@ -10,7 +10,7 @@ use crate::arena::retire;
 use crate::error::{Corruption, WriteError};
 use crate::index::change;
 use crate::index::search::{Search, chain};
-use crate::layout::{Intent, IntentKind, LANES, Slot, TagWord, Where};
+use crate::layout::{Intent, IntentKind, LANES, Slot, TagWord, Where, flags};
 use crate::region::Shim;
 use crate::store::Store;
 use crate::store::guarded::Held;
@@ -33,6 +33,26 @@ pub(super) enum Finding {
     /// Sound, in a bucket that is not its key's.
     OtherBucket(Head, Body),
     Unsound(String),
+}
+
+/// What a slot leads to, if the words of extents say so.
+pub(super) struct Judged {
+    pub(super) finding: Finding,
+    /// The extent whose word denies that there is an item where there is one.
+    denied_by: Option<u32>,
+}
+
+impl From<Finding> for Judged {
+    fn from(finding: Finding) -> Self {
+        Self { finding, denied_by: None }
+    }
+}
+
+/// What is wrong with a slot, with the key of the item that it leads to.
+pub(super) fn sentence_of(at: Where, slot: Slot, why: &str, key: Option<&[u8]>) -> String {
+    let Where { line, lane } = at;
+    let key = key.map_or_else(String::new, |key| format!(", key \"{}\"", key.escape_ascii()));
+    format!("line {line}, lane {lane}: {why} (item at {:#x}{key})", slot.offset())
 }
 
 impl<S: Shim> Store<S> {
@@ -72,7 +92,8 @@ impl<S: Shim> Store<S> {
         Slot::of_item(head.item, head.generation, head.hash, shift)
     }
 
-    /// Finds out what a slot leads to.
+    /// Finds out what a slot leads to. What an extent's word denies is there all the same, and no stamp
+    /// that an item has is given out again.
     pub(super) fn examine(
         &self,
         bucket: u64,
@@ -80,44 +101,32 @@ impl<S: Shim> Store<S> {
         tag: u8,
         report: &mut RepairReport,
     ) -> Result<Finding, Corruption> {
-        let segment = &self.segment;
-        let head = match self.head_at(slot) {
-            Ok(head) => head,
-            Err(why) => return Ok(Finding::Unsound(why)),
-        };
-        let has_tag = tag == TagWord::tag_of(head.hash);
-        let has_bits = slot.may_be(head.hash, segment.geometry.slot_hash_shift);
-        let has_bucket = segment.index_size().bucket_of(head.hash) == bucket;
-        let stripe_of = |bucket| segment.geometry.stripe_of(bucket);
-        if !has_tag && !has_bits {
-            let why = "neither the tag nor the hash bits of the slot are the key's";
-            return Ok(Finding::Unsound(why.to_owned()));
+        // Each extent that has a part of the item once at most.
+        for _ in 0..=self.segment.geometry.extents {
+            let judged = self.judge(bucket, slot, tag)?;
+            if let Finding::Sound(head, _)
+            | Finding::OtherBits(head, _)
+            | Finding::OtherBucket(head, _) = &judged.finding
+            {
+                self.raise_stamps(head.stamp, report);
+            }
+            match judged.denied_by {
+                Some(extent) if self.fill_extent(extent, report)? => {}
+                Some(_) => {
+                    let why = "it lies in an extent of the index";
+                    return Ok(Finding::Unsound(why.to_owned()));
+                }
+                None => return Ok(judged.finding),
+            }
         }
-        let is_movable = has_tag && has_bits && stripe_of(head.hash) == stripe_of(bucket);
-        if !has_bucket && !is_movable {
-            return Ok(Finding::Unsound("the key belongs to another bucket".to_owned()));
-        }
-        Ok(match self.body_if_sound(&head, report)? {
-            Err(why) => Finding::Unsound(why),
-            Ok(body) if !has_bucket => Finding::OtherBucket(head, body),
-            Ok(body) if !has_bits => Finding::OtherBits(head, body),
-            Ok(body) => Finding::Sound(head, body),
-        })
+        Ok(Finding::Unsound("its extents change all the time".to_owned()))
     }
 
-    /// What is behind a head that a slot leads to; why it is not sound. What an extent's word denies is
-    /// there all the same.
-    fn body_if_sound(
-        &self,
-        head: &Head,
-        report: &mut RepairReport,
-    ) -> Result<Result<Body, String>, Corruption> {
-        if head.stamp > STAMP_MAX {
-            return Ok(Err("the item's stamp was never given out".to_owned()));
-        }
+    /// Makes sure that no stamp is given out again.
+    fn raise_stamps(&self, stamp: u64, report: &mut RepairReport) {
         let next_stamp = &self.segment.superblock().next_stamp;
         // Who writes takes whole blocks of them.
-        let least = head.stamp.next_multiple_of(4096);
+        let least = stamp.next_multiple_of(4096);
         let mut found = next_stamp.load();
         while found < least {
             match next_stamp.compare_exchange::<S>(found, least) {
@@ -128,19 +137,46 @@ impl<S: Shim> Store<S> {
                 Err(now) => found = now,
             }
         }
-        // Each extent that has a part of the item once at most.
-        for _ in 0..=self.segment.geometry.extents {
-            match self.body_of(head) {
-                Ok(body) => return Ok(Ok(body)),
-                Err(Unsound::Item(why)) => return Ok(Err(why)),
-                Err(Unsound::Extent(extent, why)) => {
-                    if !self.fill_extent(extent, report)? {
-                        return Ok(Err(why.to_owned()));
-                    }
-                }
-            }
+    }
+
+    /// What a slot leads to, as it stands.
+    pub(super) fn judge(&self, bucket: u64, slot: Slot, tag: u8) -> Result<Judged, Corruption> {
+        let segment = &self.segment;
+        let unsound = |why: &str| Ok(Judged::from(Finding::Unsound(why.to_owned())));
+        let head = match self.head_at(slot) {
+            Ok(head) => head,
+            Err(why) => return unsound(&why),
+        };
+        let has_tag = tag == TagWord::tag_of(head.hash);
+        let has_bits = slot.may_be(head.hash, segment.geometry.slot_hash_shift);
+        let has_bucket = segment.index_size().bucket_of(head.hash) == bucket;
+        let stripe_of = |bucket| segment.geometry.stripe_of(bucket);
+        if head.stamp > STAMP_MAX {
+            return unsound("the item's stamp was never given out");
         }
-        Ok(Err("its extents change all the time".to_owned()))
+        let is_verified = has_bucket && head.header.has(flags::CHECKSUM);
+        if !has_tag && !has_bits && !is_verified {
+            return unsound("neither the tag nor the hash bits of the slot are the key's");
+        }
+        let is_movable = has_tag && has_bits && stripe_of(head.hash) == stripe_of(bucket);
+        if !has_bucket && !is_movable {
+            return unsound("the key belongs to another bucket");
+        }
+        let (body, denied_by) = match self.body_of(&head) {
+            Ok(body) => (body, None),
+            Err(Unsound::Item(why)) => return unsound(&why),
+            Err(Unsound::Extent(extent, _)) => {
+                (Body { parts: Vec::new(), checksum: false }, Some(extent))
+            }
+        };
+        let finding = if !has_bucket {
+            Finding::OtherBucket(head, body)
+        } else if !has_bits {
+            Finding::OtherBits(head, body)
+        } else {
+            Finding::Sound(head, body)
+        };
+        Ok(Judged { finding, denied_by })
     }
 
     /// Drops a slot that leads to nothing that could be read, and says so.
@@ -151,10 +187,9 @@ impl<S: Shim> Store<S> {
         why: &str,
         census: &mut Census,
     ) -> Result<(), WriteError> {
-        let Where { line, lane } = at;
-        let item = slot.offset();
-        let sentence = format!("line {line}, lane {lane}: {why} (item at {item:#x})");
-        census.report.note_dropped(sentence);
+        let head = self.head_at(slot).ok();
+        let key = head.as_ref().map(|head| &head.key[..]);
+        census.report.note_dropped(sentence_of(at, slot, why, key));
         self.drop_slot(held, at, slot)
     }
 

@@ -46,7 +46,9 @@ impl<S: Shim> Store<S> {
         for bucket in buckets() {
             chains.push((bucket, self.mend_links(bucket, &mut census.report)?));
         }
-        self.mend_count(&held, &chains, &mut census.report)?;
+        let counted = held.record.items.load();
+        let (found, lanes) = self.mend_count(&held, &chains, &mut census.report)?;
+        let put_back_before = census.report.put_back;
         let mut elsewhere = Vec::new();
         for (bucket, chain) in &chains {
             self.mend_slots(&held, *bucket, chain, &mut elsewhere, census)?;
@@ -71,26 +73,32 @@ impl<S: Shim> Store<S> {
                 overflow::shorten(&self.segment, held.record, *bucket)?;
             }
         }
+        // A count beyond all lanes is damaged, and says nothing.
+        if counted <= lanes {
+            let put_back = census.report.put_back - put_back_before;
+            census.report.missing += counted.saturating_sub(found + put_back);
+        }
         Ok(())
     }
 
-    /// Sets the count of a stripe to the lanes that are used.
+    /// Sets the count of a stripe to the lanes that are used; how many are, and how many there are.
     fn mend_count(
         &self,
         held: &Held<'_, S>,
         chains: &[(u64, Vec<u64>)],
         report: &mut RepairReport,
-    ) -> Result<(), Corruption> {
-        let mut items = 0;
+    ) -> Result<(u64, u64), Corruption> {
+        let (mut items, mut lanes) = (0, 0);
         for number in chains.iter().flat_map(|(_, lines)| lines) {
             let line = self.segment.line(*number)?;
+            lanes += LANES as u64;
             items += (0..LANES).filter(|lane| line.slot(*lane).is_item()).count() as u64;
         }
         if held.record.items.load() != items {
             held.count_items(items);
             report.counts += 1;
         }
-        Ok(())
+        Ok((items, lanes))
     }
 
     /// Looks at each slot of a chain: sound ones are counted, others dropped; and at the tags.
