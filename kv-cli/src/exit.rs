@@ -172,6 +172,7 @@ impl From<CreateError> for Failure {
             CreateError::PermissionDenied { .. } => Exit::Permission,
             CreateError::InvalidOption { .. } | CreateError::Unsupported { .. } => Exit::Usage,
             CreateError::NoRoom { .. }
+            | CreateError::NoHugePages { .. }
             | CreateError::FileSizeLimit { .. }
             | CreateError::Limit { .. } => Exit::Full,
             CreateError::Attach(attach) => exit_of_attach(attach),

@@ -79,9 +79,9 @@ pub use writer::{Pinned, Stored, Swapped, Writer, create, destroy};
 pub use store_core::{
     AttachError, Backing, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Corruption,
     CreateError, CreateOptions, Cursor, Entry, EvictionStats, ExtentInfo, ExtentUse, Fullness,
-    Gone, GuardKind, HashKind, HeldGuard, HeldLease, Histograms, Info, KeepError, LoadError,
-    LoadOptions, Mode, NamespaceError, NamespaceInfo, NamespaceOptions, PinError, PutOptions,
-    ReadError, Reaped, RepairError, RepairOptions, RepairReport, Salvaged, ScanPage, Sealing,
-    SharedBytes, SizeClass, Stats, Survey, Trimmed, Ttl, Version, WriteError,
+    Gone, GuardKind, HashKind, HeldGuard, HeldLease, Histograms, HugePages, Info, KeepError,
+    LoadError, LoadOptions, Mode, NamespaceError, NamespaceInfo, NamespaceOptions, PinError,
+    PutOptions, ReadError, Reaped, RepairError, RepairOptions, RepairReport, Salvaged, ScanPage,
+    Sealing, SharedBytes, SizeClass, Stats, Survey, Trimmed, Ttl, Version, WriteError,
     removed_when_detached,
 };

@@ -105,6 +105,46 @@ impl fmt::Display for GuardKind {
     }
 }
 
+/// Pages of 2 MiB, with which a random lookup in a large store costs the processor fewer steps of address
+/// translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum HugePages {
+    /// What the kernel gives of itself.
+    #[default]
+    Default,
+    /// Asked of the kernel as memory is taken (`MADV_HUGEPAGE`, and `MADV_COLLAPSE`, Linux 6.1, which works
+    /// also where `shmem_enabled` is `never`). It may have none; what was got is in `Info::huge_page_bytes`.
+    Transparent,
+    /// Of the pool that the administrator has reserved (`vm.nr_hugepages`): all of the store, or it is not
+    /// made. For System V segments, memfds, anonymous and private memory; a file has them if it is made
+    /// on a hugetlbfs mount.
+    Reserved,
+}
+
+impl fmt::Display for HugePages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::Transparent => "transparent",
+            Self::Reserved => "reserved",
+        })
+    }
+}
+
+impl FromStr for HugePages {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "default" => Ok(Self::Default),
+            "transparent" => Ok(Self::Transparent),
+            "reserved" => Ok(Self::Reserved),
+            _ => Err(format!("unknown huge pages `{name}`: use default, transparent or reserved")),
+        }
+    }
+}
+
 /// How a store is made. All sizes in bytes.
 ///
 /// ```
@@ -124,6 +164,7 @@ pub struct CreateOptions {
     pub(crate) checksums: Option<bool>,
     pub(crate) hash: HashKind,
     pub(crate) guard: GuardKind,
+    pub(crate) huge_pages: HugePages,
 }
 
 impl CreateOptions {
@@ -142,6 +183,7 @@ impl CreateOptions {
             checksums: None,
             hash: HashKind::Rapidhash,
             guard: GuardKind::Futex,
+            huge_pages: HugePages::Default,
         }
     }
 
@@ -213,6 +255,13 @@ impl CreateOptions {
     /// whatever is asked for: nobody outlives its process.
     pub fn guard(mut self, guard: GuardKind) -> Self {
         self.guard = guard;
+        self
+    }
+
+    /// Pages of 2 MiB. If they are asked for, structures and arena begin and end with whole ones, which
+    /// may take up to 2 MiB more.
+    pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.huge_pages = huge_pages;
         self
     }
 }

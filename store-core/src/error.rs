@@ -475,6 +475,19 @@ pub enum CreateError {
         /// Bytes free there.
         free: u64,
     },
+    /// The pool of huge pages has not as many.
+    #[error(
+        "{name} needs {needed} bytes of huge pages, and the pool has {free} left: raise vm.nr_hugepages \
+         (a page is 2 MiB), make a smaller store, or ask for transparent ones"
+    )]
+    NoHugePages {
+        /// The name, as the operating system knows it.
+        name: String,
+        /// Bytes that the store takes.
+        needed: u64,
+        /// Bytes that are left in the pool.
+        free: u64,
+    },
     /// This process may make no file that is so long (`RLIMIT_FSIZE`).
     #[error(
         "{name} would have {needed} bytes, and this process may make files of {limit} at most \

@@ -51,7 +51,7 @@ mod store;
 mod sync;
 mod sys;
 
-pub use config::{CreateOptions, GuardKind, HashKind, Mode};
+pub use config::{CreateOptions, GuardKind, HashKind, HugePages, Mode};
 pub use error::{
     AttachError, Corruption, CreateError, Fullness, KeepError, LoadError, NamespaceError, PinError,
     ReadError, RepairError, WriteError,

@@ -85,6 +85,7 @@ fn of_create(error: &CreateError) -> u8 {
         CreateError::PermissionDenied { .. } => PERMISSION,
         CreateError::InvalidOption { .. } | CreateError::Unsupported { .. } => USAGE,
         CreateError::NoRoom { .. }
+        | CreateError::NoHugePages { .. }
         | CreateError::FileSizeLimit { .. }
         | CreateError::Limit { .. } => FULL,
         CreateError::Attach(attach) => of_attach(attach),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use bytesize::ByteSize;
 use serde_json::json;
-use store_client::{AttachError, CreateError, Info, Writer, create, destroy, set_owner};
+use store_client::{AttachError, CreateError, HugePages, Info, Writer, create, destroy, set_owner};
 
 use crate::config::Config;
 use crate::log::Log;
@@ -91,12 +91,20 @@ fn advise(error: AttachError) -> anyhow::Error {
     }
 }
 
+/// What was got, if some were asked for.
+fn huge_pages(info: &Info) -> String {
+    match info.huge_pages {
+        HugePages::Default => String::new(),
+        asked => format!(", {asked} huge pages: {}", ByteSize(info.huge_page_bytes)),
+    }
+}
+
 fn announce(config: &Config, info: &Info, made: bool, items: u64, log: &Log) {
     let spec = config.settings.store().to_string();
     if made {
         let text = format!(
             "made {spec}: {} of at most {}, {} extents of {}, index for {} items, hash {}, guards \
-             {}, checksums {}",
+             {}, checksums {}{}",
             ByteSize(info.segment_bytes),
             ByteSize(info.max_segment_bytes),
             info.extents,
@@ -105,6 +113,7 @@ fn announce(config: &Config, info: &Info, made: bool, items: u64, log: &Log) {
             info.hash,
             info.guard,
             if info.checksums { "on" } else { "off" },
+            huge_pages(info),
         );
         log.say(
             "made",
@@ -122,6 +131,8 @@ fn announce(config: &Config, info: &Info, made: bool, items: u64, log: &Log) {
                 "mode": info.mode.to_string(),
                 "hash": info.hash,
                 "guard": info.guard.to_string(),
+                "huge_pages": info.huge_pages.to_string(),
+                "huge_page_bytes": info.huge_page_bytes,
                 "checksums": info.checksums,
             }),
         );

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use store_client::{CreateOptions, GuardKind, HashKind, Mode, NamespaceOptions, Spec};
+use store_client::{CreateOptions, GuardKind, HashKind, HugePages, Mode, NamespaceOptions, Spec};
 
 use crate::values::{Format, Group, Items, Millis, Permissions, Setting, Size, User};
 
@@ -58,6 +58,10 @@ pub(crate) struct Settings {
     /// Guards of writers: futex, or sysv for System V semaphores [default: futex]
     #[arg(long, value_name = "GUARD", help_heading = MAKING)]
     pub(crate) guard: Option<Setting<GuardKind>>,
+
+    /// Pages of 2 MiB: default, transparent (asked of the kernel) or reserved (of the pool) [default: default]
+    #[arg(long, value_name = "KIND", help_heading = MAKING)]
+    pub(crate) huge_pages: Option<Setting<HugePages>>,
 
     /// Whether each item carries a checksum [default: true for files, else false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = MAKING)]
@@ -143,6 +147,7 @@ impl Settings {
         let options = with(options, self.mode, CreateOptions::mode);
         let options = with(options, self.hash, CreateOptions::hash);
         let options = with(options, self.guard, CreateOptions::guard);
+        let options = with(options, self.huge_pages, CreateOptions::huge_pages);
         let options = with(options, self.checksums.map(Setting), CreateOptions::checksums);
         let options = with(options, self.permissions, CreateOptions::permissions);
         let options = with(options, self.heat_permissions, CreateOptions::heat_permissions);
@@ -164,6 +169,7 @@ impl Settings {
             mode: self.mode.or(made.then_some(Setting(Mode::Store))),
             hash: self.hash.or(made.then_some(Setting(HashKind::Rapidhash))),
             guard: self.guard.or(made.then_some(Setting(GuardKind::Futex))),
+            huge_pages: self.huge_pages.or(made.then_some(Setting(HugePages::Default))),
             checksums: self.checksums.or(made.then_some(is_file)),
             permissions: self.permissions.or(made.then_some(Setting(Permissions(0o600)))),
             store: Some(Setting(store)),

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use nix::unistd;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
-use store_client::{GuardKind, HashKind, Mode, Spec};
+use store_client::{GuardKind, HashKind, HugePages, Mode, Spec};
 
 /// A kind of value that has a text.
 pub(crate) trait Value: Sized + fmt::Display {
@@ -286,6 +286,14 @@ impl Value for Mode {
 
 impl Value for GuardKind {
     const EXPECTED: &'static str = "\"futex\" or \"sysv\"";
+
+    fn of_text(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Value for HugePages {
+    const EXPECTED: &'static str = "\"default\", \"transparent\" or \"reserved\"";
 
     fn of_text(text: &str) -> Result<Self, String> {
         text.parse()

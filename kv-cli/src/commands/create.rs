@@ -1,7 +1,7 @@
 //! `create`: makes a store and says what came of the sizes that were asked for.
 
 use serde::Serialize;
-use store_client::{CreateOptions, GuardKind, HashKind, Mode};
+use store_client::{CreateOptions, GuardKind, HashKind, HugePages, Mode};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
@@ -54,6 +54,11 @@ pub(crate) struct CreateArgs {
     #[arg(long, default_value = "futex", value_parser = ["futex", "sysv"])]
     guard: String,
 
+    /// Pages of 2 MiB: `transparent` asks the kernel, which gives what it has; `reserved` takes them from
+    /// the pool (vm.nr_hugepages), for sysv: only; a file on a hugetlbfs mount has them anyway
+    #[arg(long, default_value = "default", value_parser = ["default", "transparent", "reserved"])]
+    huge_pages: String,
+
     /// Unix permissions, in octal, with 0600 for the owner; others who may read need only the read
     /// bit
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = names::permissions)]
@@ -87,6 +92,8 @@ struct Created<'a> {
     planned_items: u64,
     key_bytes_max: u64,
     value_bytes_max: u64,
+    huge_pages: String,
+    huge_page_bytes: u64,
 }
 
 pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failure> {
@@ -95,10 +102,12 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
     let mode: Mode = args.mode.parse().map_err(Failure::usage)?;
     let hash: HashKind = args.hash.parse().map_err(Failure::usage)?;
     let guard: GuardKind = args.guard.parse().map_err(Failure::usage)?;
+    let huge_pages: HugePages = args.huge_pages.parse().map_err(Failure::usage)?;
     let mut options = CreateOptions::new(args.size)
         .mode(mode)
         .hash(hash)
         .guard(guard)
+        .huge_pages(huge_pages)
         .permissions(args.permissions)
         .heat_permissions(args.heat_permissions.unwrap_or(0));
     if let Some(max_size) = args.max_size {
@@ -132,6 +141,8 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
         planned_items: info.planned_items,
         key_bytes_max: info.key_bytes_max,
         value_bytes_max: info.value_bytes_max,
+        huge_pages: info.huge_pages.to_string(),
+        huge_page_bytes: info.huge_page_bytes,
     };
     if info.removed_when_detached {
         output::notice(super::RMID_FORCED);
@@ -154,6 +165,7 @@ pub(crate) fn run(args: CreateArgs, context: &mut Context) -> Result<Exit, Failu
             ("planned items", human::count(created.planned_items)),
             ("longest key", human::exact_size(created.key_bytes_max)),
             ("largest value", human::exact_size(created.value_bytes_max)),
+            ("huge pages", super::info::huge_pages(&info)),
         ])?;
     }
     Ok(Exit::Done)

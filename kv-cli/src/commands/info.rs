@@ -1,7 +1,7 @@
 //! `info`: how a store is laid out, who is attached for writing, which guards are held.
 
 use serde::Serialize;
-use store_client::{ClientInfo, ClientState, HeldGuard, HeldLease, Info};
+use store_client::{ClientInfo, ClientState, HeldGuard, HeldLease, HugePages, Info};
 
 use super::Context;
 use crate::exit::{Exit, Failure};
@@ -48,6 +48,7 @@ struct JsonInfo<'a> {
     guard: String,
     checksums: bool,
     address: String,
+    huge_pages: String,
     huge_page_bytes: u64,
     writable: bool,
     clients: Vec<JsonClient>,
@@ -102,6 +103,18 @@ pub(crate) fn run(_: InfoArgs, context: &mut Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// What was asked for, and what was got.
+pub(super) fn huge_pages(info: &Info) -> String {
+    let got = match info.huge_page_bytes {
+        0 => "none".to_owned(),
+        bytes => format!("{} of {}", human::size(bytes), human::size(info.segment_bytes)),
+    };
+    match info.huge_pages {
+        HugePages::Default => got,
+        asked => format!("{asked} ones asked for; {got}"),
+    }
+}
+
 fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
     let extents = format!(
         "{} of {}, {} at most",
@@ -109,10 +122,6 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
         human::size(info.extent_bytes),
         human::count(info.extents_max.into())
     );
-    let huge_pages = match info.huge_page_bytes {
-        0 => "none".to_owned(),
-        bytes => human::size(bytes),
-    };
     if info.removed_when_detached {
         output::notice(super::RMID_FORCED);
     }
@@ -140,7 +149,7 @@ fn show(info: &Info, store: &str, output: &mut Output) -> Result<(), Failure> {
         ("guards", format!("{}, {} stripes", info.guard, human::count(info.stripes.into()))),
         ("checksums", if info.checksums { "on" } else { "off" }.to_owned()),
         ("mapped at", format!("{:#x}", info.address)),
-        ("huge pages", huge_pages),
+        ("huge pages", huge_pages(info)),
         (
             "writing clients",
             format!("{} of {}", info.clients.len(), human::count(info.clients_max.into())),
@@ -291,6 +300,7 @@ fn json<'a>(info: &'a Info, store: &'a str) -> JsonInfo<'a> {
         checksums: info.checksums,
         // As text: a JSON number holds 53 bits for most readers.
         address: format!("{:#x}", info.address),
+        huge_pages: info.huge_pages.to_string(),
         huge_page_bytes: info.huge_page_bytes,
         writable: info.writable,
         clients: info.clients.iter().map(json_client).collect(),

@@ -22,10 +22,10 @@ use super::namespace::{NamespaceRecord, NamespaceState, NamespaceWord, Share};
 use super::slot::Slot;
 use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
-    CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH,
-    FEATURE_OTHER_MODE, FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord,
-    IndexSize, MODE_CACHE, MODE_STORE, STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES, ServerWord,
-    Superblock,
+    CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_HUGE_PAGES, FEATURE_OTHER_GUARD,
+    FEATURE_OTHER_HASH, FEATURE_OTHER_MODE, FEATURE_POOL, FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX,
+    GUARD_SYSTEM_V, GuardSetWord, IndexSize, MODE_CACHE, MODE_STORE, STATE_LIVE, STATE_RETIRED,
+    SUPERBLOCK_BYTES, ServerWord, Superblock,
 };
 use crate::config::{CreateOptions, HashKind};
 use crate::hash::{HASH_RAPIDHASH_V3, HASH_SIPHASH_13, Hasher};
@@ -736,6 +736,8 @@ fn the_numbers_are_as_documented() {
         ("mode", MODE_CACHE),
         ("features_to_write", FEATURE_OTHER_GUARD),
         ("features_to_write", FEATURE_OTHER_MODE),
+        ("features_optional", FEATURE_HUGE_PAGES),
+        ("features_optional", FEATURE_POOL),
         ("guard_kind", GUARD_FUTEX),
         ("guard_kind", GUARD_SYSTEM_V),
     ]);

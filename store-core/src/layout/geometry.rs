@@ -10,7 +10,7 @@ use super::{
     CLEANERS_MAX, ClientEntry, ExtentEntry, KEY_BYTES_MAX, LargeWord, LoaderLease, NamespaceRecord,
     PIECE_HEAD_BYTES, Stripe,
 };
-use crate::config::{CreateOptions, Mode};
+use crate::config::{CreateOptions, HugePages, Mode};
 use crate::error::{Corruption, CreateError};
 use crate::sync::Owner;
 
@@ -20,6 +20,8 @@ pub(crate) const EXTENT_BYTES_MIN: u64 = 4 << 10;
 pub(crate) const EXTENT_BYTES_MAX: u64 = 1 << 20;
 
 const PAGE_BYTES: u64 = 4096;
+/// A huge page.
+const HUGE_PAGE_BYTES: u64 = crate::sys::pages::HUGE_PAGE_BYTES as u64;
 /// Records of namespaces: one in 16 KiB of the store, within these bounds.
 const NAMESPACES_MIN: u64 = 128;
 const NAMESPACES_MAX: u64 = 256;
@@ -102,6 +104,15 @@ impl Plan {
     /// # Errors
     /// `InvalidOption`, with the rule, or `Unsupported`.
     pub(crate) fn of(options: &CreateOptions) -> Result<Self, CreateError> {
+        let huge = options.huge_pages != HugePages::Default;
+        Self::in_pages(options, if huge { HUGE_PAGE_BYTES } else { PAGE_BYTES })
+    }
+
+    /// The layout for `options` in memory that comes in pages of this size.
+    ///
+    /// # Errors
+    /// As of [`Plan::of`].
+    pub(crate) fn in_pages(options: &CreateOptions, page_bytes: u64) -> Result<Self, CreateError> {
         let max_size = options.max_size.unwrap_or(options.size);
         if max_size < options.size {
             let rule = format!("it must not be below the size, {}", options.size);
@@ -142,10 +153,11 @@ impl Plan {
         }
         let sizes = extent_sizes(options)?;
         let plan = sizes.clone().find_map(|extent_bytes| {
-            Self::with(options, options.size, max_size, extent_bytes).ok()
+            Self::with(options, (options.size, max_size), extent_bytes, page_bytes).ok()
         });
         plan.ok_or_else(|| {
-            let least = sizes.filter_map(|bytes| least_size(options, max_size, bytes)).min();
+            let least =
+                sizes.filter_map(|bytes| least_size(options, max_size, bytes, page_bytes)).min();
             too_small(options, least)
         })
     }
@@ -153,16 +165,18 @@ impl Plan {
     /// The layout with extents of one size; an error with the bytes that it would take at least.
     fn with(
         options: &CreateOptions,
-        size: u64,
-        max_size: u64,
+        (size, max_size): (u64, u64),
         extent_bytes: u64,
+        page_bytes: u64,
     ) -> Result<Self, u64> {
         let items = options.items.unwrap_or(size / PLANNED_ITEM_BYTES).max(1);
         let in_an_extent = extent_bytes / size_of::<Line>() as u64;
         // If nothing is asked for, as many as the first extent has.
         let least = if options.items.is_some() { BUCKETS_MIN } else { in_an_extent };
         let buckets = ((items as f64 / PLANNED_LOAD) as u64 + 1).next_power_of_two().max(least);
-        let extents_min = EXTENTS_MIN + buckets.div_ceil(in_an_extent) + 1;
+        // As many at a time as fill pages.
+        let step = (page_bytes / extent_bytes).max(1);
+        let extents_min = (EXTENTS_MIN + buckets.div_ceil(in_an_extent) + 1).next_multiple_of(step);
         let mut geometry = Geometry::head(size, (items, buckets), extent_bytes, max_size);
         if options.mode == Mode::Cache {
             let items = options.items.unwrap_or(max_size / CACHED_ITEM_BYTES).max(1);
@@ -172,23 +186,24 @@ impl Plan {
             geometry.ghost_count = (items * 5 / 4).next_power_of_two().max(GHOST_SET);
         }
         // Each extent takes its bytes, its entry and its generation; alignment may cost one more.
-        geometry.place_tables(0);
+        geometry.place_tables(0, page_bytes);
         let of_one = extent_bytes + size_of::<ExtentEntry>() as u64 + 8;
         let estimate = max_size.saturating_sub(geometry.arena_offset) / of_one;
-        let mut extents = estimate.max(extents_min);
+        let mut extents = estimate.next_multiple_of(step).max(extents_min);
         loop {
-            geometry.place_tables(extents.min(u32::MAX.into()) as u32);
+            geometry.place_tables(extents.min(u32::MAX.into()) as u32, page_bytes);
             let room = max_size.saturating_sub(geometry.arena_offset) / extent_bytes;
             if room >= extents && extents >= extents_min {
                 break;
             }
-            extents = extents.saturating_sub(1);
+            extents = extents.saturating_sub(step);
             if extents < extents_min {
                 return Err(geometry.arena_offset + extents_min * extent_bytes);
             }
         }
         geometry.segment_bytes = geometry.arena_offset + extents * extent_bytes;
         let committed = (size.saturating_sub(geometry.arena_offset) / extent_bytes).min(extents);
+        let committed = committed / step * step;
         if committed < extents_min {
             return Err(geometry.arena_offset + extents_min * extent_bytes);
         }
@@ -203,10 +218,17 @@ impl Plan {
 
 /// The smallest size that holds the structures and some extents of one size; `None` where even the
 /// largest store does not.
-fn least_size(options: &CreateOptions, max_size: u64, extent_bytes: u64) -> Option<u64> {
+fn least_size(
+    options: &CreateOptions,
+    max_size: u64,
+    extent_bytes: u64,
+    page_bytes: u64,
+) -> Option<u64> {
     let mut least = options.size;
     // A larger store has larger structures, so the answer moves, by less each time.
-    while let Err(needed) = Plan::with(options, least, max_size.max(least), extent_bytes) {
+    while let Err(needed) =
+        Plan::with(options, (least, max_size.max(least)), extent_bytes, page_bytes)
+    {
         least = needed.max(least + 1).next_multiple_of(PAGE_BYTES);
         if least > Slot::SEGMENT_BYTES_MAX {
             return None;
@@ -277,8 +299,8 @@ impl Geometry {
         }
     }
 
-    /// Sets the offsets, one part after the other, each at a multiple of a line.
-    fn place_tables(&mut self, extents: u32) {
+    /// Sets the offsets, one part after the other, each at a multiple of a line, the arena at a page.
+    fn place_tables(&mut self, extents: u32, page_bytes: u64) {
         self.extents = extents;
         let mut end = self.clients_offset;
         let mut place = |count: u64, bytes: u64| {
@@ -295,7 +317,7 @@ impl Geometry {
         self.directory_offset = place(extents.into(), 8);
         self.heat_offset = place(self.heat_bytes, 1);
         self.ghost_offset = place(self.ghost_count, 4);
-        self.arena_offset = end.next_multiple_of(PAGE_BYTES);
+        self.arena_offset = end.next_multiple_of(page_bytes);
     }
 
     /// Bytes of an extent.
@@ -602,6 +624,21 @@ mod tests {
         let plan = Plan::of(&CreateOptions::new(64 << 20)).expect("a plan");
         assert_eq!(plan.geometry.extent_bytes(), 128 << 10);
         assert!(plan.geometry.extents > 480);
+    }
+
+    #[test]
+    fn whole_huge_pages_are_filled() {
+        for size in [8 << 20, 100 << 20, (1 << 30) + 5000] {
+            let options = CreateOptions::new(size).huge_pages(HugePages::Transparent);
+            let Plan { geometry, committed_bytes, .. } = Plan::of(&options).expect("a plan");
+            for bytes in [geometry.arena_offset, geometry.segment_bytes, committed_bytes] {
+                assert!(bytes.is_multiple_of(HUGE_PAGE_BYTES), "{bytes}");
+            }
+            assert!(geometry.segment_bytes <= size && size - geometry.segment_bytes < 4 << 20);
+            assert_eq!(geometry.validate_places(size), Ok(()));
+        }
+        let error = Plan::of(&CreateOptions::new(1 << 20).huge_pages(HugePages::Reserved));
+        assert!(error.expect_err("refused").to_string().contains("4194304 bytes is the least"));
     }
 
     #[test]

@@ -37,10 +37,11 @@ pub(crate) use segment::{Segment, Where};
 pub(crate) use slot::Slot;
 pub(crate) use stripe::{Intent, IntentKind, Stripe};
 pub(crate) use superblock::{
-    CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH,
-    FEATURE_OTHER_MODE, FEATURES_KNOWN, FEATURES_TO_WRITE_KNOWN, FORMAT_VERSION, FORMAT_WORD,
-    GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, IndexSize, MODE_CACHE, MODE_STORE, STATE_LIVE,
-    STATE_RETIRED, SUPERBLOCK_BYTES, ServerWord, Superblock, format_version_of,
+    CLEAN, CLEAN_WRITER, FEATURE_CHECKSUMS, FEATURE_HUGE_PAGES, FEATURE_OTHER_GUARD,
+    FEATURE_OTHER_HASH, FEATURE_OTHER_MODE, FEATURE_POOL, FEATURES_KNOWN, FEATURES_TO_WRITE_KNOWN,
+    FORMAT_VERSION, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, GuardSetWord, IndexSize, MODE_CACHE,
+    MODE_STORE, STATE_LIVE, STATE_RETIRED, SUPERBLOCK_BYTES, ServerWord, Superblock,
+    format_version_of,
 };
 
 /// Asserts at compile time where a field of a shared record stands.

@@ -30,6 +30,12 @@ pub(crate) const FEATURE_OTHER_GUARD: u64 = 1;
 /// `mode` is not 1; in `features_to_write`, since readers need not know what makes room.
 pub(crate) const FEATURE_OTHER_MODE: u64 = 2;
 
+/// Whoever commissions asks for huge pages; in `features_optional`, since nobody needs to.
+pub(crate) const FEATURE_HUGE_PAGES: u64 = 1;
+
+/// All memory is of the pool of huge pages; in `features_optional`, since it tells what was asked for.
+pub(crate) const FEATURE_POOL: u64 = 2;
+
 /// The features to write that this version knows.
 pub(crate) const FEATURES_TO_WRITE_KNOWN: u64 = FEATURE_OTHER_GUARD | FEATURE_OTHER_MODE;
 

@@ -162,7 +162,14 @@ impl Region {
     /// # Errors
     /// `ENOSPC` or `ENOMEM` where there is none left.
     pub(crate) fn commission(&self, offset: u64, bytes: u64) -> std::io::Result<()> {
-        self.holder().commission(self.mapping(), offset, bytes)
+        self.holder().commission(self.mapping(), offset, bytes)?;
+        self.mapping().collapse(offset, bytes);
+        Ok(())
+    }
+
+    /// Asks for huge pages for the memory that it gets from now on.
+    pub(crate) fn ask_for_huge_pages(&self) {
+        self.mapping().ask_for_huge_pages();
     }
 
     /// Gives the memory of a range back: it reads as 0 then. Where the range is no whole number of

@@ -104,7 +104,7 @@ pub(super) fn map(
     let name = || shown.to_owned();
     let bytes = usize::try_from(bytes)
         .map_err(|_| system("mmap", shown)(io::ErrorKind::OutOfMemory.into()))?;
-    Mapping::of_object(object.as_fd(), bytes, writable).map_err(|source| {
+    Mapping::of_object(object.as_fd(), bytes, writable, object.pages()).map_err(|source| {
         match source.raw_os_error() {
             Some(libc::EPERM) if writable && object.is_sealed() => {
                 AttachError::Sealed { name: name() }

@@ -8,19 +8,21 @@ use std::time::Duration;
 use super::Store;
 use super::attach::{Access, attach, check_start, kind_of_no_file, validate};
 use super::name::{ObjectName, Place};
-use crate::config::{CreateOptions, GuardKind, HashKind, Mode};
+use crate::config::{CreateOptions, GuardKind, HashKind, HugePages, Mode};
 use crate::error::{AttachError, Corruption, CreateError};
 use crate::hash::{self, Hasher};
 use crate::layout::{
-    ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FEATURE_OTHER_GUARD,
-    FEATURE_OTHER_HASH, FEATURE_OTHER_MODE, FORMAT_WORD, GUARD_FUTEX, GUARD_SYSTEM_V, Line,
-    MODE_CACHE, MODE_STORE, Plan, STATE_LIVE, Segment, Superblock, format_version_of,
+    ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FEATURE_HUGE_PAGES,
+    FEATURE_OTHER_GUARD, FEATURE_OTHER_HASH, FEATURE_OTHER_MODE, FEATURE_POOL, FORMAT_WORD,
+    GUARD_FUTEX, GUARD_SYSTEM_V, Line, MODE_CACHE, MODE_STORE, Plan, STATE_LIVE, Segment,
+    Superblock, format_version_of,
 };
 use crate::region::{Cell64, Plain, Region, Shim};
 use crate::sys::holder::{Holder, available_memory};
 use crate::sys::lock::FileLock;
 use crate::sys::map::Mapping;
 use crate::sys::object::{Object, ObjectPlace, Shape};
+use crate::sys::pages::{Pages, free_huge_bytes};
 use crate::sys::process::own_ipc_namespace;
 use crate::sys::registry::{self, Record, Registration};
 use crate::sys::sysv::SharedSegment;
@@ -45,15 +47,20 @@ pub fn create<S: Shim>(
 ) -> Result<Store<S>, CreateError> {
     let shown = name.to_string();
     let checksums = options.checksums.unwrap_or(matches!(name, ObjectName::File(_)));
-    let new = New::of(options, checksums, &shown)?;
-    match name.place() {
+    let place = name.place();
+    let pages = match &place {
+        Place::Object(object) => object_pages(object, options)?,
+        _ => pages_of(options),
+    };
+    let new = New::of(options, checksums, pages, &shown)?;
+    match place {
         Place::Object(ObjectPlace::Descriptor(_)) => Err(CreateError::Unsupported {
             what: "making a store in a descriptor".to_owned(),
             remedy: "a program makes one with Writer::memfd and passes its descriptor on",
         }),
         Place::Object(place) => new.in_object::<S>(&place),
         Place::Key(key) => {
-            let segment = SharedSegment::create(Some(key), new.bytes)
+            let segment = SharedSegment::create(Some(key), new.bytes, new.pages)
                 .map_err(|source| segment_refused(source, &new))?;
             new.in_segment::<S>(segment).inspect_err(|_| drop(segment.remove()))
         }
@@ -72,16 +79,38 @@ pub(super) struct New<'a> {
     checksums: bool,
     uuid: u128,
     bytes: usize,
+    pages: Pages,
     shown: &'a str,
+}
+
+/// The pages of a store that is in no file system.
+pub(super) fn pages_of(options: &CreateOptions) -> Pages {
+    if options.huge_pages == HugePages::Reserved { Pages::HUGE } else { Pages::SMALL }
+}
+
+/// The pages of a named object: those of its file system.
+fn object_pages(place: &ObjectPlace<'_>, options: &CreateOptions) -> Result<Pages, CreateError> {
+    let pages = place.pages();
+    if options.huge_pages == HugePages::Reserved && !pages.are_huge() {
+        return Err(CreateError::Unsupported {
+            what: format!("taking huge pages of the pool for {place}"),
+            remedy: "make it as file:PATH on a hugetlbfs mount, or ask for transparent ones",
+        });
+    }
+    Ok(pages)
 }
 
 impl<'a> New<'a> {
     pub(super) fn of(
         options: &'a CreateOptions,
         checksums: bool,
+        pages: Pages,
         shown: &'a str,
     ) -> Result<Self, CreateError> {
-        let plan = Plan::of(options)?;
+        let plan = match pages.are_huge() {
+            true => Plan::in_pages(options, pages.bytes() as u64)?,
+            false => Plan::of(options)?,
+        };
         clock::prepare().map_err(|source| CreateError::System {
             call: "reading the boot id",
             name: shown.to_owned(),
@@ -89,7 +118,12 @@ impl<'a> New<'a> {
         })?;
         let bytes = usize::try_from(plan.geometry.segment_bytes).unwrap_or(usize::MAX);
         let uuid = random::id().map_err(no_random_numbers(shown))?;
-        Ok(Self { plan, options, checksums, uuid, bytes, shown })
+        Ok(Self { plan, options, checksums, uuid, bytes, pages, shown })
+    }
+
+    /// What its memory is to come in.
+    pub(super) fn pages(&self) -> Pages {
+        self.pages
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -117,9 +151,11 @@ impl<'a> New<'a> {
 
     /// Gives an object its length, its memory and its bytes.
     pub(super) fn fill_object<S: Shim>(&self, object: Object) -> Result<Region, CreateError> {
+        // What can't be written to is marked by whoever maps it, before it gets its memory.
+        let is_marked = !self.pages.are_huge();
         let shape = Shape {
             bytes: self.plan.geometry.segment_bytes,
-            committed: self.plan.committed_bytes,
+            committed: if is_marked { self.plan.committed_bytes } else { 0 },
             permissions: self.options.permissions,
             group: self.options.group,
             mark: (SEGMENT_BYTES_AT, self.plan.geometry.segment_bytes),
@@ -131,11 +167,27 @@ impl<'a> New<'a> {
         }
         let free = object.free_bytes();
         object.shape(&shape).map_err(|(call, source)| self.no_room_or(call, source, free))?;
-        let mapping = Mapping::of_object(object.as_fd(), self.bytes, true)
-            .map_err(|source| self.refused("mmap", source))?;
+        let mapping = Mapping::of_object(object.as_fd(), self.bytes, true, self.pages)
+            .map_err(|source| self.no_pages_or("mmap", source))?;
         let region = Region::of(mapping, Holder::Object(object));
+        self.ask_for_huge_pages(&region);
+        if !is_marked {
+            let length = &region.view::<Superblock>(0).map_err(AttachError::from)?.segment_bytes;
+            length.store::<S>(needed);
+        }
+        if !is_marked || self.options.huge_pages == HugePages::Transparent {
+            region
+                .commission(0, self.plan.committed_bytes)
+                .map_err(|source| self.no_pages_or("fallocate", source))?;
+        }
         self.initialise::<S>(&region)?;
         Ok(region)
+    }
+
+    fn ask_for_huge_pages(&self, region: &Region) {
+        if self.options.huge_pages == HugePages::Transparent {
+            region.ask_for_huge_pages();
+        }
     }
 
     fn in_registered_segment<S: Shim>(
@@ -144,7 +196,7 @@ impl<'a> New<'a> {
         name: &ObjectName,
     ) -> Result<Store<S>, CreateError> {
         let (registration, lock) = self.register(registered, name)?;
-        let segment = match SharedSegment::create(None, self.bytes) {
+        let segment = match SharedSegment::create(None, self.bytes, self.pages) {
             Ok(segment) => segment,
             Err(source) => {
                 let _ = registration.remove_current();
@@ -241,6 +293,7 @@ impl<'a> New<'a> {
 
     /// Gives memory without a descriptor its bytes.
     pub(super) fn fill<S: Shim>(&self, region: &Region) -> Result<(), CreateError> {
+        self.ask_for_huge_pages(region);
         let free = available_memory().unwrap_or(0);
         region
             .commission(0, self.plan.committed_bytes)
@@ -255,6 +308,7 @@ impl<'a> New<'a> {
             guard: self.options.guard,
             hash,
             mode: self.options.mode,
+            huge_pages: self.options.huge_pages,
             heat_permissions: self.options.heat_permissions,
             secrets: random_words(hash, self.shown)?,
         };
@@ -271,6 +325,16 @@ impl<'a> New<'a> {
         }
     }
 
+    /// What the kernel says where the pool has not enough huge pages.
+    pub(super) fn no_pages_or(&self, call: &'static str, source: io::Error) -> CreateError {
+        match source.raw_os_error() {
+            Some(libc::ENOMEM | libc::ENOSPC) if self.pages.are_huge() => {
+                no_pages(self.shown, self.bytes as u64)
+            }
+            _ => self.no_room_or(call, source, 0),
+        }
+    }
+
     fn no_room_or(&self, call: &'static str, source: io::Error, free: u64) -> CreateError {
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::ENOMEM) => {
@@ -280,6 +344,12 @@ impl<'a> New<'a> {
             _ => self.refused(call, source),
         }
     }
+}
+
+/// The pool has too few huge pages.
+fn no_pages(shown: &str, needed: u64) -> CreateError {
+    let free = free_huge_bytes().unwrap_or(0);
+    CreateError::NoHugePages { name: shown.to_owned(), needed, free }
 }
 
 /// What has the name that a store was to get: a store, whole or not, or something foreign, which
@@ -315,6 +385,7 @@ fn segment_refused(source: io::Error, new: &New<'_>) -> CreateError {
         value: sysv::limit(limit).unwrap_or(0),
     };
     match source.raw_os_error() {
+        Some(libc::ENOMEM) if new.pages.are_huge() => no_pages(new.shown, new.bytes as u64),
         Some(libc::EINVAL) => limit("shmmax"),
         Some(libc::ENOSPC) => {
             let used = sysv::list().map_or(0, |list| list.len() as u64);
@@ -340,7 +411,14 @@ fn no_random_numbers(shown: &str) -> impl Fn(io::Error) -> CreateError + '_ {
 /// # Errors
 /// `InvalidOption`, or `System` where there is no address space.
 pub fn private<S: Shim>(options: &CreateOptions) -> Result<Store<S>, CreateError> {
-    private_in(options, Mapping::private, random_words(options.hash, PRIVATE)?)
+    let pages = pages_of(options);
+    let map = |bytes| {
+        Mapping::private(bytes, pages).map_err(|source| match source.raw_os_error() {
+            Some(libc::ENOMEM) if pages.are_huge() => no_pages(PRIVATE, bytes as u64),
+            _ => CreateError::System { call: "mmap", name: PRIVATE.to_owned(), source },
+        })
+    };
+    private_in(options, map, random_words(options.hash, PRIVATE)?)
 }
 
 /// A private store from the allocator, with the same hash secrets for the same seed: for tests
@@ -372,19 +450,21 @@ pub fn from_image<S: Shim>(image: &[u8]) -> Result<Store<S>, AttachError> {
 
 fn private_in<S: Shim>(
     options: &CreateOptions,
-    map: impl FnOnce(usize) -> io::Result<Mapping>,
+    map: impl FnOnce(usize) -> Result<Mapping, CreateError>,
     secrets: [u64; 8],
 ) -> Result<Store<S>, CreateError> {
     let plan = Plan::of(options)?;
-    let mapping = map(plan.geometry.segment_bytes as usize)
-        .map_err(|source| CreateError::System { call: "mmap", name: PRIVATE.to_owned(), source })?;
-    let region = Region::private(mapping);
+    let region = Region::private(map(plan.geometry.segment_bytes as usize)?);
+    if options.huge_pages == HugePages::Transparent {
+        region.ask_for_huge_pages();
+    }
     let uuid = random::id().map_err(no_random_numbers(PRIVATE))?;
     let kinds = Kinds {
         checksums: options.checksums.unwrap_or(false),
         guard: GuardKind::Futex,
         hash: options.hash,
         mode: options.mode,
+        huge_pages: options.huge_pages,
         heat_permissions: 0,
         secrets,
     };
@@ -399,6 +479,7 @@ struct Kinds {
     guard: GuardKind,
     hash: HashKind,
     mode: Mode,
+    huge_pages: HugePages,
     heat_permissions: u32,
     secrets: [u64; 8],
 }
@@ -412,7 +493,7 @@ fn initialise<S: Shim>(
     uuid: u128,
     kinds: Kinds,
 ) -> Result<(), Corruption> {
-    let Kinds { checksums, guard, hash, mode, heat_permissions, secrets } = kinds;
+    let Kinds { checksums, guard, hash, mode, huge_pages, heat_permissions, secrets } = kinds;
     let superblock = region.view::<Superblock>(0)?;
     let boot = clock::boot_id();
     let geometry = &plan.geometry;
@@ -432,8 +513,14 @@ fn initialise<S: Shim>(
         Mode::Store => (MODE_STORE, 0),
         Mode::Cache => (MODE_CACHE, FEATURE_OTHER_MODE),
     };
+    let optional = match huge_pages {
+        HugePages::Default => 0,
+        HugePages::Transparent => FEATURE_HUGE_PAGES,
+        HugePages::Reserved => FEATURE_POOL,
+    };
     let words = [
         (&superblock.features_required, features),
+        (&superblock.features_optional, optional),
         (&superblock.features_to_write, features_to_write | of_mode),
         (&superblock.uuid[0], uuid as u64),
         (&superblock.uuid[1], (uuid >> 64) as u64),
@@ -504,6 +591,9 @@ impl<S: Shim> Store<S> {
     pub(super) fn over(region: Region, name: String) -> Result<Self, Corruption> {
         let segment = Segment::new(region)?;
         let superblock = segment.superblock();
+        if superblock.features_optional.load() & FEATURE_HUGE_PAGES != 0 {
+            segment.region.ask_for_huge_pages();
+        }
         let boot = clock::boot_id();
         let same_boot = superblock.boot_id[0].load() == boot as u64
             && superblock.boot_id[1].load() == (boot >> 64) as u64;

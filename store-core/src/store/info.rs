@@ -8,17 +8,19 @@ use super::expiry::TTL_TOLERANCE;
 use super::grow::LOAD_TENTHS;
 use super::tally::ClientCounts;
 use crate::arena::usage::{Usage, may_live};
-use crate::config::{GuardKind, HashKind, Mode};
+use crate::config::{GuardKind, HashKind, HugePages, Mode};
 use crate::error::Corruption;
 use crate::index::overflow;
 use crate::layout::{
-    Cleaner, ClientState as EntryState, ClientWord, ExtentState, ExtentWord, FORMAT_VERSION,
+    Cleaner, ClientState as EntryState, ClientWord, ExtentState, ExtentWord, FEATURE_HUGE_PAGES,
+    FEATURE_POOL, FORMAT_VERSION,
 };
 use crate::recovery::state_of;
-use crate::region::Shim;
+use crate::region::{Cell64, Shim};
 use crate::sync::{Owner, Turn};
 use crate::sys::holder::Backing;
 use crate::sys::object::Object;
+use crate::sys::pages::HUGE_PAGE_BYTES;
 use crate::sys::process::Liveness;
 use crate::sys::sysv::removed_when_detached;
 
@@ -95,7 +97,9 @@ pub struct Info {
     pub clock_tolerance: Duration,
     /// Where it is mapped in this process.
     pub address: u64,
-    /// Bytes of that mapping that huge pages serve now.
+    /// Huge pages that its maker asked for.
+    pub huge_pages: HugePages,
+    /// Bytes of that mapping that huge pages serve now. Where some were asked for, all that there are.
     pub huge_page_bytes: u64,
     /// Whether this process may write to it.
     pub writable: bool,
@@ -310,6 +314,34 @@ impl<S: Shim> Store<S> {
         self.segment.region.writable()
     }
 
+    /// The huge pages that its maker asked for.
+    fn huge_pages(&self) -> HugePages {
+        match self.segment.superblock().features_optional.load() {
+            features if features & FEATURE_HUGE_PAGES != 0 => HugePages::Transparent,
+            features if features & FEATURE_POOL != 0 => HugePages::Reserved,
+            _ => HugePages::Default,
+        }
+    }
+
+    /// Reads a word of each huge page that has memory, so that this process maps it as one.
+    fn touch(&self) {
+        let geometry = &self.segment.geometry;
+        let of_arena = (0..geometry.extents)
+            .filter(|extent| self.segment.generation(*extent).is_ok_and(|cell| cell.load() != 0))
+            .map(|extent| geometry.extent_offset(extent));
+        let of_head = (0..geometry.arena_offset).step_by(HUGE_PAGE_BYTES);
+        let mut touched = None;
+        for offset in of_head.chain(of_arena) {
+            let page = offset / HUGE_PAGE_BYTES as u64;
+            if touched != Some(page)
+                && let Ok(cell) = self.segment.region.view::<Cell64>(offset)
+            {
+                std::hint::black_box(cell.load());
+                touched = Some(page);
+            }
+        }
+    }
+
     /// What the store is, and who writes to it.
     ///
     /// # Errors
@@ -325,6 +357,10 @@ impl<S: Shim> Store<S> {
         let clients = self.clients()?;
         let sealed = holder.object().is_some_and(Object::is_sealed);
         let writer_lives = clients.iter().any(|client| !client.state.is_dead());
+        let huge_pages = self.huge_pages();
+        if huge_pages != HugePages::Default {
+            self.touch();
+        }
         Ok(Info {
             name: self.name.clone(),
             backing,
@@ -362,6 +398,7 @@ impl<S: Shim> Store<S> {
             clock: "CLOCK_MONOTONIC_COARSE",
             clock_tolerance: TTL_TOLERANCE,
             address: self.segment.region.address() as u64,
+            huge_pages,
             huge_page_bytes: crate::sys::map::huge_page_bytes(self.segment.region.address()),
             writable: self.is_writable(),
             clients,

@@ -14,6 +14,7 @@ use crate::layout::{GuardSetWord, HEAT_PERMISSIONS, Heat, Share};
 use crate::region::{Cell64, Region, Shim};
 use crate::sys::holder::{Backing, Holder};
 use crate::sys::map::Mapping;
+use crate::sys::pages::Pages;
 use crate::sys::process::own_ipc_namespace;
 use crate::sys::sysv::SharedSegment;
 
@@ -105,7 +106,7 @@ impl<S: Shim> Store<S> {
 
     fn make_reader_heat(&self, permissions: u32) -> Option<(ReaderHeat, i32)> {
         let bytes = HEAD_BYTES + self.segment.geometry.heat_bytes;
-        let segment = SharedSegment::create(None, bytes as usize).ok()?;
+        let segment = SharedSegment::create(None, bytes as usize, Pages::SMALL).ok()?;
         let mapping = Mapping::of_segment(segment, true);
         let allowed = segment.set(None, None, Some(permissions));
         // From here on it goes with the last one that has it.

@@ -1,7 +1,7 @@
 //! Stores without a name, which are passed on: by a descriptor, or by `fork`.
 
 use super::Store;
-use super::create::New;
+use super::create::{New, pages_of};
 use crate::config::CreateOptions;
 use crate::error::{AttachError, CreateError};
 use crate::region::{Region, Shim};
@@ -16,8 +16,9 @@ use crate::sys::object::{Object, Sealing};
 /// See [`CreateError`].
 pub fn memfd<S: Shim>(options: &CreateOptions, sealing: Sealing) -> Result<Store<S>, CreateError> {
     let shown = "a memfd";
-    let new = New::of(options, options.checksums.unwrap_or(false), shown)?;
-    let object = Object::memfd().map_err(|source| new.refused("memfd_create", source))?;
+    let new = New::of(options, options.checksums.unwrap_or(false), pages_of(options), shown)?;
+    let object =
+        Object::memfd(new.pages()).map_err(|source| new.no_pages_or("memfd_create", source))?;
     let region = new.fill_object::<S>(object)?;
     if let Some(object) = region.holder().object() {
         object.seal(sealing).map_err(|source| new.refused("fcntl(F_ADD_SEALS)", source))?;
@@ -32,8 +33,9 @@ pub fn memfd<S: Shim>(options: &CreateOptions, sealing: Sealing) -> Result<Store
 /// See [`CreateError`].
 pub fn anonymous<S: Shim>(options: &CreateOptions) -> Result<Store<S>, CreateError> {
     let shown = "anonymous memory";
-    let new = New::of(options, options.checksums.unwrap_or(false), shown)?;
-    let mapping = Mapping::anonymous(new.bytes()).map_err(|source| new.refused("mmap", source))?;
+    let new = New::of(options, options.checksums.unwrap_or(false), pages_of(options), shown)?;
+    let mapping = Mapping::anonymous(new.bytes(), new.pages())
+        .map_err(|source| new.no_pages_or("mmap", source))?;
     let region = Region::of(mapping, Holder::Anonymous);
     new.fill::<S>(&region)?;
     Ok(Store::over(region, shown.to_owned()).map_err(AttachError::from)?)

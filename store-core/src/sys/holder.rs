@@ -64,9 +64,10 @@ impl Holder {
         match self {
             Self::Private => Ok(()),
             Self::Object(object) => object.commission(offset, bytes),
-            // Such memory has no limit of its own: the kernel would end some process instead.
+            // Such memory has no limit of its own: the kernel would end some process instead. Pages of the
+            // pool were kept for it when it was made.
             Self::Anonymous | Self::SystemV(_)
-                if available_memory().is_some_and(|free| free < bytes) =>
+                if available_memory().is_some_and(|free| free < bytes) && !mapping.is_of_pool() =>
             {
                 Err(io::Error::from_raw_os_error(libc::ENOMEM))
             }

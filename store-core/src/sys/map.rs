@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
+use super::pages::{HUGE_PAGE_BYTES, Pages};
 use super::sysv::SharedSegment;
 
-/// Mappings start at such an address, so that huge pages can serve them.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// How often a range is asked to be made a huge page of that the kernel is at work on.
+const COLLAPSE_TRIES: u32 = 3;
 
 /// Memory that is mapped, or allocated, until it is dropped.
 #[derive(Debug)]
@@ -19,6 +20,9 @@ pub(crate) struct Mapping {
     bytes: usize,
     /// Cleared once and for all by `protect`.
     writable: AtomicBool,
+    /// Whether huge pages are asked for as memory is taken.
+    asks_for_huge_pages: AtomicBool,
+    pages: Pages,
     origin: Origin,
 }
 
@@ -44,16 +48,18 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `bytes` bytes of `object`, shared, where the kernel likes, on a 2 MiB boundary.
+    /// Maps `bytes` bytes of `object`, whose memory comes in such pages, shared, where the kernel
+    /// likes, on a 2 MiB boundary.
     #[expect(unsafe_code, reason = "mmap")]
     pub(crate) fn of_object(
         object: BorrowedFd<'_>,
         bytes: usize,
         writable: bool,
+        pages: Pages,
     ) -> io::Result<Self> {
         let protection =
             if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
-        let place = reserve(bytes)?;
+        let place = reserve(bytes, pages)?;
         // SAFETY: the fixed range was reserved just now by this function and nobody else has it.
         let mapped = unsafe {
             rustix::mm::mmap(
@@ -66,49 +72,54 @@ impl Mapping {
             )
         };
         match mapped {
-            Ok(_) => Ok(Self::over(place, bytes, writable, Origin::Mapped)),
+            Ok(_) => Ok(Self::over(place, bytes, writable, Origin::Mapped, pages)),
             Err(error) => {
-                release(place, bytes);
+                release(place, pages.round_up(bytes));
                 Err(error.into())
             }
         }
     }
 
-    /// Zeroed memory of this process alone. Under Miri it comes from the heap.
-    #[expect(unsafe_code, reason = "mprotect of a range reserved here")]
-    pub(crate) fn private(bytes: usize) -> io::Result<Self> {
+    /// Zeroed memory of this process alone, of such pages. Under Miri it comes from the heap.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the pool has not as many.
+    pub(crate) fn private(bytes: usize, pages: Pages) -> io::Result<Self> {
         if cfg!(miri) {
             return Ok(Self::heap(bytes));
         }
-        let place = reserve(bytes)?;
-        // SAFETY: the range is ours, anonymous, and nothing refers to it.
-        unsafe {
-            rustix::mm::mprotect(
-                place.as_ptr().cast(),
-                bytes,
-                MprotectFlags::READ | MprotectFlags::WRITE,
-            )?;
-        }
-        Ok(Self::over(place, bytes, true, Origin::Mapped))
+        Self::of_nothing(bytes, pages, MapFlags::PRIVATE)
     }
 
-    /// Zeroed memory of this process and of those that will be forked from it.
+    /// Zeroed memory of this process and of those that will be forked from it, of such pages.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the pool has not as many.
+    pub(crate) fn anonymous(bytes: usize, pages: Pages) -> io::Result<Self> {
+        Self::of_nothing(bytes, pages, MapFlags::SHARED)
+    }
+
     #[expect(unsafe_code, reason = "mmap over a range reserved here")]
-    pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
-        let place = reserve(bytes)?;
+    fn of_nothing(bytes: usize, pages: Pages, sharing: MapFlags) -> io::Result<Self> {
+        let place = reserve(bytes, pages)?;
+        let of_pages = match pages.are_huge() {
+            // Kept for it at once: a page that the pool lacks later would be a SIGBUS.
+            true => MapFlags::HUGETLB,
+            false => MapFlags::NORESERVE,
+        };
         // SAFETY: the fixed range was reserved just now by this function and nobody else has it.
         let mapped = unsafe {
             rustix::mm::mmap_anonymous(
                 place.as_ptr().cast(),
-                bytes,
+                pages.round_up(bytes),
                 ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE,
+                sharing | MapFlags::FIXED | of_pages,
             )
         };
         match mapped {
-            Ok(_) => Ok(Self::over(place, bytes, true, Origin::Mapped)),
+            Ok(_) => Ok(Self::over(place, bytes, true, Origin::Mapped, pages)),
             Err(error) => {
-                release(place, bytes);
+                release(place, pages.round_up(bytes));
                 Err(error.into())
             }
         }
@@ -125,8 +136,8 @@ impl Mapping {
             let bytes = segment.status()?.bytes as usize;
             // Without SHM_REMAP the kernel replaces no mapping, so the place must be free again;
             // another thread may take it meanwhile.
-            let place = reserve(bytes)?;
-            release(place, bytes);
+            let place = reserve(bytes, Pages::HUGE)?;
+            release(place, Pages::HUGE.round_up(bytes));
             let place = if attempt < 3 { place.as_ptr() } else { std::ptr::null_mut() };
             // SAFETY: a new mapping, which the kernel refuses where something is mapped already.
             let at = unsafe { libc::shmat(segment.id(), place.cast(), flags) };
@@ -143,7 +154,7 @@ impl Mapping {
             let same = segment.status().is_ok_and(|status| status.bytes as usize == bytes);
             match NonNull::new(at.cast::<u8>()) {
                 Some(base) if same => {
-                    return Ok(Self::over(base, bytes, writable, Origin::Segment));
+                    return Ok(Self::over(base, bytes, writable, Origin::Segment, Pages::SMALL));
                 }
                 _ => {
                     // SAFETY: attached just now, and nothing refers to it.
@@ -157,8 +168,9 @@ impl Mapping {
         Err(io::Error::from_raw_os_error(libc::EIDRM))
     }
 
-    fn over(base: NonNull<u8>, bytes: usize, writable: bool, origin: Origin) -> Self {
-        Self { base, bytes, writable: AtomicBool::new(writable), origin }
+    fn over(base: NonNull<u8>, bytes: usize, writable: bool, origin: Origin, pages: Pages) -> Self {
+        let writable = AtomicBool::new(writable);
+        Self { base, bytes, writable, asks_for_huge_pages: AtomicBool::new(false), pages, origin }
     }
 
     /// Zeroed memory from the allocator: for tests, and where there is no mmap.
@@ -168,7 +180,48 @@ impl Mapping {
         // SAFETY: the layout's size is not 0.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
-        Self::over(base, bytes, true, Origin::Heap)
+        Self::over(base, bytes, true, Origin::Heap, Pages::SMALL)
+    }
+
+    /// Asks the kernel for huge pages, now and as memory is taken. It may have none, or be told to
+    /// give none.
+    #[expect(unsafe_code, reason = "madvise")]
+    pub(crate) fn ask_for_huge_pages(&self) {
+        if self.origin == Origin::Heap {
+            return;
+        }
+        self.asks_for_huge_pages.store(true, Ordering::Relaxed);
+        // SAFETY: the range is this mapping, whole, and the advice changes no byte of it.
+        let _ = unsafe {
+            rustix::mm::madvise(self.base.as_ptr().cast(), self.bytes, Advice::LinuxHugepage)
+        };
+    }
+
+    /// Makes huge pages of those that a range touches (`MADV_COLLAPSE`, Linux 6.1), if they are asked
+    /// for; what has no memory yet gets it. About 100 us for each that was none. What the kernel does
+    /// not do is left as it is.
+    #[expect(unsafe_code, reason = "madvise")]
+    pub(crate) fn collapse(&self, offset: u64, bytes: u64) {
+        if !self.asks_for_huge_pages.load(Ordering::Relaxed) {
+            return;
+        }
+        let start = offset as usize / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        let end = ((offset + bytes) as usize).next_multiple_of(HUGE_PAGE_BYTES).min(self.bytes);
+        for at in (start..end).step_by(HUGE_PAGE_BYTES) {
+            if end - at < HUGE_PAGE_BYTES {
+                break;
+            }
+            let first = self.base.as_ptr().wrapping_add(at);
+            for _ in 0..COLLAPSE_TRIES {
+                // SAFETY: the range lies within this mapping, and collapsing changes no byte of it.
+                let done =
+                    unsafe { libc::madvise(first.cast(), HUGE_PAGE_BYTES, libc::MADV_COLLAPSE) };
+                let is_busy = || io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
+                if done == 0 || !is_busy() {
+                    break;
+                }
+            }
+        }
     }
 
     /// Gives a range its memory by writing to each page of it what it holds
@@ -269,16 +322,24 @@ impl Mapping {
     pub(crate) fn writable(&self) -> bool {
         self.writable.load(Ordering::Relaxed)
     }
+
+    /// Whether its pages are of the pool of huge ones, as `/proc/self/smaps` says.
+    pub(crate) fn is_of_pool(&self) -> bool {
+        smaps_bytes(self.address(), &["KernelPageSize"]) >= HUGE_PAGE_BYTES as u64
+    }
 }
 
 /// Bytes of the mapping at `address` that huge pages serve now (`/proc/self/smaps`).
 pub(crate) fn huge_page_bytes(address: usize) -> u64 {
-    smaps_bytes(address, &["AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"])
+    smaps_bytes(
+        address,
+        &["AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb"],
+    )
 }
 
 /// Bytes of the mapping at `address` that this process has in memory (`/proc/self/smaps`).
 pub(crate) fn resident_bytes(address: usize) -> u64 {
-    smaps_bytes(address, &["Rss"])
+    smaps_bytes(address, &["Rss", "Shared_Hugetlb", "Private_Hugetlb"])
 }
 
 fn smaps_bytes(address: usize, names: &[&str]) -> u64 {
@@ -305,7 +366,8 @@ impl Drop for Mapping {
         match self.origin {
             // SAFETY: the range was mapped by this type and every borrow of it ends with it.
             Origin::Mapped => unsafe {
-                let _ = rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes);
+                let bytes = self.pages.round_up(self.bytes);
+                let _ = rustix::mm::munmap(self.base.as_ptr().cast(), bytes);
             },
             // SAFETY: attached by this type at this address; every borrow of it ends with it.
             Origin::Segment => unsafe {
@@ -330,10 +392,12 @@ fn heap_layout(bytes: usize) -> std::alloc::Layout {
     std::alloc::Layout::from_size_align(bytes.max(4096), 4096).expect("a size below isize::MAX")
 }
 
-/// Reserves address space: `bytes` at a multiple of 2 MiB (of a page, where that is all there is).
+/// Reserves address space for `bytes` in whole pages, at a multiple of a huge page.
 #[expect(unsafe_code, reason = "mmap and munmap of fresh anonymous memory")]
-fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
-    let padded = bytes.checked_add(HUGE_PAGE_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+fn reserve(bytes: usize, pages: Pages) -> io::Result<NonNull<u8>> {
+    let bytes = pages.round_up(bytes);
+    let alignment = pages.bytes().max(HUGE_PAGE_BYTES);
+    let padded = bytes.checked_add(alignment).ok_or(io::ErrorKind::OutOfMemory)?;
     // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
     let start = unsafe {
         rustix::mm::mmap_anonymous(
@@ -343,7 +407,7 @@ fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
             MapFlags::PRIVATE | MapFlags::NORESERVE,
         )?
     } as usize;
-    let place = start.next_multiple_of(HUGE_PAGE_BYTES);
+    let place = start.next_multiple_of(alignment);
     let end = (place + bytes).next_multiple_of(4096);
     let trim = |from: usize, to: usize| match to.checked_sub(from) {
         None | Some(0) => Ok(()),

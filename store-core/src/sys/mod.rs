@@ -8,6 +8,7 @@ pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod object;
+pub(crate) mod pages;
 pub(crate) mod presence;
 pub(crate) mod process;
 pub(crate) mod random;

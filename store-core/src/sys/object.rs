@@ -21,6 +21,7 @@ use rustix::io::retry_on_intr;
 
 use super::holder::Backing;
 use super::lock::{FileLock, is_locked, reopen};
+use super::pages::Pages;
 use super::rights;
 
 /// POSIX shared memory objects of stores begin with this, so that `ls` finds them.
@@ -32,9 +33,8 @@ pub const POSIX_DIRECTORY: &str = "/dev/shm";
 /// The name of a memfd, as `/proc` shows it.
 pub const MEMFD_NAME: &str = "cistern";
 
-/// File systems that lose their files with the machine (`statfs(2)`).
+/// A file system that loses its files with the machine (`statfs(2)`).
 const TMPFS_MAGIC: i64 = 0x0102_1994;
-const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
 
 /// Who may map a memfd for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,14 @@ impl ObjectPlace<'_> {
         rights::may_unlink(directory.unwrap_or(Path::new(".")), object.uid())
     }
 
+    /// The pages that memory comes in there, as far as can be told before anything is made.
+    pub(crate) fn pages(&self) -> Pages {
+        let path = self.path();
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        retry_on_intr(|| rustix::fs::statfs(directory.unwrap_or(Path::new("."))))
+            .map_or(Pages::SMALL, |fs| Pages::of_file_system(&fs))
+    }
+
     /// Removes the name if it leads to this very object, which somebody has open. It looks right
     /// before, since what has the name by now may be another's; the kernel has no call for both.
     ///
@@ -189,12 +197,13 @@ fn duplicate(number: i32) -> io::Result<OwnedFd> {
 }
 
 impl Object {
-    /// A memfd of no length yet, of mode 0600, which can be sealed and not executed.
+    /// A memfd of no length yet, of mode 0600, which can be sealed and not executed, with such pages.
     ///
     /// # Errors
     /// Those of `memfd_create(2)` and `fchmod(2)`.
-    pub(crate) fn memfd() -> io::Result<Self> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    pub(crate) fn memfd(pages: Pages) -> io::Result<Self> {
+        let of_pages = if pages.are_huge() { MemfdFlags::HUGETLB } else { MemfdFlags::empty() };
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | of_pages;
         let fd = match rustix::fs::memfd_create(MEMFD_NAME, flags | MemfdFlags::NOEXEC_SEAL) {
             // Linux before 6.3.
             Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(MEMFD_NAME, flags)?,
@@ -205,7 +214,8 @@ impl Object {
     }
 
     /// Sets length, group and mode, and commissions the first `committed` bytes. Before it takes
-    /// memory it writes `mark` at `at`, by which an object that is never finished is known.
+    /// memory it writes `mark` at `at`, by which an object that is never finished is known; to one of
+    /// huge pages, which can't be written to, whoever maps it does.
     ///
     /// # Errors
     /// `ENOSPC` where the file system has no room, and those of the calls named in the answer.
@@ -213,8 +223,12 @@ impl Object {
         retry_on_intr(|| rustix::fs::ftruncate(&self.file, shape.bytes))
             .map_err(|e| ("ftruncate", e.into()))?;
         let (at, mark) = shape.mark;
-        self.file.write_all_at(&mark.to_le_bytes(), at).map_err(|e| ("pwrite", e))?;
-        self.commission(0, shape.committed).map_err(|e| ("fallocate", e))?;
+        if !self.pages().are_huge() {
+            self.file.write_all_at(&mark.to_le_bytes(), at).map_err(|e| ("pwrite", e))?;
+        }
+        if shape.committed > 0 {
+            self.commission(0, shape.committed).map_err(|e| ("fallocate", e))?;
+        }
         if let Some(group) = shape.group {
             self.set_owner(None, Some(group)).map_err(|e| ("fchown", e))?;
         }
@@ -265,7 +279,13 @@ impl Object {
     pub(crate) fn is_on_disk(&self) -> bool {
         // Where it can't be told it is taken for one: then its bytes are written out too often.
         retry_on_intr(|| rustix::fs::fstatfs(&self.file))
-            .map_or(true, |fs| !matches!(fs.f_type, TMPFS_MAGIC | HUGETLBFS_MAGIC))
+            .map_or(true, |fs| fs.f_type != TMPFS_MAGIC && !Pages::of_file_system(&fs).are_huge())
+    }
+
+    /// The pages that its memory comes in.
+    pub(crate) fn pages(&self) -> Pages {
+        retry_on_intr(|| rustix::fs::fstatfs(&self.file))
+            .map_or(Pages::SMALL, |fs| Pages::of_file_system(&fs))
     }
 
     /// The kind of memory that it is, by its name in `/proc`.

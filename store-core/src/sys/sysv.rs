@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::ptr;
 
+use super::pages::Pages;
 use super::semaphore::Ownership;
 
 /// What `shmctl(IPC_STAT)` says, as far as it is of interest.
@@ -43,15 +44,17 @@ impl SharedSegment {
         Self { id }
     }
 
-    /// Makes a segment for its owner, whose memory is taken when it is touched: under a key that
-    /// nobody has, or without a key.
+    /// Makes a segment for its owner, whose memory is taken when it is touched, huge pages at once: under a
+    /// key that nobody has, or without a key.
     ///
     /// # Errors
-    /// Those of `shmget(2)`: `EEXIST`; `EINVAL` beyond `kernel.shmmax`; `ENOSPC` beyond
+    /// Those of `shmget(2)`: `EEXIST`; `ENOMEM` where the pool has not as many huge pages, `EPERM` for who may
+    /// not have them; `EINVAL` beyond `kernel.shmmax`; `ENOSPC` beyond
     /// `kernel.shmmni` segments.
     #[expect(unsafe_code, reason = "shmget")]
-    pub(crate) fn create(key: Option<u32>, bytes: usize) -> io::Result<Self> {
-        let flags = libc::IPC_CREAT | libc::IPC_EXCL | libc::SHM_NORESERVE | NEW as i32;
+    pub(crate) fn create(key: Option<u32>, bytes: usize, pages: Pages) -> io::Result<Self> {
+        let of_pages = if pages.are_huge() { libc::SHM_HUGETLB } else { libc::SHM_NORESERVE };
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | of_pages | NEW as i32;
         // SAFETY: takes numbers only.
         let id = unsafe { libc::shmget(key.map_or(libc::IPC_PRIVATE, key_of), bytes, flags) };
         answer(id).map(|id| Self { id })
@@ -186,18 +189,21 @@ fn listed(line: &str) -> Option<ListedSegment> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let number = |index: usize| words.get(index)?.parse::<u64>().ok();
     let mode = u32::from_str_radix(words.get(2)?, 8).ok()?;
+    let bytes = number(3)?;
+    let resident = number(14).unwrap_or(0).saturating_add(number(15).unwrap_or(0));
     Some(ListedSegment {
         // Printed with a sign.
         key: words.first()?.parse::<i64>().ok()? as u32,
         id: words.get(1)?.parse().ok()?,
         permissions: mode & 0o777,
         removed: mode & SHM_DEST != 0,
-        bytes: number(3)?,
+        bytes,
         attached: number(6)?,
         uid: number(7)? as u32,
         gid: number(8)? as u32,
         creator_uid: number(9)? as u32,
-        resident: number(14).unwrap_or(0).saturating_add(number(15).unwrap_or(0)),
+        // Of huge pages some kernels count each as 512 of them.
+        resident: resident.min(bytes.checked_next_multiple_of(4096).unwrap_or(bytes)),
     })
 }
 
@@ -249,7 +255,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "system calls")]
     fn a_segment_is_made_and_removed() {
-        let made = SharedSegment::create(None, 10_000).expect("a segment");
+        let made = SharedSegment::create(None, 10_000, Pages::SMALL).expect("a segment");
         assert!(made.status().expect("it is there").is_new());
         made.set(None, None, Some(0o640)).expect("it is ours");
         let status = made.status().expect("it is there");

@@ -139,8 +139,9 @@ fn huge_pages(host: &Host) -> Finding {
     let had = |setting: &str| matches!(setting, "always" | "within_size" | "force");
     if shmem == "deny" || !had(shmem) || !(had(posix) || shmem == "force") {
         let why = "with pages of 4 KiB a lookup in a large store waits longer for the translation \
-                   of addresses; stores ask for no huge pages themselves, so `advise` gives none";
-        let mend = "echo within_size > /sys/kernel/mm/transparent_hugepage/shmem_enabled; mount -o \
+                   of addresses; a store that is made with `--huge-pages transparent` asks for huge \
+                   ones, and gets them from Linux 6.1 on whatever is set here";
+        let mend = "kv-cli create --huge-pages transparent …; or for all: echo within_size > /sys/kernel/mm/transparent_hugepage/shmem_enabled; mount -o \
                     remount,huge=within_size /dev/shm";
         return Finding::of(Level::Note, check, found, why, mend);
     }
