@@ -253,13 +253,11 @@ const REMOVE: &str = "kv-cli rm";
 fn hint_of_attach(error: &AttachError) -> &'static str {
     match error {
         AttachError::NotFound { .. } => "kv-cli create makes one, kv-cli ls lists them",
-        AttachError::Empty { .. }
-        | AttachError::Unfinished { .. }
-        | AttachError::Truncated { .. }
-        | AttachError::UncleanReboot { .. } => REMOVE,
+        AttachError::Empty { .. } => "kv-cli rm removes it from shared memory, and leaves a file alone",
+        AttachError::Unfinished { .. } | AttachError::Truncated { .. } => REMOVE,
         // What can't be attached can't be checked.
         AttachError::Corruption(_) => "kv-cli salvage saves what can be read into a new store",
-        AttachError::NoGeometry { .. } => "--source-extent-size",
+        AttachError::NoGeometry { .. } => "kv-cli salvage --source-extent-size",
         _ => "",
     }
 }
@@ -283,6 +281,7 @@ fn exit_of_attach(error: &AttachError) -> Exit {
         | AttachError::SymbolicLink { .. }
         | AttachError::Empty { .. }
         | AttachError::Unfinished { .. }
+        | AttachError::Damaged { .. }
         | AttachError::OtherVersion { .. }
         | AttachError::UnknownFeatures { .. }
         | AttachError::Truncated { .. }
@@ -341,6 +340,7 @@ mod tests {
         assert_eq!(exit(AttachError::SymbolicLink { name: name(), target: name() }), 6);
         assert_eq!(exit(AttachError::Empty { name: name() }), 6);
         assert_eq!(exit(AttachError::Unfinished { name: name(), creator_alive: false }), 6);
+        assert_eq!(exit(AttachError::Damaged { name: name() }), 6);
         assert_eq!(exit(AttachError::OtherVersion { name: name(), found: 2, supported: 1 }), 6);
         assert_eq!(exit(AttachError::Truncated { name: name(), found: 2, expected: 1 }), 6);
         assert_eq!(exit(AttachError::UnknownFeatures { name: name(), unknown: 1 }), 6);

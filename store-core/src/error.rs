@@ -585,8 +585,8 @@ pub enum AttachError {
     },
     /// It has no bytes at all.
     #[error(
-        "{name} is empty: its creator died at once, or it was truncated to nothing; destroy it and \
-         make it anew"
+        "{name} is empty, so no store is in it: its creator died at once, it was truncated to nothing, \
+         or it was never meant for one"
     )]
     Empty {
         /// The name, as the operating system knows it.
@@ -602,6 +602,15 @@ pub enum AttachError {
         name: String,
         /// Whether the creator still holds its lock.
         creator_alive: bool,
+    },
+    /// It was a whole store, and its format word is lost: it holds what clients put.
+    #[error(
+        "{name} was damaged: it has been in use, but the word that says that it is a store is gone; \
+         save what is whole (kv-cli salvage) before it is removed"
+    )]
+    Damaged {
+        /// The name, as the operating system knows it.
+        name: String,
     },
     /// Another version of the format.
     #[error("{name} has format version {found}, this program reads version {supported}")]
@@ -623,7 +632,10 @@ pub enum AttachError {
     },
     /// The object is shorter than the store it holds.
     #[error(
-        "{name} is truncated: it has {found} bytes and needs {expected}; destroy it and make it anew"
+        "{name} is truncated: it has {found} bytes and needs {expected}; {}make it anew",
+        if *found < crate::layout::SUPERBLOCK_BYTES { "remove it and " } else {
+            "save what is left of it (kv-cli salvage), then remove it and "
+        }
     )]
     Truncated {
         /// The name, as the operating system knows it.
@@ -635,8 +647,8 @@ pub enum AttachError {
     },
     /// Where its items are can't be told from its superblock.
     #[error(
-        "the superblock of {name} does not tell where its items are: say how large its extents are \
-         (`info` shows it of a store of the same size and options)"
+        "nothing in {name} tells where items would be; if it is a store, its superblock is lost: say how \
+         large its extents are (`info` shows it of a store of the same size and options)"
     )]
     NoGeometry {
         /// The name, as the operating system knows it.

@@ -246,7 +246,9 @@ impl Subject {
                 AttachError::NotFound { .. }
                 | AttachError::Empty { .. }
                 | AttachError::Unfinished { creator_alive: false, .. }
-                | AttachError::Stale { .. },
+                | AttachError::Stale { .. }
+                // A file of zeros is anybody's too.
+                | AttachError::NotAStore { found: 0, .. },
             ) if self.scene == Scene::Create => {
                 // An empty file may be anybody's.
                 match spec {

@@ -33,7 +33,7 @@ pub(crate) use loader::{LOADER_WINDOW, LoaderLease};
 pub(crate) use namespace::{
     NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceState, NamespaceWord, Share,
 };
-pub(crate) use segment::{Segment, Where};
+pub(crate) use segment::{Segment, Where, namespace_id};
 pub(crate) use slot::Slot;
 pub(crate) use stripe::{Intent, IntentKind, Stripe};
 pub(crate) use superblock::{

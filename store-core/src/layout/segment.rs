@@ -563,7 +563,7 @@ impl<S: Shim> Segment<S> {
 }
 
 /// What tells a namespace from all that there ever were in its segment.
-fn namespace_id(namespace: u8, generation: u16) -> u64 {
+pub(crate) fn namespace_id(namespace: u8, generation: u16) -> u64 {
     match namespace {
         0 => 0,
         _ => u64::from(generation) << 8 | u64::from(namespace),

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use crate::layout::{ClientState, ClientWord, Segment};
-use crate::region::Shim;
+use crate::layout::{ClientEntry, ClientState, ClientWord, Segment};
+use crate::region::{Region, Shim};
 use crate::sync::Owner;
 use crate::sys::clock;
 use crate::sys::presence::{self, MappedObject};
@@ -11,7 +11,15 @@ use crate::sys::process::{Liveness, ProcessId, liveness};
 
 /// Whether the process of entry `client` lives; `None` for a free entry.
 pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liveness> {
-    let entry = segment.client(client).ok()?;
+    state_of_entry(&segment.region, segment.client(client).ok()?, client)
+}
+
+/// [`state_of`] for an entry that was found otherwise.
+pub(crate) fn state_of_entry(
+    region: &Region,
+    entry: &ClientEntry,
+    client: u32,
+) -> Option<Liveness> {
     let found = entry.word.load();
     let word = ClientWord::of(found);
     if word.state == ClientState::Free {
@@ -43,7 +51,7 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
         }
     }
     let state = liveness(&id);
-    if state == Liveness::Alive && filled && has_left(segment, client, word.pid, has_lock) {
+    if state == Liveness::Alive && filled && has_left(region, client, word.pid, has_lock) {
         // Unless it closed meanwhile.
         let same = entry.word.load_acquire() == found;
         return Some(if same { Liveness::Executed } else { Liveness::Unknown });
@@ -54,17 +62,17 @@ pub(crate) fn state_of<S: Shim>(segment: &Segment<S>, client: u32) -> Option<Liv
 /// Whether a process that lives has nothing of the store any more: it does not map the segment. A
 /// client maps it before it takes its entry, and unmaps it after it freed that. A file system may
 /// show mappings otherwise, so the byte that a client of an object locks must be free too.
-fn has_left<S: Shim>(segment: &Segment<S>, client: u32, pid: u32, has_lock: bool) -> bool {
+fn has_left(region: &Region, client: u32, pid: u32, has_lock: bool) -> bool {
     if pid == std::process::id() {
         // It is who asks, by this entry or another one.
         return false;
     }
-    let is_locked = match segment.region.holder().object() {
+    let is_locked = match region.holder().object() {
         Some(object) => !has_lock || !matches!(presence::is_free(object.as_fd(), client), Ok(true)),
         None => false,
     };
     !is_locked
-        && MappedObject::at(segment.region.address())
+        && MappedObject::at(region.address())
             .is_some_and(|object| object.is_mapped_by(pid) == Some(false))
 }
 

@@ -11,7 +11,7 @@ mod reap;
 mod repair;
 
 pub(crate) use counts::bequeath;
-pub(crate) use liveness::{is_dead, state_of};
+pub(crate) use liveness::{is_dead, state_of, state_of_entry};
 pub(crate) use loaders::free_if_dead;
 pub use reap::Reaped;
 pub(crate) use reap::{reap, release};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Store;
 use super::destroy::holds_store;
 use super::name::{ObjectName, Place};
+use super::remains::{Meant, START_BYTES, in_region, told_by};
 use crate::error::{AttachError, Corruption};
 use crate::layout::{
     FEATURES_KNOWN, FEATURES_TO_WRITE_KNOWN, FORMAT_VERSION, STATE_LIVE, SUPERBLOCK_BYTES,
@@ -79,14 +80,25 @@ fn map_object(place: &ObjectPlace<'_>, writable: bool, shown: &str) -> Result<Re
         ObjectPlace::Descriptor(_) => Ok(false),
         _ => object.creator_at_work().map_err(system("flock", shown)),
     };
-    match await_format(word, at_work, shown) {
-        Err(AttachError::Unfinished { creator_alive: false, .. })
-            if object.metadata().map_err(system("fstat", shown))?.len() == 0 =>
-        {
-            return Err(AttachError::Empty { name: shown.to_owned() });
+    let meant = match place {
+        ObjectPlace::Posix(_) => Meant::ByName,
+        ObjectPlace::File(_) | ObjectPlace::Descriptor(_) => Meant::PerhapsFile,
+    };
+    await_format(word, at_work, shown).or_else(|error| {
+        let length = object.metadata().map_err(system("fstat", shown))?.len();
+        let mut start = [0; START_BYTES];
+        let got = object.read_start(&mut start).map_err(system("pread", shown))?;
+        match error {
+            AttachError::Unfinished { creator_alive: false, .. } if length == 0 => {
+                Err(AttachError::Empty { name: shown.to_owned() })
+            }
+            // By now it may have its format word.
+            error if format_version_of(word_of(&start[..got], 0)).is_none() => {
+                Err(told_by(error, &start[..got], length, meant, shown))
+            }
+            error => Err(error),
         }
-        other => other?,
-    }
+    })?;
     let mut start = [0; 64];
     let got = object.read_start(&mut start).map_err(system("pread", shown))?;
     let length = object.metadata().map_err(system("fstat", shown))?.len();
@@ -125,7 +137,7 @@ fn map_segment(segment: SharedSegment, writable: bool, shown: &str) -> Result<Re
     let superblock = region.view::<Superblock>(0)?;
     let word = || Ok(superblock.format.load());
     let at_work = || creator_lives(segment).map_err(of_segment(writable, shown));
-    await_format(word, at_work, shown)?;
+    await_format(word, at_work, shown).map_err(|error| in_region(error, &region, shown))?;
     check_length(superblock.segment_bytes.load(), region.bytes(), shown)?;
     Ok(region)
 }
@@ -140,10 +152,11 @@ fn refuse_zeros(segment: SharedSegment, shown: &str) -> Result<(), AttachError> 
     }
     let found = region.view::<Superblock>(0)?.format.load();
     match holds_store(segment, &region)? {
-        false => Err(AttachError::NotAStore { name: name(), found }),
+        false => Err(in_region(AttachError::NotAStore { name: name(), found }, &region, shown)),
         true if found == 0 => {
             let creator_alive = creator_lives(segment).map_err(of_segment(false, shown))?;
-            Err(AttachError::Unfinished { name: name(), creator_alive })
+            let error = AttachError::Unfinished { name: name(), creator_alive };
+            Err(in_region(error, &region, shown))
         }
         true => Ok(()),
     }
@@ -329,12 +342,15 @@ pub(super) fn word_of(start: &[u8], number: usize) -> u64 {
 }
 
 fn check_length(expected: u64, length: u64, shown: &str) -> Result<u64, AttachError> {
-    if expected < SUPERBLOCK_BYTES || expected > length {
+    if length < SUPERBLOCK_BYTES || expected > length {
         return Err(AttachError::Truncated {
             name: shown.to_owned(),
             found: length,
             expected: expected.max(SUPERBLOCK_BYTES),
         });
+    }
+    if expected < SUPERBLOCK_BYTES {
+        return Err(Corruption { what: "the length of the segment", offset: 56 }.into());
     }
     Ok(expected)
 }

@@ -32,6 +32,7 @@ mod permissions;
 mod pinned;
 mod read;
 mod reader_heat;
+mod remains;
 mod rewrite;
 mod room;
 mod salvage;

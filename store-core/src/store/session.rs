@@ -26,7 +26,7 @@ use crate::sys::use_count::UseCount;
 use crate::sys::{clock, fork, process};
 
 /// Stamps that are taken from the segment at once.
-const STAMP_BLOCK: u64 = 4096;
+pub(super) const STAMP_BLOCK: u64 = 4096;
 
 /// How long a write waits for a guard unless told otherwise.
 const GUARD_DEADLINE: Duration = Duration::from_secs(5);

@@ -5,6 +5,9 @@ use crate::error::Corruption;
 use crate::layout::{Header, LargeWord, PIECE_HEAD_BYTES, Slot, flags};
 use crate::region::Cell64;
 
+/// Stamps are far smaller.
+pub(super) const STAMP_LIMIT: u64 = 1 << 62;
+
 /// An item, where it lies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
@@ -15,6 +18,10 @@ pub(super) struct Found {
     pub(super) expiry: Option<u64>,
     /// Whether a slot of the index leads to it.
     pub(super) is_listed: bool,
+    /// Of a large item: bytes of its value, which lie elsewhere.
+    pub(super) large_bytes: u64,
+    /// A hash of the key, by which it is known again.
+    pub(super) key_hash: u64,
 }
 
 impl Found {
@@ -22,6 +29,15 @@ impl Found {
     /// both.
     pub(super) fn is_better_than(&self, other: &Self) -> bool {
         (self.is_listed, self.stamp) > (other.is_listed, other.stamp)
+    }
+
+    /// What it takes of an arena.
+    pub(super) fn bytes(&self) -> u64 {
+        self.header.shape().bytes + self.large_bytes
+    }
+
+    pub(super) fn is_large(&self) -> bool {
+        self.header.has(flags::LARGE)
     }
 }
 
@@ -33,14 +49,27 @@ pub(super) enum Standing {
     Nothing,
 }
 
+/// A large value that was put together.
+pub(super) struct Pieces {
+    pub(super) value: Vec<u8>,
+    /// The extents that it lies in.
+    pub(super) extents: Vec<u64>,
+}
+
 impl Wreck {
-    /// What the words at an offset look like, with at most `room` bytes.
-    pub(super) fn look_at(&self, offset: u64, room: u64) -> Result<Standing, Corruption> {
+    /// What the words at an offset look like, with at most `room` bytes and no later stamp than
+    /// `stamp_max`.
+    pub(super) fn look_at(
+        &self,
+        offset: u64,
+        room: u64,
+        stamp_max: u64,
+    ) -> Result<Standing, Corruption> {
         let [stamp, word] = self.region.view::<[Cell64; 2]>(offset)?;
         let (stamp, header) = (stamp.load(), Header::of(word.load()));
         let shape = header.shape();
         let is_known = header.flags & !flags::KNOWN == 0;
-        if stamp == 0 || stamp > self.stamp_max || !is_known || shape.bytes > room {
+        if stamp == 0 || stamp > stamp_max || !is_known || shape.bytes > room {
             return Ok(Standing::Nothing);
         }
         if header.has(flags::PIECE) {
@@ -61,15 +90,25 @@ impl Wreck {
             true => Some(self.region.view::<Cell64>(offset + shape.expiry)?.load()),
             false => None,
         };
-        Ok(Standing::Item(Found { item: offset, header, stamp, expiry, is_listed: false }))
+        Ok(Standing::Item(Found {
+            item: offset,
+            header,
+            stamp,
+            expiry,
+            is_listed: false,
+            large_bytes: 0,
+            key_hash: 0,
+        }))
     }
 
-    /// The value of a large item, if each piece in its list is there, with its stamp and number.
+    /// The value of a large item, if each piece in its list is there, with its stamp and number. What is
+    /// read of pieces is taken from `left`, and no more than that is read.
     pub(super) fn pieces_of(
         &self,
         item: u64,
         header: Header,
-    ) -> Result<Option<Vec<u8>>, Corruption> {
+        left: &mut u64,
+    ) -> Result<Option<Pieces>, Corruption> {
         let words = u64::from(header.value_bytes) / 8;
         let [first, cells @ ..] = self.region.words(item + header.shape().value, words)? else {
             return Ok(None);
@@ -82,15 +121,16 @@ impl Wreck {
         {
             return Ok(None);
         }
-        let mut value = Vec::new();
+        let mut pieces = Pieces { value: Vec::new(), extents: Vec::new() };
+        let value = &mut pieces.value;
         for (number, cell) in (0..).zip(cells) {
-            let left = large.len - value.len() as u64;
-            if left == 0 {
+            let missing = large.len - value.len() as u64;
+            if missing == 0 {
                 break;
             }
             let piece = Slot(cell.load()).offset();
             let Some(extent) = self.extent_of(piece) else { return Ok(None) };
-            let end = self.arena_offset + (extent + 1) * self.extent_bytes;
+            let end = self.extent_offset(extent) + self.extent_bytes;
             if end - piece < PIECE_HEAD_BYTES {
                 return Ok(None);
             }
@@ -102,13 +142,16 @@ impl Wreck {
                 || its_header.namespace != header.namespace
                 || its_number.load() != number
                 || bytes == 0
-                || bytes > left
+                || bytes > missing
                 || PIECE_HEAD_BYTES + bytes > end - piece
             {
                 return Ok(None);
             }
+            let Some(rest) = left.checked_sub(PIECE_HEAD_BYTES + bytes) else { return Ok(None) };
+            *left = rest;
             value.extend(self.copy(piece + PIECE_HEAD_BYTES, bytes as usize)?);
+            pieces.extents.push(extent);
         }
-        Ok((value.len() as u64 == large.len).then_some(value))
+        Ok((pieces.value.len() as u64 == large.len).then_some(pieces))
     }
 }

@@ -3,17 +3,20 @@
 //! several versions was the last, or what was written and never published.
 //!
 //! Nothing is stored into the segment. Each word of its superblock is believed where it makes sense by
-//! itself.
+//! itself, and does not contradict what the index leads to.
 
+mod census;
+mod clock;
 mod found;
 mod survey;
 mod wreck;
+mod writers;
 
 use std::time::Duration;
 
 use super::{Condition, NamespaceOptions, PutOptions, Session, Store};
 use crate::config::Mode;
-use crate::error::{Corruption, NamespaceError, WriteError};
+use crate::error::{NamespaceError, WriteError};
 use crate::layout::NamespaceState;
 use crate::region::Shim;
 
@@ -34,6 +37,8 @@ pub struct Salvaged {
     pub unlisted: u64,
     /// Items that expired since they were found.
     pub expired: u64,
+    /// Items in whose place something else was by then, since somebody writes to the source.
+    pub changed: u64,
     /// Items of namespaces that were removed before, which were left out.
     pub removed: u64,
     /// Items that the new store does not take.
@@ -56,11 +61,12 @@ impl<S: Shim> Store<S> {
     /// what their records say; one whose record can't be read is called `salvaged-N`, by its number.
     /// `progress` is told (done, all) items.
     ///
-    /// Reads each item once more, and costs what a put costs.
+    /// Reads each item once more, and costs what a put costs. An item that is another one by then is left
+    /// out, so that no value is mixed of two; of a segment that somebody writes to, what is written
+    /// meanwhile is saved or not.
     ///
     /// # Errors
-    /// Those of [`Store::put`], `Full` first of all: what was put until then stays. `Corruption` if the
-    /// segment changed since it was surveyed.
+    /// Those of [`Store::put`], `Full` first of all: what was put until then stays.
     pub fn salvage(
         &self,
         session: &Session,
@@ -79,7 +85,8 @@ impl<S: Shim> Store<S> {
             } else {
                 let made = &mut places[usize::from(number)];
                 if made.is_none() {
-                    *made = Some(self.place_for(session, wreck, number, &mut salvaged)?);
+                    let source = (wreck, survey, number);
+                    *made = Some(self.place_for(session, source, &mut salvaged)?);
                 }
                 match made {
                     Some(Place::Into(place)) => place,
@@ -91,18 +98,19 @@ impl<S: Shim> Store<S> {
             };
             let options = match found.expiry {
                 None => PutOptions::new().for_ever(),
-                Some(expiry) => match expiry.saturating_sub(wreck.now_ms()) {
-                    0 => {
-                        salvaged.expired += 1;
-                        continue;
+                Some(expiry) => {
+                    match expiry.saturating_sub(Wreck::now_ms(survey.clock_offset_ms)) {
+                        0 => {
+                            salvaged.expired += 1;
+                            continue;
+                        }
+                        left => PutOptions::new().ttl(Duration::from_millis(left)),
                     }
-                    left => PutOptions::new().ttl(Duration::from_millis(left)),
-                },
+                }
             };
-            let key = wreck.key(found.item, found.header)?;
-            let Some(value) = wreck.value(found.item, found.header)? else {
-                let what = "it changed since it was surveyed";
-                return Err(Corruption { what, offset: found.item }.into());
+            let Some((key, value)) = wreck.item(found, survey)? else {
+                salvaged.changed += 1;
+                continue;
             };
             match place.put(session, &key, &value, &options, Condition::Always) {
                 Ok(_) => {
@@ -127,30 +135,39 @@ impl<S: Shim> Store<S> {
         Ok(salvaged)
     }
 
-    /// Makes the namespace that has a number in the old store.
+    /// Makes the namespace that has a number in the old store. Who removes one deletes all of its items
+    /// first: if the index leads to one, it is rather the record that is wrong.
     fn place_for(
         &self,
         session: &Session,
-        wreck: &Wreck,
-        number: u8,
+        (wreck, survey, number): (&Wreck, &Survey, u8),
         salvaged: &mut Salvaged,
     ) -> Result<Place<S>, WriteError> {
         let record = wreck.namespace(number);
-        if let Some(record) = &record
-            && record.word.state != NamespaceState::InUse
-            && record.word.generation > 0
-        {
+        let is_in_use =
+            record.as_ref().is_some_and(|record| record.word.state == NamespaceState::InUse);
+        let is_listed = survey.leads_into(number);
+        if !is_in_use && !is_listed && record.as_ref().is_some_and(|it| it.word.generation > 0) {
             return Ok(Place::Removed);
         }
         let fallback = format!("salvaged-{number}");
         let mut tries = Vec::new();
-        if let Some(record) = record.filter(|record| record.word.state == NamespaceState::InUse) {
+        if let Some(record) = record.filter(|record| {
+            // Zeros are no name.
+            is_in_use || is_listed && !record.name.is_empty()
+        }) {
             let ttl = Duration::from_millis(record.default_ttl_ms);
             let with_ttl = NamespaceOptions::new().default_ttl(ttl);
-            let mode = if record.word.evicts { Mode::Cache } else { Mode::Store };
-            let full = with_ttl.quota(record.quota_bytes).mode(mode);
-            tries.push((record.name.clone(), full, ""));
-            tries.push((record.name.clone(), with_ttl, ", without its quota and mode"));
+            if is_in_use {
+                let mode = if record.word.evicts { Mode::Cache } else { Mode::Store };
+                let full = with_ttl.quota(record.quota_bytes).mode(mode);
+                tries.push((record.name.clone(), full, ""));
+            }
+            let less = match is_in_use {
+                true => ", without its quota and mode",
+                false => ", which was removed as its record says, without its quota and mode",
+            };
+            tries.push((record.name.clone(), with_ttl, less));
             let plain = NamespaceOptions::new();
             tries.push((record.name, plain, ", without its quota, mode and time to live"));
         }

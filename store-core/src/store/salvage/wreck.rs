@@ -1,19 +1,24 @@
 //! A segment that may be damaged anywhere, mapped read-only, and what of it is believed.
 
-use super::found::Found;
-use crate::config::Mode;
+use std::hash::BuildHasher;
+use std::sync::atomic::{Ordering, fence};
+
+use super::found::{Found, Pieces};
+use super::survey::Survey;
+use crate::config::{GuardKind, HashKind, Mode};
 use crate::error::{AttachError, Corruption};
-use crate::hash::{self, Hasher};
-use crate::layout::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
+use crate::hash::Hasher;
+use crate::layout::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, PIECE_HEAD_BYTES};
 use crate::layout::{
-    ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FEATURES_KNOWN, FORMAT_VERSION,
+    ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FORMAT_VERSION, GUARD_SYSTEM_V,
     Header, MODE_CACHE, NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceWord, SUPERBLOCK_BYTES,
-    Superblock, flags, format_version_of,
+    Superblock, flags, format_version_of, item_checksum,
 };
 use crate::region::{Cell64, Region, append_out};
 use crate::store::attach::{map, of_segment, open, system};
 use crate::store::name::{ObjectName, Place};
 use crate::store::namespace::name_of;
+use crate::store::session::STAMP_BLOCK;
 use crate::sys::clock;
 use crate::sys::holder::Holder;
 use crate::sys::map::Mapping;
@@ -30,12 +35,28 @@ pub struct Wreck {
     pub(super) extents: u64,
     /// The hash function, if its words are whole: without it no checksum can be verified.
     pub(super) hasher: Option<Hasher>,
-    /// Whether each item must have a checksum.
-    pub(super) checksums: bool,
-    /// No item has a later stamp.
-    pub(super) stamp_max: u64,
-    /// What is added to the monotonic clock.
-    clock_offset_ms: u64,
+    /// Whether each item must have a checksum, as the superblock says.
+    pub(super) checksums_told: bool,
+    /// No item has a later stamp, as the superblock says; `None` if that is no such number.
+    pub(super) stamps_told: Option<u64>,
+    /// From where on a slot has bits of the hash, if that can be.
+    pub(super) slot_hash_shift: Option<u32>,
+    /// What is added to the monotonic clock, as the superblock says.
+    pub(super) clock_offset_ms: u64,
+}
+
+/// Of an item.
+type KeyAndValue = (Vec<u8>, Vec<u8>);
+
+/// What an item is whole by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It is not.
+    None,
+    /// It has the shape of one, and all its pieces.
+    Shape,
+    /// Its checksum.
+    Checksum,
 }
 
 /// What a record says of a namespace.
@@ -51,13 +72,17 @@ impl Wreck {
     /// `extent_bytes` does: they lie at its end, one behind the other.
     ///
     /// # Errors
-    /// `NoGeometry` if neither tells; `OtherVersion`; `NotFound`, `PermissionDenied` and others of
-    /// [`attach`](crate::attach()).
+    /// `NoGeometry` if neither tells; `NotAStore` if nothing says that it is one; `OtherVersion`;
+    /// `NotFound`, `PermissionDenied` and others of [`attach`](crate::attach()).
     pub fn open(name: &ObjectName, extent_bytes: Option<u64>) -> Result<Self, AttachError> {
         let shown = name.to_string();
         clock::prepare().map_err(system("reading the boot id", &shown))?;
         let region = map_whole(name, &shown)?;
         if region.bytes() < SUPERBLOCK_BYTES {
+            let word = region.view::<Cell64>(0).map_or(0, Cell64::load);
+            if format_version_of(word).is_none() {
+                return Err(AttachError::NotAStore { name: shown, found: word });
+            }
             let (found, expected) = (region.bytes(), SUPERBLOCK_BYTES);
             return Err(AttachError::Truncated { name: shown, found, expected });
         }
@@ -74,18 +99,12 @@ impl Wreck {
         let told = arena_told(superblock, region.bytes());
         let given = extent_bytes.and_then(|bytes| arena_at_end(region.bytes(), bytes));
         let Some((arena_offset, extent_bytes, extents)) = told.or(given) else {
-            return Err(AttachError::NoGeometry { name });
+            return Err(no_arena(superblock.format.load(), name));
         };
-        let words = std::array::from_fn(|i| superblock.hash_secrets[i].load());
-        let hasher = hash::kind_of(superblock.hash_kind.load())
-            .map(|kind| Hasher::new(kind, words))
-            .filter(|hasher| hasher.self_test() == superblock.hash_check.load());
-        let features = superblock.features_required.load();
-        let checksums = features & !FEATURES_KNOWN == 0 && features & FEATURE_CHECKSUMS != 0;
+        let shift = u32::try_from(superblock.slot_hash_shift.load()).ok();
         let next_stamp = superblock.next_stamp.load();
         // Taken by whole blocks.
-        let is_stamp = next_stamp >= 4096 && next_stamp.is_multiple_of(4096);
-        let stamp_max = if is_stamp { next_stamp } else { 1 << 62 };
+        let is_stamp = next_stamp >= STAMP_BLOCK && next_stamp.is_multiple_of(STAMP_BLOCK);
         let boot = clock::boot_id();
         let is_of_boot = superblock.boot_id[0].load() == boot as u64
             && superblock.boot_id[1].load() == (boot >> 64) as u64;
@@ -99,9 +118,10 @@ impl Wreck {
             arena_offset,
             extent_bytes,
             extents,
-            hasher,
-            checksums,
-            stamp_max,
+            hasher: hasher_of(superblock),
+            checksums_told: superblock.features_required.load() & FEATURE_CHECKSUMS != 0,
+            stamps_told: is_stamp.then_some(next_stamp),
+            slot_hash_shift: shift.filter(|shift| *shift <= 50),
             clock_offset_ms,
             region,
         })
@@ -129,22 +149,51 @@ impl Wreck {
         if is_cache { Mode::Cache } else { Mode::Store }
     }
 
-    /// Whether its items have checksums that can be verified: else a torn item looks whole.
-    pub fn verifies(&self) -> bool {
-        self.checksums && self.hasher.is_some()
+    /// The hash function of its keys, if its superblock tells.
+    pub fn hash(&self) -> Option<HashKind> {
+        self.hasher.as_ref().map(|hasher| hasher.kind)
     }
 
-    fn superblock(&self) -> Result<&Superblock, Corruption> {
+    /// What its guards were made of, as far as its superblock tells.
+    pub fn guard(&self) -> GuardKind {
+        let superblock = self.superblock();
+        let is_system_v = superblock.is_ok_and(|it| it.guard_kind.load() == GUARD_SYSTEM_V);
+        if is_system_v { GuardKind::SystemV } else { GuardKind::Futex }
+    }
+
+    /// The permission bits of the object or segment that holds it; `None` where the kernel does not say.
+    pub fn permissions(&self) -> Option<u32> {
+        self.region.holder().ownership().ok().map(|ownership| ownership.permissions)
+    }
+
+    /// When it was made, in milliseconds since 1970, as its superblock says.
+    pub(super) fn created_unix_ms(&self) -> u64 {
+        self.superblock().map_or(0, |superblock| superblock.created_unix_ms.load())
+    }
+
+    /// What the directory of the index says: addresses of lines, 0 for none.
+    pub(super) fn directory(&self) -> Vec<u64> {
+        let Ok(superblock) = self.superblock() else { return Vec::new() };
+        // Its second half is found from its end, whatever the object has lost.
+        let entries = superblock.extents_max.load();
+        let Some(table) = self.table(superblock.directory_offset.load(), entries, 8) else {
+            return Vec::new();
+        };
+        let words = self.region.words(table, entries).unwrap_or(&[]);
+        words.iter().map(Cell64::load).filter(|line| *line != 0).collect()
+    }
+
+    pub(super) fn superblock(&self) -> Result<&Superblock, Corruption> {
         self.region.view(0)
     }
 
-    /// The segment's time in milliseconds.
-    pub(super) fn now_ms(&self) -> u64 {
-        clock::monotonic_coarse_ms().wrapping_add(self.clock_offset_ms)
+    /// The segment's time in milliseconds, by what is added to the monotonic clock.
+    pub(super) fn now_ms(clock_offset_ms: u64) -> u64 {
+        clock::monotonic_coarse_ms().wrapping_add(clock_offset_ms)
     }
 
     /// The offset of a table of the head, if it lies there.
-    fn table(&self, offset: u64, count: u64, bytes: u64) -> Option<u64> {
+    pub(super) fn table(&self, offset: u64, count: u64, bytes: u64) -> Option<u64> {
         let end = count.checked_mul(bytes)?.checked_add(offset)?;
         let fits = offset >= SUPERBLOCK_BYTES && offset.is_multiple_of(64);
         (fits && end <= self.arena_offset).then_some(offset)
@@ -189,23 +238,55 @@ impl Wreck {
         (extent < self.extents).then_some(extent)
     }
 
+    /// Where an extent begins.
+    pub(super) fn extent_offset(&self, extent: u64) -> u64 {
+        self.arena_offset + extent * self.extent_bytes
+    }
+
     /// The key of the item at an offset.
     pub(super) fn key(&self, item: u64, header: Header) -> Result<Vec<u8>, Corruption> {
         let bytes = usize::from(header.key_bytes);
         self.copy(item + header.shape().key, bytes)
     }
 
-    /// The value of an item as it reads; `None` if a piece of it is missing.
-    pub(super) fn value(&self, item: u64, header: Header) -> Result<Option<Vec<u8>>, Corruption> {
-        let at = item + header.shape().value;
-        if header.has(flags::COUNTER) {
-            let number = self.region.view::<Cell64>(at)?.load().cast_signed();
-            return Ok(Some(number.to_string().into_bytes()));
-        }
-        if header.has(flags::LARGE) {
-            return self.pieces_of(item, header);
-        }
-        self.copy(at, header.value_bytes as usize).map(Some)
+    /// Key and value of an item as it reads; `None` if it is not the one that was found any more: what was
+    /// stored into its place meanwhile, or is not whole by now.
+    pub(super) fn item(
+        &self,
+        found: &Found,
+        survey: &Survey,
+    ) -> Result<Option<KeyAndValue>, Corruption> {
+        let Found { item, header, .. } = *found;
+        let key = self.key(item, header)?;
+        let value_at = item + header.shape().value;
+        let mut extents = vec![self.extent_of(item)];
+        let value = if header.has(flags::COUNTER) {
+            self.region.view::<Cell64>(value_at)?.load().cast_signed().to_string().into_bytes()
+        } else if header.has(flags::LARGE) {
+            let heads = u64::from(header.value_bytes) / 8 * PIECE_HEAD_BYTES;
+            let mut left = found.large_bytes + heads;
+            let Some(pieces) = self.pieces_of(item, header, &mut left)? else { return Ok(None) };
+            extents.extend(pieces.extents.into_iter().map(Some));
+            pieces.value
+        } else {
+            self.copy(value_at, header.value_bytes as usize)?
+        };
+        // Pairs with the fence between a new generation and the first byte of a new use: what was copied
+        // before this is of the old one if that still stands.
+        fence(Ordering::Acquire);
+        let is_as_before = |extent: Option<u64>| {
+            extent.is_some_and(|extent| {
+                survey.generations.get(extent as usize).copied()
+                    == Some(self.generation(extent).unwrap_or(0))
+            })
+        };
+        let [stamp, word] = self.region.view::<[Cell64; 2]>(item)?;
+        let is_same = stamp.load() == found.stamp
+            && word.load() == header.word()
+            && survey.key_hashes.hash_one(&key) == found.key_hash
+            && extents.into_iter().all(is_as_before)
+            && self.checksum_holds(found, &key, &value)? != Some(false);
+        Ok(is_same.then_some((key, value)))
     }
 
     pub(super) fn copy(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, Corruption> {
@@ -214,21 +295,69 @@ impl Wreck {
         Ok(copy)
     }
 
-    /// Whether what looks like an item is whole: its checksum, if it has one, and all its pieces.
-    pub(super) fn is_whole(&self, found: &Found, key: &[u8]) -> Result<bool, Corruption> {
-        let Found { item, header, expiry, .. } = *found;
-        let has_checksum = header.has(flags::CHECKSUM);
-        if self.checksums && !has_checksum {
-            return Ok(false);
+    /// What shows that an item is whole, and how many bytes its pieces have. `left` as in
+    /// [`pieces_of`](Self::pieces_of).
+    pub(super) fn proof_of(
+        &self,
+        found: &Found,
+        key: &[u8],
+        checksums: bool,
+        left: &mut u64,
+    ) -> Result<(Proof, u64), Corruption> {
+        let Found { item, header, .. } = *found;
+        if checksums && !header.has(flags::CHECKSUM) {
+            return Ok((Proof::None, 0));
         }
-        let Some(hasher) = self.hasher.as_ref().filter(|_| has_checksum) else {
-            return Ok(!header.has(flags::LARGE) || self.pieces_of(item, header)?.is_some());
+        let (value, large_bytes) = if header.has(flags::LARGE) {
+            let Some(Pieces { value, .. }) = self.pieces_of(item, header, left)? else {
+                return Ok((Proof::None, 0));
+            };
+            let bytes = value.len() as u64;
+            (value, bytes)
+        } else if header.has(flags::CHECKSUM) && !header.has(flags::COUNTER) {
+            (self.copy(item + header.shape().value, header.value_bytes as usize)?, 0)
+        } else {
+            (Vec::new(), 0)
         };
-        let Some(value) = self.value(item, header)? else { return Ok(false) };
-        let value = if header.has(flags::COUNTER) { &[] } else { &value[..] };
-        let stored = self.region.view::<Cell64>(item + header.shape().checksum)?.load();
-        Ok(crate::layout::item_checksum(hasher, header, expiry, (key, value)) == stored)
+        let proof = match self.checksum_holds(found, key, &value)? {
+            Some(true) => Proof::Checksum,
+            Some(false) => Proof::None,
+            None => Proof::Shape,
+        };
+        Ok((proof, large_bytes))
     }
+
+    /// Whether an item's checksum is that of its key and value; `None` if that can't be told.
+    fn checksum_holds(
+        &self,
+        found: &Found,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Option<bool>, Corruption> {
+        let Found { item, header, expiry, .. } = *found;
+        let Some(hasher) = self.hasher.as_ref().filter(|_| header.has(flags::CHECKSUM)) else {
+            return Ok(None);
+        };
+        let value = if header.has(flags::COUNTER) { &[] } else { value };
+        let stored = self.region.view::<Cell64>(item + header.shape().checksum)?.load();
+        Ok(Some(item_checksum(hasher, header, expiry, (key, value)) == stored))
+    }
+}
+
+/// Why a segment without an arena is refused: by its first word it may be a store, or be none.
+fn no_arena(format: u64, name: String) -> AttachError {
+    match format_version_of(format) {
+        None if format != 0 => AttachError::NotAStore { name, found: format },
+        _ => AttachError::NoGeometry { name },
+    }
+}
+
+/// The hash function by the words that tell it, if they are whole.
+fn hasher_of(superblock: &Superblock) -> Option<Hasher> {
+    let words = std::array::from_fn(|i| superblock.hash_secrets[i].load());
+    // The check tells which one it is, whatever the number says.
+    let hashers = [HashKind::Rapidhash, HashKind::Siphash].map(|kind| Hasher::new(kind, words));
+    hashers.into_iter().find(|hasher| hasher.self_test() == superblock.hash_check.load())
 }
 
 /// Maps an object or a segment at its own length, whatever it holds.
