@@ -253,7 +253,9 @@ const REMOVE: &str = "kv-cli rm";
 fn hint_of_attach(error: &AttachError) -> &'static str {
     match error {
         AttachError::NotFound { .. } => "kv-cli create makes one, kv-cli ls lists them",
-        AttachError::Empty { .. } => "kv-cli rm removes it from shared memory, and leaves a file alone",
+        AttachError::Empty { .. } => {
+            "kv-cli rm removes it from shared memory, and leaves a file alone"
+        }
         AttachError::Unfinished { .. } | AttachError::Truncated { .. } => REMOVE,
         // What can't be attached can't be checked.
         AttachError::Corruption(_) => "kv-cli salvage saves what can be read into a new store",

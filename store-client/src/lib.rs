@@ -74,7 +74,7 @@ pub use spec::{ParseSpecError, Spec};
 pub use typed::TypedReadError;
 #[cfg(feature = "serde")]
 pub use typed::TypedWriteError;
-pub use writer::{Pinned, Stored, Swapped, Writer, create, destroy};
+pub use writer::{Pinned, Stored, Swapped, Writer, create, destroy, rename};
 
 pub use store_core::{
     AttachError, Backing, Cause, CheckReport, ClientCounts, ClientInfo, ClientState, Corruption,

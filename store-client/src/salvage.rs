@@ -8,7 +8,7 @@ use crate::writer::Writer;
 pub use store_core::Wreck;
 
 /// Maps the segment of a store for reading, whatever it holds: it need not be one that can be attached. It
-/// should be at rest. If its superblock does not tell where its extents are, `extent_bytes` does.
+/// should be at rest ([`Wreck::writers`]): of what is written meanwhile it is left open whether it is saved. If its superblock does not tell where its extents are, `extent_bytes` does.
 ///
 /// ```
 /// # use store_client::{CreateOptions, Spec, Writer, create, destroy, wreck};
@@ -27,8 +27,8 @@ pub use store_core::Wreck;
 /// ```
 ///
 /// # Errors
-/// `NoGeometry` if neither the superblock nor `extent_bytes` tells where its items are; `OtherVersion`;
-/// `NotFound`; `PermissionDenied`; `System`.
+/// `NoGeometry` if neither the superblock nor `extent_bytes` tells where its items are; `NotAStore` if
+/// nothing says that it is one; `OtherVersion`; `NotFound`; `PermissionDenied`; `System`.
 pub fn wreck(spec: &Spec, extent_bytes: Option<u64>) -> Result<Wreck, AttachError> {
     Wreck::open(&spec.object(), extent_bytes)
 }

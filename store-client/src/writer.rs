@@ -80,6 +80,15 @@ pub fn destroy(spec: &Spec) -> Result<(), AttachError> {
     store_core::destroy(&spec.object())
 }
 
+/// Gives a store another name of the same kind, which nobody has, in one step. Who has it attached goes on.
+///
+/// # Errors
+/// `Exists`; `PermissionDenied`; `Unsupported` for keys, descriptors and names of two kinds; `System`, also
+/// where a file would have to go to another file system.
+pub fn rename(from: &Spec, to: &Spec) -> Result<(), CreateError> {
+    store_core::rename(&from.object(), &to.object())
+}
+
 impl Writer {
     /// Has `tell` called for each item that this writer drops because it expired, or to make room in
     /// cache mode; after the operation that did it, on its thread, so it may use the store, and a

@@ -65,7 +65,7 @@ pub use store::{
     Registered, RepairOptions, RepairReport, Salvaged, ScanPage, Session, SizeClass, Stats, Store,
     Survey, Tally, Trimmed, Ttl, UnusedSemaphores, Version, Wreck, anonymous, attach, create,
     destroy, from_image, memfd, private, private_on_heap, registered_elsewhere, registrations,
-    remove_orphan, remove_unused_semaphores, set_owner, set_permissions, unused_semaphores,
+    remove_orphan, remove_unused_semaphores, rename, set_owner, set_permissions, unused_semaphores,
 };
 pub use sys::holder::Backing;
 pub use sys::object::{MEMFD_NAME, POSIX_DIRECTORY, POSIX_PREFIX, Sealing};

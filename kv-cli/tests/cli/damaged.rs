@@ -3,20 +3,30 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Store, bare, finish, program_for_all, run_as};
+use crate::actor::Actor;
+use crate::harness::{Run, Store, bare, finish, program_for_all, run_as};
 
 /// A file that holds a store, at rest.
 struct Bytes(File);
 
 impl Bytes {
     fn of(store: &Store) -> Bytes {
-        let file = File::options().read(true).write(true).open(store.path()).expect("the file");
-        Bytes(file)
+        Bytes::at(store.path())
+    }
+
+    fn at(path: impl AsRef<Path>) -> Bytes {
+        Bytes(File::options().read(true).write(true).open(path).expect("the file"))
+    }
+
+    /// Of a store in POSIX shared memory.
+    fn posix(store: &Store) -> Bytes {
+        Bytes::at(format!("/dev/shm/cistern.{}", store.spec.trim_start_matches("posix:")))
     }
 
     fn word(&self, at: u64) -> u64 {
@@ -315,7 +325,9 @@ fn a_store_without_a_superblock_needs_the_size_of_its_extents() {
         finish(command, b"")
     };
     run(&[]).fails(6, "--source-extent-size");
-    run(&["--source-extent-size", "3000"]).fails(6, "--source-extent-size");
+    for size in ["3000", "2KiB", "2MiB"] {
+        run(&["--source-extent-size", size]).fails(2, "power of two from 4 KiB to 1 MiB");
+    }
     let run = run(&["--source-extent-size", &extent_bytes]).ends(0);
     assert!(run.stderr.contains("no checksums that can be verified"), "{run:?}");
     let after = dump(&target, None);
@@ -339,4 +351,179 @@ fn salvage_makes_a_new_store_or_none() {
     run(&target.spec, &unmade.spec).fails(6, "no whole item");
     unmade.kv(["info"]).exits(3);
     source.kv(["salvage", "--store", "posix:x", "a", "b"]).fails(2, "leave --store out");
+}
+
+/// A run of `salvage` without a store of its own.
+#[track_caller]
+fn salvage(args: &[&str]) -> Run {
+    let mut command = bare();
+    command.arg("salvage").args(args);
+    finish(command, b"")
+}
+
+#[test]
+fn a_store_that_lost_its_format_word_is_no_leak() {
+    for word in [0, 77] {
+        for store in [Store::posix(), Store::file()] {
+            store.kv(["put", "key", "value"]).exits(0);
+            let is_posix = store.spec.starts_with("posix:");
+            let bytes = if is_posix { Bytes::posix(&store) } else { Bytes::of(&store) };
+            bytes.set(0, word);
+            for command in [&["get", "key"][..], &["put", "key", "v"], &["info"]] {
+                let said = store.kv(command).fails(6, "kv-cli salvage").stderr;
+                assert!(!said.contains("make it anew"), "{said}");
+            }
+            let leaks = store.kv(["gc", "--dry-run"]).exits(0);
+            assert!(!leaks.text().contains(&store.spec), "{leaks:?}");
+            let (target, report) = salvaged(&store, &[]);
+            assert_eq!(report["items"], 1, "{report}");
+            assert_eq!(target.kv(["get", "key", "--format", "raw"]).exits(0).text(), "value");
+        }
+    }
+}
+
+#[test]
+fn a_store_without_its_superblock_is_no_leak() {
+    let store = Store::posix();
+    store.kv(["put", "key", "value"]).exits(0);
+    let bytes = Bytes::posix(&store);
+    let extent_bytes = bytes.extent_bytes().to_string();
+    bytes.clear(0, 4096);
+    store.kv(["get", "key"]).fails(6, "kv-cli salvage");
+    let leaks = store.kv(["gc", "--dry-run"]).exits(0);
+    assert!(!leaks.text().contains(&store.spec), "{leaks:?}");
+    let (target, _) = salvaged(&store, &["--source-extent-size", &extent_bytes]);
+    assert_eq!(target.kv(["get", "key", "--format", "raw"]).exits(0).text(), "value");
+}
+
+#[test]
+fn what_is_left_of_a_truncated_store_is_advised_to_be_saved() {
+    let store = filled();
+    let bytes = Bytes::of(&store);
+    bytes.0.set_len(bytes.word(56) - (1 << 20)).expect("cuts");
+    let said = store.kv(["get", "key7"]).fails(6, "truncated").stderr;
+    let (save, remove) = (said.find("kv-cli salvage"), said.find("remove"));
+    assert!(save.is_some() && save < remove, "{said}");
+    let (_, report) = salvaged(&store, &[]);
+    assert!(report["items"].as_u64() > Some(400), "{report}");
+    bytes.0.set_len(100).expect("cuts");
+    let said = store.kv(["get", "key7"]).fails(6, "truncated").stderr;
+    assert!(!said.contains("kv-cli salvage"), "there is nothing left: {said}");
+}
+
+#[test]
+fn nobody_is_advised_to_remove_what_is_no_store() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "root:x:0:0:root:/root:/bin/bash\n";
+    for (name, bytes) in [
+        ("short", text.repeat(40)),
+        ("long", text.repeat(1000)),
+        ("zeros", "\0".repeat(9000)),
+        ("zeros-first", format!("{}{}", "\0".repeat(512), text.repeat(1000))),
+        ("empty", String::new()),
+    ] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).expect("writes");
+        let spec = format!("file:{}", path.display());
+        let target = Store::unmade();
+        for command in
+            [&["get", "k"][..], &["put", "k", "v"], &["info"], &["check"], &["salvage", &spec]]
+        {
+            let is_salvage = command[0] == "salvage";
+            let mut run = bare();
+            run.args(command);
+            run.args(if is_salvage {
+                [target.spec.as_str(), "--in-use"]
+            } else {
+                ["--store", &spec]
+            });
+            let said = finish(run, b"").fails(6, name).stderr;
+            let advice = ["destroy", "make it anew", "remove it", "kv-cli salvage)"];
+            assert!(advice.iter().all(|advice| !said.contains(advice)), "{command:?}: {said}");
+            let told = ["no Cistern store", "no store", "if it is a store"];
+            assert!(told.iter().any(|told| said.contains(told)), "{command:?}: {said}");
+        }
+        target.kv(["info"]).exits(3);
+    }
+}
+
+#[test]
+fn a_source_that_somebody_writes_to_is_refused() {
+    let store = Store::posix();
+    let mut writer = Actor::on(&store.spec);
+    store.kv(["put", "key", "value"]).exits(0);
+    let target = Store::unmade();
+    let run = salvage(&[&store.spec, &target.spec]).fails(4, "--in-use");
+    assert!(run.stderr.contains(&format!("process {}", writer.pid())), "{run:?}");
+    target.kv(["info"]).exits(3);
+    salvage(&[&store.spec, &target.spec, "--in-use"]).ends(0);
+    target.kv(["rm", "--yes"]).exits(0);
+    // One that was killed writes nothing any more.
+    writer.kill();
+    salvage(&[&store.spec, &target.spec]).ends(0);
+    assert_eq!(target.kv(["get", "key", "--format", "raw"]).exits(0).text(), "value");
+}
+
+#[test]
+fn a_store_has_its_name_when_it_is_whole() {
+    let source = filled();
+    for number in 0..8 {
+        source.kv_with(["put", &format!("more{number}"), "-"], &[b'm'; 100_000]).exits(0);
+    }
+    for target in [Store::unmade(), Store::unmade_system_v()] {
+        let part = format!("{}.salvaging", target.spec);
+        // As one that was killed leaves it.
+        let of_part = |command: &[&str]| {
+            let mut run = bare();
+            run.args(command).args(["--store", &part]);
+            finish(run, b"")
+        };
+        of_part(&["create", "--size", "1MiB"]).exits(0);
+        let run = salvage(&[&source.spec, &target.spec]);
+        run.fails(1, &format!("kv-cli rm --store {part}"));
+        target.kv(["info"]).exits(3);
+        of_part(&["rm", "--yes"]).exits(0);
+        // One that does not take all leaves nothing.
+        salvage(&[&source.spec, &target.spec, "--size", "680KiB"]).fails(5, "larger --size");
+        target.kv(["info"]).exits(3);
+        of_part(&["info"]).exits(3);
+        salvage(&[&source.spec, &target.spec]).ends(0);
+        of_part(&["info"]).exits(3);
+        assert_eq!(dump(&target, None)["key9"], "v".repeat(9));
+        target.is_clean();
+        salvage(&[&source.spec, &target.spec]).fails(1, "exists");
+    }
+    let target = Store::unmade_keyed();
+    salvage(&[&source.spec, &target.spec, "--permissions", "0640"]).ends(0);
+    assert_eq!(dump(&target, None)["key9"], "v".repeat(9));
+    let listed = store_client::list().expect("a list");
+    let listed = listed.iter().find(|one| one.name == target.spec).expect("it is there");
+    assert_eq!(listed.permissions, 0o640);
+}
+
+#[test]
+fn a_new_store_is_made_like_its_source() {
+    let source = Store::unmade();
+    let like =
+        ["--hash", "siphash", "--guard", "sysv", "--mode", "cache", "--extent-size", "32KiB"];
+    let size = ["create", "--size", "16MiB", "--permissions", "0644"];
+    source.kv(size.into_iter().chain(like)).exits(0);
+    source.kv(["put", "key", "value"]).exits(0);
+    let (target, _) = salvaged(&source, &[]);
+    let told = |store: &Store| {
+        let info = store.kv(["info", "--format", "json"]).exits(0).json();
+        let listed = store_client::list().expect("a list");
+        let permissions = listed.iter().find(|one| one.name == store.spec).map(|it| it.permissions);
+        let said = ["mode", "hash", "guard", "extent_bytes"].map(|name| info[name].clone());
+        assert!(said.iter().all(|one| !one.is_null()), "{info}");
+        (said, permissions)
+    };
+    assert_eq!(told(&target), told(&source));
+    let other = ["--hash", "rapidhash", "--guard", "futex", "--mode", "store", "--extent-size"];
+    let other: Vec<&str> = other.into_iter().chain(["64KiB", "--permissions", "0600"]).collect();
+    let (target, _) = salvaged(&source, &other);
+    let (info, permissions) = told(&target);
+    assert_eq!(permissions, Some(0o600));
+    let (of_source, _) = told(&source);
+    assert!(info.iter().zip(&of_source).all(|(one, other)| one != other), "{info:?}");
 }

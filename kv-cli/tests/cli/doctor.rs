@@ -146,7 +146,11 @@ fn a_store_is_looked_at() {
 
     store.kv(["rm", "--yes"]).exits(0);
     let run = doctor(&[&store.spec, "--format", "json"]).exits(10);
-    assert_eq!(level_of(&run.json(), "store"), "problem");
+    let (level, absent) = found(&run.json(), "store");
+    assert_eq!(
+        (level.as_str(), absent["why"].as_str()),
+        ("problem", Some("there is no such store"))
+    );
 }
 
 #[test]
@@ -160,4 +164,19 @@ fn a_store_that_can_not_grow_where_it_is_is_told() {
                   exec \"$0\" doctor posix:x --format json";
     let report = unshared(&["--mount"], script).json();
     assert_eq!(level_of(&report, "store room"), "warning", "{report}");
+}
+
+#[test]
+fn what_is_the_matter_with_a_broken_store_is_told() {
+    let store = Store::file();
+    let file = std::fs::File::options().write(true).open(store.path()).expect("the file");
+    for (bytes, why, mend) in
+        [(8 << 20, "its end was cut off", "salvage"), (100, "is all that is left", "rm")]
+    {
+        file.set_len(bytes).expect("cuts");
+        let run = doctor(&[&store.spec, "--format", "json"]).exits(10);
+        let (_, told) = found(&run.json(), "store");
+        assert!(told["why"].as_str().is_some_and(|text| text.contains(why)), "{told}");
+        assert!(told["mend"].as_str().is_some_and(|text| text.contains(mend)), "{told}");
+    }
 }

@@ -33,6 +33,7 @@ mod pinned;
 mod read;
 mod reader_heat;
 mod remains;
+mod rename;
 mod rewrite;
 mod room;
 mod salvage;
@@ -76,6 +77,7 @@ pub use orphans::{
 pub use permissions::{set_owner, set_permissions};
 pub use pinned::Pinned;
 pub use read::{Entry, Version};
+pub use rename::rename;
 pub use salvage::{Salvaged, Survey, Wreck};
 pub use scan::{Cursor, ScanPage};
 pub use session::Session;

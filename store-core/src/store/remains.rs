@@ -111,9 +111,12 @@ mod tests {
 
     use super::*;
     use crate::config::CreateOptions;
-    use crate::layout::Superblock;
+    use crate::layout::{FORMAT_WORD, Superblock};
     use crate::region::Plain;
-    use crate::store::{Condition, PutOptions, Store, private_on_heap};
+    use crate::store::{
+        Access, Condition, ObjectName, PutOptions, Store, attach, create, destroy, private_on_heap,
+    };
+    use crate::sys::holder::Holder;
 
     #[test]
     fn the_words_are_those_of_the_superblock() {
@@ -154,6 +157,34 @@ mod tests {
         image[..SUPERBLOCK_BYTES as usize].fill(0);
         assert_eq!(remains(&image[..START_BYTES], length, true), Remains::Damaged);
         assert_eq!(remains(&image[..START_BYTES], length, false), Remains::Nothing);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "system calls")]
+    fn a_damaged_segment_is_told_by_each_of_its_names() {
+        let own = std::process::id();
+        let key = ObjectName::Key(0x4400_0000 | own & 0xFF_FFFF);
+        for name in [key, ObjectName::Registered(format!("remains-{own}"))] {
+            let store = create::<Plain>(&name, &CreateOptions::new(1 << 20)).expect("a store");
+            let session = store.open_session().expect("an entry");
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            store.put(&session, b"key", b"value", &options, always).expect("a put");
+            let Holder::SystemV(segment) = store.segment.region.holder() else {
+                panic!("{name} is a segment");
+            };
+            let by_id = ObjectName::Segment(segment.id());
+            let format = &store.segment.superblock().format;
+            for word in [0, 77] {
+                format.store::<Plain>(word);
+                for name in [&name, &by_id] {
+                    let found = attach::<Plain>(name, Access::ReadOnly);
+                    assert!(matches!(found, Err(AttachError::Damaged { .. })), "{name}: {found:?}");
+                }
+            }
+            format.store::<Plain>(FORMAT_WORD);
+            store.close_session(&session).expect("a close");
+            destroy(&name).expect("it is ours");
+        }
     }
 
     #[test]

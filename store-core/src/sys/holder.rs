@@ -141,8 +141,35 @@ impl Holder {
 
 /// Bytes of memory that the machine could give out (`MemAvailable`), if it says.
 pub(crate) fn available_memory() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    available_in(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn available_in(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.map(|kib| kib.saturating_mul(1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::proptest;
+
+    use super::*;
+    use crate::sys::kernel_text;
+
+    proptest! {
+        #[test]
+        fn whatever_meminfo_says_is_answered(text in kernel_text(), number: u64) {
+            let _ = available_in(&text);
+            let text = format!("MemAvailable: {number} kB\n{text}");
+            assert_eq!(available_in(&text), Some(number.saturating_mul(1024)));
+        }
+    }
+
+    #[test]
+    fn what_could_be_given_out_is_read() {
+        let text = "MemTotal:       24682416 kB\nMemAvailable:   22688968 kB\nBuffers: 107532 kB\n";
+        assert_eq!(available_in(text), Some(22_688_968 << 10));
+        assert_eq!(available_in("MemTotal: 1 kB\n"), None);
+    }
 }

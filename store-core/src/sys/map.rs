@@ -345,7 +345,11 @@ pub(crate) fn resident_bytes(address: usize) -> u64 {
 fn smaps_bytes(address: usize, names: &[&str]) -> u64 {
     // The names of files may be any bytes.
     let Ok(smaps) = std::fs::read("/proc/self/smaps") else { return 0 };
-    let smaps = String::from_utf8_lossy(&smaps);
+    bytes_in(&String::from_utf8_lossy(&smaps), address, names)
+}
+
+/// The sum of some fields of the mapping that begins at an address.
+fn bytes_in(smaps: &str, address: usize, names: &[&str]) -> u64 {
     let start = format!("{address:x}-");
     smaps
         .lines()
@@ -357,7 +361,7 @@ fn smaps_bytes(address: usize, names: &[&str]) -> u64 {
             let kib: u64 = value.trim().strip_suffix(" kB")?.trim().parse().ok()?;
             names.contains(&name).then_some(kib.saturating_mul(1024))
         })
-        .sum()
+        .fold(0, u64::saturating_add)
 }
 
 impl Drop for Mapping {
@@ -420,4 +424,52 @@ fn reserve(bytes: usize, pages: Pages) -> io::Result<NonNull<u8>> {
         let _ = unsafe { rustix::mm::munmap(start as *mut _, padded) };
     })?;
     NonNull::new(place as *mut u8).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+    use crate::sys::kernel_text;
+
+    proptest! {
+        #[test]
+        fn whatever_smaps_says_is_answered(text in kernel_text(), numbers in any::<[u64; 4]>()) {
+            bytes_in(&text, 0, &["Rss"]);
+            let lines = numbers.map(|number| format!("Rss: {number} kB\n")).concat();
+            let sum = bytes_in(&format!("10-20 r--p\n{lines}{text}"), 0x10, &["Rss"]);
+            assert!(numbers.iter().all(|number| sum >= *number));
+        }
+    }
+
+    /// What Linux 6.18 showed, shortened.
+    const SMAPS: &str = "\
+56365af30000-56365af33000 r--p 00000000 fe:00 247749                     /usr/bin/sed
+Size:                 12 kB
+Rss:                  12 kB
+AnonHugePages:         0 kB
+VmFlags: rd mr mw me
+7f0000000000-7f0000400000 rw-s 00000000 00:17 5                          /dev/shm/cistern.x-y
+Size:               4096 kB
+KernelPageSize:        4 kB
+Rss:                2052 kB
+AnonHugePages:         0 kB
+ShmemPmdMapped:     2048 kB
+FilePmdMapped:         0 kB
+VmFlags: rd wr sh mr mw me ms sd
+7f0000400000-7f0000401000 rw-s 00000000 00:17 5                          /dev/shm/cistern.x-y
+Rss:                   4 kB
+ShmemPmdMapped:        4 kB
+";
+
+    #[test]
+    fn the_fields_of_one_mapping_are_summed() {
+        let of = |address, names: &[&str]| bytes_in(SMAPS, address, names);
+        let huge = ["AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"];
+        assert_eq!(of(0x7F00_0000_0000, &["Rss"]), 2052 << 10);
+        assert_eq!(of(0x7F00_0000_0000, &huge), 2 << 20);
+        assert_eq!((of(0x5636_5AF3_0000, &["Rss"]), of(0x5636_5AF3_0000, &huge)), (12 << 10, 0));
+        assert_eq!(of(0x7F00_0000_1000, &["Rss"]), 0, "no mapping begins there");
+    }
 }

@@ -288,6 +288,15 @@ impl Registration {
         }
     }
 
+    /// Gives it another name in its directory, which nothing has there.
+    ///
+    /// # Errors
+    /// Those of `renameat2(2)`: `EEXIST`.
+    pub(crate) fn rename(&self, to: &str) -> io::Result<()> {
+        let (directory, flags) = (&self.directory, rustix::fs::RenameFlags::NOREPLACE);
+        Ok(rustix::fs::renameat_with(directory, self.name.as_str(), directory, to, flags)?)
+    }
+
     /// Removes the name if it still leads here, as [`is_current`](Self::is_current) says right
     /// before; from shared memory also the directory, when nothing else is in it.
     ///

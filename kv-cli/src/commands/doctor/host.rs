@@ -200,7 +200,7 @@ fn memory(root: &Root<'_>) -> Memory {
     let bytes = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        kib.unwrap_or(0) * 1024
+        kib.unwrap_or(0).saturating_mul(1024)
     };
     Memory {
         total: bytes("MemTotal"),
@@ -258,7 +258,7 @@ fn system_v(root: &Root<'_>) -> Option<SystemV> {
         bytes_max: limit("shmmax")?,
         pages_max: limit("shmall")?,
         segments_max: limit("shmmni")?,
-        pages: sizes.iter().map(|bytes| bytes.div_ceil(super::PAGE_BYTES)).sum(),
+        pages: sum(sizes.iter().map(|bytes| bytes.div_ceil(super::PAGE_BYTES))),
         segments: sizes.len() as u64,
         removed_when_detached: limit("shm_rmid_forced") == Some(1),
     })
@@ -272,8 +272,12 @@ fn semaphores(root: &Root<'_>) -> Option<Semaphores> {
     // key semid perms nsems …
     let sets: Vec<u64> =
         root.rows("proc/sysvipc/sem").iter().filter_map(|row| row.get(3).copied()).collect();
-    let (all, sets) = (sets.iter().sum(), sets.len() as u64);
+    let (all, sets) = (sum(sets.iter().copied()), sets.len() as u64);
     Some(Semaphores { of_a_set_max, all_max, of_a_call_max, sets_max, all, sets })
+}
+
+fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }
 
 /// Lines of a name, the soft and the hard limit, and mostly a unit.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User};
-use store_client::{Backing, ClientState, Cursor, Info, Reader, Spec};
+use store_client::{AttachError, Backing, ClientState, Cursor, Info, Reader, Spec};
 
 use super::finding::{Finding, Level};
 use super::host::{Host, ownership, room};
@@ -11,6 +11,8 @@ use super::kernel::FIRST_PERSON;
 use crate::exit::Failure;
 use crate::human::{plural, size};
 
+/// With less of it nothing of a store can be found.
+const SUPERBLOCK_BYTES: u64 = 4096;
 /// Keys that are looked at.
 const KEYS_SEEN: usize = 10_000;
 
@@ -33,13 +35,16 @@ struct Process {
 }
 
 pub(super) fn judge(spec: &Spec, host: &Host) -> Vec<Finding> {
-    let reading = match read(spec) {
+    let reader = match Reader::attach(spec) {
+        Ok(reader) => reader,
+        Err(error) => return vec![unopened(error, spec)],
+    };
+    let reading = match read(&reader, spec) {
         Ok(reading) => reading,
         Err(failure) => {
             let finding = failure.line().unwrap_or_default();
-            let why = "this user can't read it";
-            let mend = format!("kv-cli ls, kv-cli info --store {spec}");
-            return vec![Finding::of(Level::Problem, "store", finding, why, mend)];
+            let why = "what is in it makes no sense";
+            return vec![Finding::of(Level::Problem, "store", finding, why, saving(spec))];
         }
     };
     let mut findings = vec![growth(&reading, host)];
@@ -51,8 +56,54 @@ pub(super) fn judge(spec: &Spec, host: &Host) -> Vec<Finding> {
     findings
 }
 
-fn read(spec: &Spec) -> Result<Reading, Failure> {
-    let reader = Reader::attach(spec)?;
+/// Why it can't be opened.
+fn unopened(error: AttachError, spec: &Spec) -> Finding {
+    let remove = || format!("kv-cli rm --store {spec}");
+    let (why, mend) = match &error {
+        AttachError::NotFound { .. } | AttachError::Retired { .. } | AttachError::Stale { .. } => {
+            let mend =
+                format!("kv-cli create --store {spec}, or kv-cli ls for those that there are");
+            ("there is no such store", mend)
+        }
+        AttachError::PermissionDenied { .. } => {
+            let mend = format!("kv-cli chmod --store {spec} 0644, by its owner");
+            ("this user may not read it", mend)
+        }
+        AttachError::NotAStore { .. }
+        | AttachError::NotAFile { .. }
+        | AttachError::SymbolicLink { .. } => {
+            ("something that is no store has the name", "kv-cli ls for the stores".to_owned())
+        }
+        AttachError::Unfinished { creator_alive: true, .. } => {
+            ("it is not whole yet", "wait for its creator, or kill -CONT it".to_owned())
+        }
+        AttachError::Unfinished { .. } => ("its creator died before it was whole", remove()),
+        AttachError::Empty { .. } => ("there is nothing in it", remove()),
+        AttachError::Truncated { found, .. } if *found < SUPERBLOCK_BYTES => {
+            ("its beginning is all that is left of it", remove())
+        }
+        AttachError::Truncated { .. } => ("its end was cut off", saving(spec)),
+        AttachError::UncleanReboot { .. } => {
+            ("the machine went down while it was in use", saving(spec))
+        }
+        AttachError::Damaged { .. } | AttachError::Corruption(_) => {
+            ("somebody wrote into it what makes no sense", saving(spec))
+        }
+        AttachError::OtherVersion { .. } | AttachError::UnknownFeatures { .. } => {
+            let mend = "a program of the version that made it".to_owned();
+            ("it was made by a program of another version", mend)
+        }
+        _ => ("it can't be opened", format!("kv-cli info --store {spec}")),
+    };
+    let finding = Failure::from(error).line().unwrap_or_default();
+    Finding::of(Level::Problem, "store", finding, why, mend)
+}
+
+fn saving(spec: &Spec) -> String {
+    format!("kv-cli salvage {spec} NEW-STORE")
+}
+
+fn read(reader: &Reader, spec: &Spec) -> Result<Reading, Failure> {
     // Else no page of it is mapped, and huge pages can't be told.
     reader.scan(Cursor::START, b"", KEYS_SEEN)?;
     let info = reader.info()?;
@@ -219,5 +270,38 @@ fn huge_pages(info: &Info) -> Finding {
              addresses",
         ),
         bytes => Finding::ok(check, format!("{} of what was looked at", size(bytes))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_store_can_not_be_opened_is_told() {
+        let name = || "/x".to_owned();
+        let spec: Spec = "file:/x".parse().expect("a spec");
+        for (error, why, mend) in [
+            (AttachError::NotFound { name: name() }, "no such store", "create"),
+            (AttachError::PermissionDenied { name: name(), access: "reading" }, "may not", "chmod"),
+            (AttachError::NotAStore { name: name(), found: 1 }, "is no store", "ls"),
+            (AttachError::Unfinished { name: name(), creator_alive: false }, "died", "rm"),
+            (
+                AttachError::Truncated { name: name(), found: 9999, expected: 99_999 },
+                "cut",
+                "salvage",
+            ),
+            (AttachError::Truncated { name: name(), found: 99, expected: 99_999 }, "left of", "rm"),
+            (AttachError::Damaged { name: name() }, "makes no sense", "salvage"),
+            (
+                AttachError::OtherVersion { name: name(), found: 2, supported: 1 },
+                "version",
+                "version",
+            ),
+        ] {
+            let finding = unopened(error, &spec);
+            assert!(finding.why.is_some_and(|text| text.contains(why)), "{finding:?}");
+            assert!(finding.mend.as_ref().is_some_and(|text| text.contains(mend)), "{finding:?}");
+        }
     }
 }

@@ -161,9 +161,16 @@ impl Wreck {
         if is_system_v { GuardKind::SystemV } else { GuardKind::Futex }
     }
 
-    /// The permission bits of the object or segment that holds it; `None` where the kernel does not say.
-    pub fn permissions(&self) -> Option<u32> {
-        self.region.holder().ownership().ok().map(|ownership| ownership.permissions)
+    /// The group of the object or segment that holds it, and its permission bits; `None` where the kernel
+    /// does not say.
+    pub fn group_and_permissions(&self) -> Option<(u32, u32)> {
+        let ownership = self.region.holder().ownership().ok()?;
+        Some((ownership.gid, ownership.permissions))
+    }
+
+    /// Whether its items had checksums, as its superblock says.
+    pub fn checksums(&self) -> bool {
+        self.checksums_told
     }
 
     /// When it was made, in milliseconds since 1970, as its superblock says.
