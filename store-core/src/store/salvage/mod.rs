@@ -8,6 +8,7 @@
 mod census;
 mod clock;
 mod found;
+mod proof;
 mod survey;
 mod wreck;
 mod writers;

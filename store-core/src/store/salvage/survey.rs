@@ -6,7 +6,8 @@ use std::hash::BuildHasher;
 
 use super::census::Census;
 use super::found::{Found, Standing};
-use super::wreck::{Proof, Wreck};
+use super::proof::Proof;
+use super::wreck::Wreck;
 use crate::error::Corruption;
 
 /// How many times an extent's bytes are read before the rest of it is given up.
