@@ -51,10 +51,18 @@ fn copy_words(from: &[Cell64], to: &mut [MaybeUninit<u8>]) {
     }
 }
 
-/// Copies `from` into `to`, which covers it rounded up to words; the rest of the last word is 0.
+/// Copies `from` into `to`, which nobody else can reach yet and which covers it rounded up to words; the
+/// rest of the last word is 0. From 16 bytes on by 16-byte moves, unless each store is to be seen.
 #[inline]
 pub(crate) fn copy_in<S: Shim>(from: &[u8], to: &[Cell64]) {
-    debug_assert!(to.len() * 8 >= from.len());
+    assert!(to.len() * 8 >= from.len(), "a local invariant: the target covers the source");
+    #[cfg(all(target_arch = "x86_64", not(miri), not(interleave)))]
+    if !S::OBSERVES && from.len() >= 16 {
+        if !from.len().is_multiple_of(8) {
+            to[from.len() / 8].store_unpublished::<S>(0);
+        }
+        return vector::copy_in(from, to);
+    }
     let (words, rest) = from.as_chunks::<8>();
     let mut cells = to.iter();
     for (word, cell) in words.iter().zip(cells.by_ref()) {
@@ -103,9 +111,27 @@ mod vector {
     pub(super) fn copy(from: &[Cell64], to: &mut [MaybeUninit<u8>]) {
         let bytes = to.len();
         debug_assert!(bytes >= 16 && from.len() * 8 >= bytes);
-        let (from, to) = (from.as_ptr().cast::<u8>(), to.as_mut_ptr().cast::<u8>());
-        // SAFETY: each range copied lies within the first `bytes` bytes of both, because of the
-        // comparison before it. SSE2 is part of x86-64.
+        // SAFETY: both ranges are as long, and the second one is borrowed for this alone.
+        unsafe { copy_bytes(from.as_ptr().cast(), to.as_mut_ptr().cast(), bytes) };
+    }
+
+    /// Copies `from`, of at least 16 bytes, to `to`, which covers it (the caller has checked both).
+    #[expect(unsafe_code, reason = "stores to shared bytes in assembly, within checked bounds")]
+    #[inline(always)]
+    pub(super) fn copy_in(from: &[u8], to: &[Cell64]) {
+        let bytes = from.len();
+        debug_assert!(bytes >= 16 && to.len() * 8 >= bytes);
+        // SAFETY: both ranges are as long. The second one is shared memory, where stores go by cells or
+        // by assembly, which is outside of Rust's memory model.
+        unsafe { copy_bytes(from.as_ptr(), to.as_ptr().cast_mut().cast(), bytes) };
+    }
+
+    /// Copies `bytes` bytes, at least 16.
+    #[expect(unsafe_code, reason = "see `copy`")]
+    #[inline(always)]
+    unsafe fn copy_bytes(from: *const u8, to: *mut u8, bytes: usize) {
+        // SAFETY: the caller has `bytes` bytes at both. Each range copied lies within them, because of
+        // the comparison before it. SSE2 is part of x86-64.
         unsafe {
             if bytes >= 64 {
                 let mut done = 0;
