@@ -14,6 +14,11 @@ use crate::region::{Cell64, Shim, append_out, copy_out};
 
 /// Keys whose lookups are overlapped: enough to keep a core's line fill buffers busy.
 pub(super) const BATCH: usize = 32;
+/// Keys between the one whose bucket is asked for and the one whose item is, and between that one and
+/// the one that is finished.
+const BUCKETS_AHEAD: usize = 12;
+const ITEMS_AHEAD: usize = 10;
+const _: () = assert!(BUCKETS_AHEAD + ITEMS_AHEAD < BATCH, "what is begun has a place of its own");
 /// Lines of an item that a batch prefetches. Longer values are read by the hardware's own
 /// prefetcher, which follows the first ones.
 const PREFETCH_LINES: u64 = 3;
@@ -298,42 +303,44 @@ impl<S: Shim> Store<S> {
         mut f: impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), ReadError> {
         let mut scratch = SCRATCH.take();
-        let mut outcome = Ok(());
-        for (batch, keys) in keys.chunks(BATCH).enumerate() {
-            outcome = self.get_batch(keys, &mut scratch, |i, value| f(batch * BATCH + i, value));
-            if outcome.is_err() {
-                break;
-            }
-        }
+        let outcome = self.get_each(keys, &mut scratch, &mut f);
         SCRATCH.replace(scratch);
         outcome
     }
 
-    /// One batch: all buckets asked for, then all items, then each finished.
+    /// A pipeline: in each step the bucket of one key is asked for, the item of an earlier one, and a
+    /// still earlier one is finished. So what a key computes is done while others are fetched.
     #[inline(always)]
-    fn get_batch<K: AsRef<[u8]>>(
+    fn get_each<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
         scratch: &mut Vec<u8>,
-        mut f: impl FnMut(usize, Option<&[u8]>),
+        f: &mut impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), ReadError> {
-        let mut hashes = [0; BATCH];
-        for (hash, key) in hashes.iter_mut().zip(keys) {
-            *hash = self.segment.hasher.hash(key.as_ref());
-            prefetch_bucket(&self.segment, *hash);
-        }
         let share = self.segment.share_of(self.group());
+        let mut hashes = [0; BATCH];
         let mut spots = [Spot::Unclear; BATCH];
-        for (spot, hash) in spots.iter_mut().zip(&hashes[..keys.len().min(BATCH)]) {
-            *spot = lookup::spot(&self.segment, *hash);
-            if let Spot::Slot(_, slot) = *spot {
-                prefetch_item(&self.segment, slot, PREFETCH_LINES);
-                self.segment.heat.prefetch(&self.segment.region, share, *hash);
+        for step in 0..keys.len() + BUCKETS_AHEAD + ITEMS_AHEAD {
+            if let Some(key) = keys.get(step) {
+                let hash = self.segment.hasher.hash(key.as_ref());
+                prefetch_bucket(&self.segment, hash);
+                hashes[step % BATCH] = hash;
             }
-        }
-        for (number, ((key, hash), spot)) in keys.iter().zip(hashes).zip(spots).enumerate() {
+            let Some(spotted) = step.checked_sub(BUCKETS_AHEAD) else { continue };
+            if spotted < keys.len() {
+                let hash = hashes[spotted % BATCH];
+                let spot = lookup::spot(&self.segment, hash);
+                if let Spot::Slot(_, slot) = spot {
+                    prefetch_item(&self.segment, slot, PREFETCH_LINES);
+                    self.segment.heat.prefetch(&self.segment.region, share, hash);
+                }
+                spots[spotted % BATCH] = spot;
+            }
+            let Some(finished) = spotted.checked_sub(ITEMS_AHEAD) else { continue };
+            let Some(key) = keys.get(finished) else { break };
+            let (hash, spot) = (hashes[finished % BATCH], spots[finished % BATCH]);
             let found = self.fetch_at(spot, key.as_ref(), hash, scratch)?;
-            f(number, found.then_some(&scratch[..]));
+            f(finished, found.then_some(&scratch[..]));
         }
         Ok(())
     }
