@@ -104,15 +104,29 @@ impl Hasher {
         SipHasher13::new_with_keys(self.secrets.seed, self.secrets.secrets[0]).hash(key)
     }
 
-    /// What the superblock must hold as `hash_check`.
+    /// What the superblock must hold as `hash_check`: of the self-test string, and of it four times in
+    /// a row, so that each of the secrets matters.
     pub(crate) fn self_test(&self) -> u64 {
-        self.hash(SELF_TEST)
+        self.hash(SELF_TEST) ^ self.hash(&SELF_TEST.repeat(4)).rotate_left(1)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_bit_of_each_secret_matters() {
+        for (kind, used) in [(HashKind::Rapidhash, 8), (HashKind::Siphash, 2)] {
+            let words = Hasher::words_of_seed(7);
+            let right = Hasher::new(kind, words).self_test();
+            for (word, bit) in (0..used).flat_map(|word| (0..64).map(move |bit| (word, bit))) {
+                let mut words = words;
+                words[word] ^= 1 << bit;
+                assert_ne!(Hasher::new(kind, words).self_test(), right, "{kind} {word} {bit}");
+            }
+        }
+    }
 
     #[test]
     fn the_hash_is_the_one_of_the_format() {

@@ -624,6 +624,86 @@ fn no_more_is_dropped_than_may_be() {
     }
 }
 
+/// What a word hides is asked for as well.
+#[test]
+fn a_word_of_an_extent_hides_no_damaged_item() {
+    let options = CreateOptions::new(256 << 10).extent_size(4 << 10).items(500).checksums(true);
+    let mut pair = Pair::<Plain>::new(&options);
+    for number in 0..48 {
+        pair.apply(&Op::Put(number, 300));
+    }
+    let mut image = image_of(&pair);
+    let slot = image.slots()[0];
+    let item = 8 * (image.word(slot) & ((1 << 38) - 1)) as usize;
+    image.0[item + 60] ^= 4;
+    let extent = (item - image.extent(0)) / image.extent_bytes();
+    image.set(image.extent_word(extent), 0);
+    let store: Store = from_image(&image.0).expect("a store");
+    let session = store.open_session().expect("an entry");
+    match store.repair(&session, &RepairOptions::new(), |_, _| {}) {
+        Err(RepairError::WouldLose { slots: 1, why, .. }) => {
+            assert!(why[0].contains("checksum"), "{why:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(Image(store.image().expect("an image")).slots().len(), 48);
+}
+
+/// A copy of a slot costs nobody anything but who stood there; of two items with a key, one.
+#[test]
+fn a_key_that_is_there_twice_is_dropped_if_it_may_be() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        let slots = image.slots();
+        let beside = slots.windows(2).find(|pair| pair[0] / 64 == pair[1] / 64);
+        let Some([one, other]) = beside else { continue };
+        let mut damaged = image.clone();
+        damaged.set(*other, image.word(*one));
+        let store: Store = from_image(&damaged.0).expect("a store");
+        let session = store.open_session().expect("an entry");
+        let dry = store.repair(&session, &LOSSY.dry_run(true), |_, _| {}).expect("a look");
+        let report =
+            store.repair(&session, &RepairOptions::new(), |_, _| {}).expect("nothing is lost");
+        assert_eq!((dry.dropped, report.dropped, report.missing), (0, 0, 1), "{report:?}");
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+    }
+}
+
+#[test]
+fn a_namespace_has_what_one_can_have() {
+    let options = CreateOptions::new(1 << 20).extent_size(4 << 10);
+    let store: Store = private_on_heap(&options, 7).expect("a small store");
+    let session = store.open_session().expect("an entry");
+    store.create_namespace(&session, "own", &NamespaceOptions::new()).expect("a record");
+    let own = store.in_namespace("own").expect("it was made");
+    let (options, always) = (PutOptions::new(), Condition::Always);
+    own.put(&session, &key(1), b"value", &options, always).expect("a put");
+    let image = Image(store.image().expect("an image"));
+    let record = image.word(208) as usize + 128;
+    let cases = [
+        (record, image.word(record) | 0xFFFF, "own"),
+        (record, image.word(record) | 1 << 40, "own"),
+        (record + 8, 1 << 60, "own"),
+        (record + 56, 0x2000, "own"),
+        (record + 32, 0, "recovered-1"),
+        (record + 32, u64::from_le_bytes(*b"o n\0\0\0\0\0"), "recovered-1"),
+    ];
+    for (at, word, name) in cases {
+        let mut image = image.clone();
+        image.set(at, word);
+        let store: Store = from_image(&image.0).expect("a store");
+        let session = store.open_session().expect("an entry");
+        assert_eq!(store.check(|_, _| {}).violations_total, 1, "{word:#x} at {at:#x}");
+        let dry = store.repair(&session, &LOSSY.dry_run(true), |_, _| {}).expect("a look");
+        let report = store.repair(&session, &RepairOptions::new(), |_, _| {}).expect("a repair");
+        assert_eq!((dry.restored.len(), report.restored.len()), (1, 1), "{report:?}");
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0], "{word:#x} at {at:#x}");
+        let own = store.in_namespace(name).unwrap_or_else(|error| panic!("{error}: {report:?}"));
+        assert_eq!(own.get(&key(1)), Ok(Some(b"value".to_vec())));
+        own.put(&session, &key(2), b"another", &options, always).expect("a put");
+    }
+}
+
 /// A slot that was wiped leaves nothing but a count.
 #[test]
 fn what_is_missing_is_told() {

@@ -26,7 +26,8 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "SLOTS", default_value_t = 0, requires = "repair")]
     pub(crate) max_loss: u64,
 
-    /// Say what a repair would restore and drop, and do nothing
+    /// Say what a repair would restore and drop, and do neither. As any writer does, it finishes what dead
+    /// processes left
     #[arg(long, requires = "repair")]
     pub(crate) dry_run: bool,
 }
@@ -118,11 +119,11 @@ pub(crate) fn run(args: CheckArgs, context: &mut Context) -> Result<Exit, Failur
                 context.store,
                 human::plural(number, "invariant is", "invariants are"),
                 if args.dry_run {
-                    "without --dry-run what can be is mended"
+                    "without --dry-run what follows from the slots is mended"
                 } else if args.repair {
                     "kv-cli salvage saves what can be read into a new store"
                 } else {
-                    "kv-cli check --repair mends it, and drops nothing unless told to"
+                    "kv-cli check --repair mends what it can, and drops nothing unless told to"
                 }
             ),
         )),
@@ -199,7 +200,7 @@ fn show_repair(report: &RepairReport, dry_run: bool, context: &mut Context) -> R
     }
     if done.is_empty() {
         let nothing = match dry_run {
-            true => "nothing would be dropped or restored",
+            true => "no slot would be dropped, and no word restored from what slots say",
             false => "nothing had to be mended",
         };
         output.line(nothing)?;

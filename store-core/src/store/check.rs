@@ -103,6 +103,9 @@ impl<S: Shim> Store<S> {
         }
         self.check_extents(&before, &live, &mut report);
         self.check_line_owners(&seen_lines, &mut report);
+        for (_, wrong) in self.wrong_namespaces() {
+            report.violation(wrong.sentence);
+        }
         self.check_leases(&mut report);
         self.check_clients(&mut report);
         report

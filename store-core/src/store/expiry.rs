@@ -13,7 +13,7 @@ use crate::sys::clock;
 pub(super) const TTL_TOLERANCE: Duration = Duration::from_millis(10);
 
 /// The longest time to live: about a thousand years.
-const TTL_MS_MAX: u64 = 1000 * 366 * 24 * 3600 * 1000;
+pub(super) const TTL_MS_MAX: u64 = 1000 * 366 * 24 * 3600 * 1000;
 
 /// How long an item still lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -370,7 +370,7 @@ pub(super) fn name_of(record: &NamespaceRecord) -> String {
 }
 
 /// The words of a name.
-fn name_words(name: &str) -> Result<[u64; NAMESPACE_NAME_BYTES / 8], NamespaceError> {
+pub(super) fn name_words(name: &str) -> Result<[u64; NAMESPACE_NAME_BYTES / 8], NamespaceError> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     if name.is_empty() || name.len() > NAMESPACE_NAME_BYTES || !name.bytes().all(known) {
         let limit = NAMESPACE_NAME_BYTES;

@@ -95,10 +95,19 @@ impl<S: Shim> Store<S> {
 
     /// Verifies what is behind the head of an item.
     pub(super) fn body_of(&self, head: &Head) -> Result<Body, Unsound> {
+        self.body_if(head, true)
+    }
+
+    /// Verifies what is behind the head of an item, whatever the words of its extents say.
+    pub(super) fn body_whatever_extents(&self, head: &Head) -> Result<Body, Unsound> {
+        self.body_if(head, false)
+    }
+
+    fn body_if(&self, head: &Head, by_words: bool) -> Result<Body, Unsound> {
         let bytes = head.header.shape().bytes;
-        self.check_extent_of(head.extent, head.item, bytes)?;
+        self.check_extent_of(head.extent, head.item, bytes, by_words)?;
         let mut parts = vec![Part { extent: head.extent, offset: head.item, units: bytes / 8 }];
-        self.check_pieces(head, &mut parts)?;
+        self.check_pieces(head, &mut parts, by_words)?;
         let checksum = head.header.has(flags::CHECKSUM);
         if checksum && !self.checksum_holds(head)? {
             return Err(Unsound::Item("the checksum is not the item's".to_owned()));
@@ -107,7 +116,12 @@ impl<S: Shim> Store<S> {
     }
 
     /// Verifies the pieces of an item, if it has some, and adds them.
-    fn check_pieces(&self, head: &Head, parts: &mut Vec<Part>) -> Result<(), Unsound> {
+    fn check_pieces(
+        &self,
+        head: &Head,
+        parts: &mut Vec<Part>,
+        by_words: bool,
+    ) -> Result<(), Unsound> {
         let segment = &self.segment;
         let Some(pieces) = Pieces::of(segment, head.item, head.header)? else {
             return Ok(());
@@ -133,7 +147,7 @@ impl<S: Shim> Store<S> {
             {
                 return wrong("it is no such piece of this item");
             }
-            self.check_extent_of(extent, piece, bytes)?;
+            self.check_extent_of(extent, piece, bytes, by_words)?;
             parts.push(Part { extent, offset: piece, units: bytes / 8 });
         }
         for (_, bytes) in pieces.places(segment) {
@@ -146,13 +160,22 @@ impl<S: Shim> Store<S> {
         Ok(())
     }
 
-    /// Whether the item lies within what its extent says is used.
-    fn check_extent_of(&self, extent: u32, item: u64, bytes: u64) -> Result<(), Unsound> {
+    /// Whether the item lies within its extent, and within what that says is used.
+    fn check_extent_of(
+        &self,
+        extent: u32,
+        item: u64,
+        bytes: u64,
+        by_words: bool,
+    ) -> Result<(), Unsound> {
         let geometry = &self.segment.geometry;
         let word = self.segment.extent_word(extent)?;
         let end = item - geometry.extent_offset(extent) + bytes;
         if end > geometry.extent_bytes() {
             return Err(Unsound::Item("the item reaches beyond its extent".to_owned()));
+        }
+        if !by_words {
+            return Ok(());
         }
         match word.state {
             ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation

@@ -114,6 +114,11 @@ pub(crate) fn run(args: SalvageArgs, context: &mut Context) -> Result<Exit, Fail
     let format = context.output.format(Format::Table, &[Format::Json, Format::Jsonl])?;
     let (source, target): (Spec, Spec) = (args.source.parse()?, args.target.parse()?);
     let wreck = opened(&source, &args)?;
+    if source == target {
+        let what =
+            format!("{} is what is to be saved: give the new store another name", args.source);
+        return Err(Failure::usage(what));
+    }
     let mut target = Target::at(target)?;
     let bar = progress::things(0, "extents");
     let survey = wreck.survey(|done, all| {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::slots::{Finding, sentence_of};
+use super::slots::{Finding, Keys, sentence_of};
 use super::stripe::Lines;
 use crate::arena::pieces::{PieceHead, Pieces};
 use crate::error::{Corruption, WriteError};
@@ -133,15 +133,17 @@ impl<S: Shim> Store<S> {
             let mut seen = HashSet::new();
             let buckets = || u64::from(stripe)..self.segment.index_size().buckets();
             for bucket in buckets().step_by(stripes) {
+                let mut keys = Keys::new();
                 for line in self.loose_chain(bucket) {
                     seen.insert(line);
-                    self.weigh_line(Some(bucket), line, &mut evidence)?;
+                    self.weigh_line(Some(bucket), line, &mut keys, &mut evidence)?;
                 }
             }
             for bucket in buckets().step_by(stripes) {
                 for line in orphans.get(&bucket).into_iter().flatten() {
                     if seen.insert(*line) {
-                        self.weigh_line(None, *line, &mut evidence)?;
+                        // What its chain has too is put back once.
+                        self.weigh_line(None, *line, &mut Keys::new(), &mut evidence)?;
                     }
                 }
             }
@@ -170,6 +172,7 @@ impl<S: Shim> Store<S> {
         &self,
         bucket: Option<u64>,
         number: u64,
+        keys: &mut Keys,
         evidence: &mut Evidence,
     ) -> Result<(), Corruption> {
         // The directory may have led astray.
@@ -177,12 +180,17 @@ impl<S: Shim> Store<S> {
         let tags = TagWord(line.tags.load());
         for lane in (0..LANES).filter(|lane| line.slot(*lane).is_item()) {
             let (at, tag) = (Where { line: number, lane }, tags.tag(lane));
-            self.weigh(&Lane { bucket, at, slot: line.slot(lane), tag }, evidence)?;
+            self.weigh(&Lane { bucket, at, slot: line.slot(lane), tag }, keys, evidence)?;
         }
         Ok(())
     }
 
-    fn weigh(&self, lane: &Lane, evidence: &mut Evidence) -> Result<(), Corruption> {
+    fn weigh(
+        &self,
+        lane: &Lane,
+        keys: &mut Keys,
+        evidence: &mut Evidence,
+    ) -> Result<(), Corruption> {
         let segment = &self.segment;
         let Lane { bucket, at, slot, tag } = *lane;
         let head = match self.head_whatever_generation(slot, evidence) {
@@ -221,7 +229,18 @@ impl<S: Shim> Store<S> {
             true => self.judge(its_bucket_or(bucket, its_bucket), slot, tag)?.finding,
             false => Finding::Unsound("the slot is of another generation than its extent".into()),
         };
-        let Finding::Unsound(why) = finding else { return Ok(()) };
+        let why = match finding {
+            Finding::Unsound(why) => why,
+            Finding::OtherBucket(..) => return Ok(()),
+            Finding::Sound(..) | Finding::OtherBits(..) => {
+                let known = keys.insert((namespace, head.key.clone()), head.item);
+                if known.is_some_and(|item| item != head.item) {
+                    let why = "the key is there twice";
+                    evidence.note_unsound(|| sentence_of(at, slot, why, Some(&head.key)));
+                }
+                return Ok(());
+            }
+        };
         if namespace != 0 && !vouches && stands {
             of_namespace.others += 1;
             if of_namespace.samples.len() < SAMPLES_MAX {

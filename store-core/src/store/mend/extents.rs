@@ -10,6 +10,12 @@ use crate::recovery::is_dead;
 use crate::region::Shim;
 use crate::store::{Session, Store};
 
+/// What an extent was when a repair began.
+pub(super) struct Before {
+    word: u64,
+    generation: u64,
+}
+
 /// How often extents are counted anew that somebody writes to meanwhile.
 const RECOUNTS_MAX: u32 = 3;
 
@@ -221,12 +227,17 @@ impl<S: Shim> Store<S> {
     /// that nobody wrote to meanwhile. Where somebody did, it may be suspect for nothing.
     pub(super) fn doubt_counts(
         &self,
-        before: &[u64],
+        before: &[Before],
         units: &[u64],
         report: &mut RepairReport,
     ) -> Result<(), Corruption> {
-        for (extent, (before, units)) in before.iter().zip(units).enumerate() {
-            let cell = &self.segment.extent(extent as u32)?.word;
+        for (extent, (before, units)) in (0..).zip(before.iter().zip(units)) {
+            // One that was emptied and filled anew meanwhile may have the same word.
+            if !self.is_as_before(extent, before)? {
+                continue;
+            }
+            let before = &before.word;
+            let cell = &self.segment.extent(extent)?.word;
             let mut found = cell.load_acquire();
             loop {
                 let word = ExtentWord::of(found);
@@ -267,7 +278,7 @@ impl<S: Shim> Store<S> {
     pub(super) fn recount(
         &self,
         session: &Session,
-        before: &[u64],
+        before: &[Before],
         report: &mut RepairReport,
         mut progress: impl FnMut(u64),
     ) -> Result<(), WriteError> {
@@ -294,9 +305,12 @@ impl<S: Shim> Store<S> {
                 let cell = &segment.extent(extent)?.word;
                 if cell.compare_exchange::<S>(found, right.word()).is_ok() {
                     suspects -= 1;
-                    report.recounted += 1;
-                    let counted = ExtentWord::of(before[extent as usize]).live;
-                    report.recounted_bytes += 8 * u64::from(counted.abs_diff(live));
+                    let before = &before[extent as usize];
+                    if self.is_as_before(extent, before)? {
+                        report.recounted += 1;
+                        let counted = ExtentWord::of(before.word).live;
+                        report.recounted_bytes += 8 * u64::from(counted.abs_diff(live));
+                    }
                 }
             }
             if suspects == 0 {
@@ -305,6 +319,19 @@ impl<S: Shim> Store<S> {
         }
         report.suspects = suspects as u64;
         Ok(())
+    }
+
+    /// The words and generations of all extents.
+    pub(super) fn extents_before(&self) -> Vec<Before> {
+        let words = (0..).zip(self.extent_words());
+        let generation =
+            |extent| self.segment.generation(extent).map_or(0, |generation| generation.load());
+        words.map(|(extent, word)| Before { word, generation: generation(extent) }).collect()
+    }
+
+    /// Whether an extent has not been filled anew.
+    fn is_as_before(&self, extent: u32, before: &Before) -> Result<bool, Corruption> {
+        Ok(self.segment.generation(extent)?.load() == before.generation)
     }
 
     /// Seals the suspect extents that can be, and gives those in which nothing will be published, each

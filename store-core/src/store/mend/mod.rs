@@ -11,6 +11,7 @@
 mod chain;
 mod evidence;
 mod extents;
+mod namespaces;
 mod restore;
 mod slots;
 mod stripe;
@@ -48,8 +49,9 @@ impl RepairOptions {
         self
     }
 
-    /// Only looks, and says what would be restored and dropped. 0 or more slots are added to that by
-    /// what only a repair finds: two slots with one key, items that reach into each other.
+    /// Only looks, and says what would be restored and dropped, but for items that reach into each other.
+    /// All else that is broken follows from the slots. As any write does, it finishes what dead processes
+    /// left, and it drops intents that make no sense.
     pub const fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
@@ -161,7 +163,8 @@ impl<S: Shim> Store<S> {
             return Ok(census.report);
         }
         self.refuse_if_buckets_are_missing(session)?;
-        let words_before = self.extent_words();
+        let words_before = self.extents_before();
+        self.mend_namespaces(session, &mut census.report)?;
         self.mend_extent_words(true, &mut census.report)?;
         let counted_before = self.namespaced_counts();
         for stripe in 0..segment.geometry.stripes {
@@ -201,6 +204,8 @@ impl<S: Shim> Store<S> {
             let restorations = self.decide(&mut evidence);
             report.restored.extend(restorations.iter().map(ToString::to_string));
             if options.dry_run {
+                let wrong = self.wrong_namespaces().into_iter().map(|(_, wrong)| wrong.sentence);
+                report.restored.extend(wrong);
                 report.dropped = evidence.unsound;
                 report.dropped_slots = evidence.sentences;
                 return Ok(orphans);

@@ -1,6 +1,6 @@
 //! One slot: what it leads to, and what becomes of it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::stripe::count;
 use super::{Census, RepairReport};
@@ -19,8 +19,8 @@ use crate::store::sound::{Body, Head, Unsound};
 /// A stamp beyond this one is a damaged word: no store lives for so long.
 const STAMP_MAX: u64 = 1 << 62;
 
-/// A key, with its namespace.
-pub(super) type Key = (u8, Vec<u8>);
+/// Where the item of a key of a bucket is, by namespace and key.
+pub(super) type Keys = HashMap<(u8, Vec<u8>), u64>;
 
 /// A slot whose item belongs to another bucket.
 pub(super) type Elsewhere = (Where, Slot, Head, Body);
@@ -62,7 +62,7 @@ impl<S: Shim> Store<S> {
         held: &Held<'_, S>,
         (at, slot): (Where, Slot),
         finding: Finding,
-        (keys, elsewhere): (&mut HashSet<Key>, &mut Vec<Elsewhere>),
+        (keys, elsewhere): (&mut Keys, &mut Vec<Elsewhere>),
         census: &mut Census,
     ) -> Result<(), WriteError> {
         let (head, body) = match finding {
@@ -74,9 +74,12 @@ impl<S: Shim> Store<S> {
             Finding::Sound(head, body) | Finding::OtherBits(head, body) => (head, body),
         };
         let key = (head.header.namespace, head.key.clone());
-        if !keys.insert(key) {
-            return self.lose(held, (at, slot), "the key is there already", census);
-        }
+        match keys.get(&key) {
+            // A copy of the slot that is kept.
+            Some(item) if *item == head.item => return self.drop_slot(held, at, slot),
+            Some(_) => return self.lose(held, (at, slot), "the key is there already", census),
+            None => keys.insert(key, head.item),
+        };
         let right = self.slot_of(&head);
         if right != slot {
             // Lookups missed the item until here. Dies before: as it was.
@@ -162,12 +165,14 @@ impl<S: Shim> Store<S> {
         if !has_bucket && !is_movable {
             return unsound("the key belongs to another bucket");
         }
-        let (body, denied_by) = match self.body_of(&head) {
-            Ok(body) => (body, None),
+        let body = match self.body_whatever_extents(&head) {
+            Ok(body) => body,
             Err(Unsound::Item(why)) => return unsound(&why),
-            Err(Unsound::Extent(extent, _)) => {
-                (Body { parts: Vec::new(), checksum: false }, Some(extent))
-            }
+            Err(Unsound::Extent(_, why)) => return unsound(why),
+        };
+        let denied_by = match self.body_of(&head) {
+            Err(Unsound::Extent(extent, _)) => Some(extent),
+            _ => None,
         };
         let finding = if !has_bucket {
             Finding::OtherBucket(head, body)

@@ -1,8 +1,8 @@
 //! One stripe: its chains are walked, and links, slots, tags and its count put right.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::slots::{Elsewhere, Finding, Key};
+use super::slots::{Elsewhere, Finding, Keys};
 use super::{Census, RepairReport};
 use crate::error::{Corruption, WriteError};
 use crate::index::search::{chain, find_slot};
@@ -47,8 +47,8 @@ impl<S: Shim> Store<S> {
             chains.push((bucket, self.mend_links(bucket, &mut census.report)?));
         }
         let counted = held.record.items.load();
-        let (found, lanes) = self.mend_count(&held, &chains, &mut census.report)?;
-        let put_back_before = census.report.put_back;
+        let lanes = self.mend_count(&held, &chains, &mut census.report)?;
+        let dropped_before = census.report.dropped;
         let mut elsewhere = Vec::new();
         for (bucket, chain) in &chains {
             self.mend_slots(&held, *bucket, chain, &mut elsewhere, census)?;
@@ -75,19 +75,19 @@ impl<S: Shim> Store<S> {
         }
         // A count beyond all lanes is damaged, and says nothing.
         if counted <= lanes {
-            let put_back = census.report.put_back - put_back_before;
-            census.report.missing += counted.saturating_sub(found + put_back);
+            let dropped = census.report.dropped - dropped_before;
+            census.report.missing += counted.saturating_sub(held.record.items.load() + dropped);
         }
         Ok(())
     }
 
-    /// Sets the count of a stripe to the lanes that are used; how many are, and how many there are.
+    /// Sets the count of a stripe to the lanes that are used; how many lanes there are.
     fn mend_count(
         &self,
         held: &Held<'_, S>,
         chains: &[(u64, Vec<u64>)],
         report: &mut RepairReport,
-    ) -> Result<(u64, u64), Corruption> {
+    ) -> Result<u64, Corruption> {
         let (mut items, mut lanes) = (0, 0);
         for number in chains.iter().flat_map(|(_, lines)| lines) {
             let line = self.segment.line(*number)?;
@@ -98,7 +98,7 @@ impl<S: Shim> Store<S> {
             held.count_items(items);
             report.counts += 1;
         }
-        Ok((items, lanes))
+        Ok(lanes)
     }
 
     /// Looks at each slot of a chain: sound ones are counted, others dropped; and at the tags.
@@ -130,7 +130,7 @@ impl<S: Shim> Store<S> {
             Finding::Sound(head, _) | Finding::OtherBits(head, _) => u64::MAX - head.stamp,
             Finding::OtherBucket(..) | Finding::Unsound(_) => u64::MAX,
         });
-        let mut keys: HashSet<Key> = HashSet::new();
+        let mut keys = Keys::new();
         for (at, slot, _, finding) in found {
             self.treat(held, (at, slot), finding, (&mut keys, elsewhere), census)?;
         }

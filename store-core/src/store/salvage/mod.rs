@@ -184,6 +184,10 @@ impl<S: Shim> Store<S> {
                         Err(error) => refused = Some(error),
                     }
                 }
+                // What its record says no namespace can have.
+                Err(error @ NamespaceError::Write(WriteError::InvalidTtl { .. })) => {
+                    refused = Some(error);
+                }
                 Err(error @ (NamespaceError::Write(_) | NamespaceError::Corruption(_))) => {
                     return Err(of_namespace(error, fallback));
                 }
