@@ -4,22 +4,24 @@
 use std::hint::{black_box, spin_loop};
 use std::io::{Read, Write, pipe};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::unistd::getppid;
 use rustix::process::Pid;
-use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{
+    CpuSet, disable_transparent_huge_pages, sched_getaffinity, sched_setaffinity,
+};
 use serde::{Deserialize, Serialize};
 
 use store_benches::forked::Child;
 use store_benches::shared::now_ns;
-use store_benches::stats::nanos_per;
 use store_benches::worker::Parent;
 
+use crate::clock::{Clock, Stopwatch, Took};
 use crate::engine::BATCH;
 use crate::lines::{LINE, Lines};
-use crate::side::{Quantiles, Window, Worked};
+use crate::side::{Quantiles, Turn, Window, Worked};
 use crate::workload::Distribution;
 
 /// Reads between two looks at the clock.
@@ -85,7 +87,7 @@ impl Limit {
 /// What it is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum LimitCommand {
-    Time { limit: Limit, distribution: Distribution, seed: u64, operations: usize, within_ms: u64 },
+    Time(Limit, Turn),
     Window(Window),
     Quit,
 }
@@ -94,7 +96,7 @@ pub(crate) enum LimitCommand {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum LimitAnswer {
     Ready,
-    Timed(f64),
+    Timed(Took),
     Worked(Worked),
     Failed(String),
 }
@@ -110,10 +112,8 @@ pub(crate) fn serve(extent: &Extent, makes: bool, parent: &mut Parent) -> Result
     while let Some(command) = parent.hear()? {
         let answer = match command {
             LimitCommand::Quit => break,
-            LimitCommand::Time { limit, distribution, seed, operations, within_ms } => {
-                let within = Duration::from_millis(within_ms);
-                let numbers = Numbers { lines, extent, distribution, seed };
-                time(limit, &numbers, operations, within).map(LimitAnswer::Timed)
+            LimitCommand::Time(limit, turn) => {
+                time(limit, lines, extent, &turn).map(LimitAnswer::Timed)
             }
             LimitCommand::Window(window) => read_in(lines, &window).map(LimitAnswer::Worked),
         };
@@ -122,50 +122,43 @@ pub(crate) fn serve(extent: &Extent, makes: bool, parent: &mut Parent) -> Result
     Ok(())
 }
 
-struct Numbers<'a> {
-    lines: Lines,
-    extent: &'a Extent,
-    distribution: Distribution,
-    seed: u64,
-}
-
-fn time(limit: Limit, numbers: &Numbers<'_>, count: usize, within: Duration) -> Result<f64> {
-    let (lines, extent) = (numbers.lines, numbers.extent);
-    let draw = |below| numbers.distribution.draw(below, count, numbers.seed);
+fn time(limit: Limit, lines: Lines, extent: &Extent, turn: &Turn) -> Result<Took> {
+    let draw = |below| turn.distribution.draw(below, turn.operations, turn.seed);
     match limit {
-        Limit::DependentRead => Ok(pieces(&draw(lines.count()), within, |piece| {
+        Limit::DependentRead => Ok(pieces(&draw(lines.count()), turn, |piece| {
             black_box(dependent(lines, piece));
         })),
-        Limit::IndependentRead => Ok(pieces(&draw(lines.count()), within, |piece| {
+        Limit::IndependentRead => Ok(pieces(&draw(lines.count()), turn, |piece| {
             black_box(piece.iter().fold(0, |sum: u64, line| sum.wrapping_add(lines.word(*line))));
         })),
-        Limit::Prefetched => Ok(pieces(&draw(extent.items), within, |piece| {
+        Limit::Prefetched => Ok(pieces(&draw(extent.items), turn, |piece| {
             piece.chunks(BATCH).for_each(|batch| prefetched(lines, extent, batch));
         })),
         Limit::ReadAndCopy => {
             let mut buffer = vec![0; extent.value_bytes];
-            Ok(pieces(&draw(extent.items), within, |piece| copies(lines, extent, piece, &mut buffer)))
+            Ok(pieces(&draw(extent.items), turn, |piece| copies(lines, extent, piece, &mut buffer)))
         }
-        Limit::SystemCall => Ok(pieces(&vec![0; count], within, |piece| {
+        Limit::SystemCall => Ok(pieces(&vec![0; turn.operations], turn, |piece| {
             piece.iter().for_each(|_| {
                 black_box(getppid());
             });
         })),
-        Limit::Switch => switch(count),
+        Limit::Switch => switch(turn.operations),
     }
 }
 
-/// Nanoseconds for each number.
-fn pieces(numbers: &[u32], within: Duration, mut work: impl FnMut(&[u32])) -> f64 {
-    let (mut done, start) = (0, Instant::now());
+/// Works with all numbers, or until the turn is over.
+fn pieces(numbers: &[u32], turn: &Turn, mut work: impl FnMut(&[u32])) -> Took {
+    let within = Duration::from_millis(turn.within_ms);
+    let (mut done, watch) = (0, Stopwatch::start());
     for piece in numbers.chunks(PIECE) {
         work(piece);
         done += piece.len();
-        if start.elapsed() > within {
+        if watch.elapsed() > within {
             break;
         }
     }
-    nanos_per(start.elapsed(), done)
+    watch.took(turn.clock, done)
 }
 
 #[inline(never)]
@@ -220,7 +213,7 @@ fn copies(lines: Lines, extent: &Extent, items: &[u32], buffer: &mut [u8]) {
 /// Dependent reads from one moment to another.
 fn read_in(lines: Lines, window: &Window) -> Result<Worked> {
     let numbers = Distribution::Uniform.draw(lines.count(), NUMBERS, window.seed);
-    ensure!(now_ns() < window.from_ns, "the window has begun before this process was ready");
+    // Whoever is late on a busy machine works for a shorter time, and is told so.
     while now_ns() < window.from_ns {
         spin_loop();
     }
@@ -238,10 +231,9 @@ fn read_in(lines: Lines, window: &Window) -> Result<Worked> {
 }
 
 /// A byte goes to another process and back, on one processor: each way is a switch, a write and a read.
-fn switch(count: usize) -> Result<f64> {
+fn switch(count: usize) -> Result<Took> {
     let here = sched_getaffinity(None).context("asking where this process may run")?;
-    let first = (0..CpuSet::MAX_CPU).find(|processor| here.is_set(*processor));
-    stay_on(None, first.context("no processor to run on")?)?;
+    stay_on(None, first_processor()?)?;
     let ((there, mut ours), (mut back, theirs)) = (pipe()?, pipe()?);
     let child = Child::start(move || {
         let (mut there, mut theirs, mut byte) = (there, theirs, [0]);
@@ -255,19 +247,20 @@ fn switch(count: usize) -> Result<f64> {
     })?;
     let mut byte = [0];
     let count = count.min(20_000);
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     for _ in 0..count {
         ours.write_all(&byte)?;
         back.read_exact(&mut byte)?;
     }
-    let elapsed = start.elapsed();
+    // Half of the time the other process has the processor.
+    let took = watch.took(Clock::Wall, 2 * count);
     ours.write_all(&[1])?;
     child.reap()?;
     sched_setaffinity(None, &here).context("going where this process likes")?;
     if count == 0 {
         bail!("no switch was asked for");
     }
-    Ok(nanos_per(elapsed, 2 * count))
+    Ok(took)
 }
 
 /// Keeps a process (`None`: this one) on one processor.
@@ -275,4 +268,11 @@ pub(crate) fn stay_on(process: Option<Pid>, processor: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(processor);
     sched_setaffinity(process, &set).context("keeping a process on one processor")
+}
+
+/// The first processor that this process may run on.
+pub(crate) fn first_processor() -> Result<usize> {
+    let here = sched_getaffinity(None).context("asking where this process may run")?;
+    let first = (0..CpuSet::MAX_CPU).find(|processor| here.is_set(*processor));
+    first.context("no processor to run on")
 }

@@ -26,7 +26,8 @@ impl Machine {
             line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
         };
         let memory = read("/proc/meminfo");
-        let kib = memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        let kib =
+            memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
         Self {
             processor: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             processors: thread::available_parallelism().map_or(1, usize::from),

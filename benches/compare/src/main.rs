@@ -6,6 +6,7 @@
 
 mod attach;
 mod beside;
+mod clock;
 mod engine;
 mod engines;
 mod limit;
@@ -40,6 +41,7 @@ use store_benches::report::{self, Outcome};
 use store_benches::worker;
 
 use beside::Scene;
+use clock::Clock;
 use engine::Setting;
 use engines::Kind;
 use machine::Machine;
@@ -78,6 +80,10 @@ struct Args {
     /// Fewer items and fewer rounds: shows that it works and that answers are right, times are not judged.
     #[arg(long)]
     quick: bool,
+    /// What a turn of an engine takes: on a machine that is busy with something else, `processor` leaves out
+    /// when it had to wait. Of servers always the wall clock, so rows about them are left out then.
+    #[arg(long, value_enum, default_value_t = Clock::Wall)]
+    clock: Clock,
     /// What all random numbers come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -129,19 +135,18 @@ fn measure(args: &Args, plan: &Plan, place: &Place) -> Result<Results> {
     let windows = plan.windows();
     let kinds = args.kinds();
     let in_windows = kinds.len() * args.processes.len() + 2 * Scene::ALL.len();
-    let bar = progress::bar(
-        steps + u64::from(windows.rounds) * in_windows as u64,
-        "turns".into(),
-    );
+    let bar = progress::bar(steps + u64::from(windows.rounds) * in_windows as u64, "turns".into());
     for course in &courses {
         let (size, scaling) = at_size(args, plan, course, place, &bar)?;
         results.sizes.push(size);
         results.scaling = scaling.or(results.scaling);
+        place.clear()?;
     }
     for course in others.iter().filter(|course| !course.kinds.is_empty()) {
         let mut field = course.prepare(place, &bar)?;
         field.run(course, &bar)?;
         results.sizes.push(field.finish(course)?);
+        place.clear()?;
     }
     if kinds.contains(&Kind::Cistern) {
         for scene in Scene::ALL {
@@ -176,7 +181,8 @@ fn at_size(
     place: &Place,
     bar: &ProgressBar,
 ) -> Result<(Size, Option<scaling::Scaling>)> {
-    let mut field = course.prepare(place, bar).with_context(|| format!("{} items", course.items))?;
+    let mut field =
+        course.prepare(place, bar).with_context(|| format!("{} items", course.items))?;
     field.run(course, bar)?;
     let scaling = if course.items == plan.medium {
         let counts: Vec<_> = args.processes.iter().map(|count| usize::from(*count)).collect();

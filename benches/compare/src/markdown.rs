@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::Args;
+use crate::clock::Clock;
 use crate::engines::Kind;
 use crate::limit::Limit;
 use crate::machine::Machine;
@@ -15,8 +16,10 @@ use crate::workload::{Distribution, KEY_BYTES};
 
 use store_benches::stats::median;
 
-const WORKS: [Work; 5] =
-    [Work::Get, Work::GetIndependent, Work::GetMany, Work::Miss, Work::Put];
+const WORKS: [Work; 5] = [Work::Get, Work::GetIndependent, Work::GetMany, Work::Miss, Work::Put];
+
+/// What a thread has of the time on a machine with nothing else to do, at least.
+const QUIET_SHARE: f64 = 0.98;
 
 /// All that the report is made of.
 pub(crate) struct Page<'a> {
@@ -61,10 +64,21 @@ impl Page<'_> {
             Distribution::Uniform => "uniform",
             Distribution::Zipf => "by Zipf's law (exponent 0.99)",
         };
+        let share = match (self.args.clock, self.results.share()) {
+            (Clock::Processor, _) => {
+                " Times are those in which a thread had a processor, but for servers.".into()
+            }
+            (Clock::Wall, Some(share)) if share < QUIET_SHARE => format!(
+                " **The machine was busy with something else**: a thread that was measured had a processor for \
+                 {:.0} % of the time.",
+                share * 100.0
+            ),
+            (Clock::Wall, _) => String::new(),
+        };
         let judged = if self.plan.is_judged() { "" } else { " Rows are not judged in this run." };
         format!(
             "{}\n\nKeys of {KEY_BYTES} bytes, asked for {distribution}; medians of {} rounds in which the \
-             sides take turns; a quotient is the median of the rounds' quotients. Seed {}.{judged}\n\n",
+             sides take turns; a quotient is the median of the rounds' quotients. Seed {}.{share}{judged}\n\n",
             self.machine.text(),
             self.plan.rounds,
             self.args.seed,
@@ -72,8 +86,9 @@ impl Page<'_> {
     }
 
     fn goals(&self) -> String {
-        let mut text =
-            String::from("## Goals\n\n| work | of | figure | goal | |\n| --- | --- | --: | --: | --- |\n");
+        let mut text = String::from(
+            "## Goals\n\n| work | of | figure | goal | |\n| --- | --- | --: | --: | --- |\n",
+        );
         for row in self.rows {
             let sign = if row.at_least { '≥' } else { '≤' };
             let figure = row.figure.map_or("–".into(), |figure| format!("{figure:.3}"));
@@ -127,7 +142,12 @@ impl Page<'_> {
                 let of = |each: fn(&crate::side::Quantiles) -> u64| {
                     median(&rounds.iter().map(|round| each(round) as f64).collect::<Vec<_>>())
                 };
-                format!("{:.0} | {:.0} | {:.0}", of(|q| q.p50_ns), of(|q| q.p99_ns), of(|q| q.p999_ns))
+                format!(
+                    "{:.0} | {:.0} | {:.0}",
+                    of(|q| q.p50_ns),
+                    of(|q| q.p99_ns),
+                    of(|q| q.p999_ns)
+                )
             };
             text += &format!(
                 "| {} | {} | {} | {:.0} | {} | {} |\n",

@@ -43,6 +43,12 @@ impl Place {
         &self.folder
     }
 
+    /// Removes what was made so far, when all processes that had it have ended.
+    pub(crate) fn clear(&self) -> Result<()> {
+        remove(&self.name);
+        fs::create_dir(&self.folder).context("making a folder anew")
+    }
+
     /// A name that nobody else has.
     pub(crate) fn name(&self, of: &str) -> String {
         format!("{}-{of}", self.name)

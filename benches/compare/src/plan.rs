@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::Args;
+use crate::clock::Clock;
 use crate::engine::Room;
 use crate::engines::{ICEORYX2_ITEMS_MAX, Kind};
 use crate::limit::Limit;
@@ -39,6 +40,7 @@ pub(crate) struct Plan {
     distribution: Distribution,
     kinds: Vec<Kind>,
     seed: u64,
+    pub(crate) clock: Clock,
     pub(crate) with_large: bool,
     quick: bool,
 }
@@ -49,11 +51,8 @@ impl Plan {
         let of = |full, short| if quick { short } else { full };
         let (small, medium, large) =
             (of(10_000, 2000), of(1_000_000, 30_000), of(10_000_000, 100_000));
-        let usual = if quick {
-            vec![small, medium, large]
-        } else {
-            vec![small, 100_000, medium, large]
-        };
+        let usual =
+            if quick { vec![small, medium, large] } else { vec![small, 100_000, medium, large] };
         Self {
             small,
             medium,
@@ -71,6 +70,7 @@ impl Plan {
             distribution: args.distribution,
             kinds: args.kinds(),
             seed: args.seed,
+            clock: args.clock,
             with_large: args.large,
             quick,
         }
@@ -92,6 +92,7 @@ impl Plan {
             rounds: self.rounds,
             operations: self.operations,
             within_ms: self.turn_ms,
+            clock: self.clock,
             seed: self.seed,
         }
     }
@@ -107,13 +108,7 @@ impl Plan {
             });
             let mut course = Course {
                 kinds: kinds.collect(),
-                works: vec![
-                    Work::Get,
-                    Work::GetIndependent,
-                    Work::GetMany,
-                    Work::Miss,
-                    Work::Put,
-                ],
+                works: vec![Work::Get, Work::GetIndependent, Work::GetMany, Work::Miss, Work::Put],
                 limits: vec![Limit::DependentRead, Limit::IndependentRead, Limit::Prefetched],
                 ..self.course(*items, self.value_bytes)
             };

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use store_benches::shared::now_ns;
 use store_benches::worker::{PATIENCE, Worker};
 
+use crate::clock::Took;
 use crate::engine::{Figures, Memory, Setting};
 use crate::engines::Kind;
 use crate::limit::{Extent, Limit, LimitAnswer, LimitCommand};
@@ -99,9 +100,9 @@ impl EngineProcess {
     }
 
     /// Nanoseconds for each operation; none if the engine can't do it.
-    pub(crate) fn time(&mut self, turn: &Turn) -> Result<Option<f64>> {
+    pub(crate) fn time(&mut self, turn: &Turn) -> Result<Option<Took>> {
         match self.ask(&Command::Time(*turn), PATIENCE)? {
-            Answer::Timed(ns) => Ok(Some(ns)),
+            Answer::Timed(took) => Ok(Some(took)),
             Answer::Cannot => Ok(None),
             other => self.unexpected(&other),
         }
@@ -192,16 +193,10 @@ impl LimitProcess {
     }
 
     /// Nanoseconds for each operation.
-    pub(crate) fn time(&mut self, limit: Limit, turn: &Turn) -> Result<f64> {
-        self.worker.tell(&LimitCommand::Time {
-            limit,
-            distribution: turn.distribution,
-            seed: turn.seed,
-            operations: turn.operations,
-            within_ms: turn.within_ms,
-        })?;
+    pub(crate) fn time(&mut self, limit: Limit, turn: &Turn) -> Result<Took> {
+        self.worker.tell(&LimitCommand::Time(limit, *turn))?;
         match self.worker.receive(PATIENCE)? {
-            LimitAnswer::Timed(ns) => Ok(ns),
+            LimitAnswer::Timed(took) => Ok(took),
             other => bail!("a reader answered {other:?}"),
         }
     }

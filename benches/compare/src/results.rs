@@ -55,6 +55,8 @@ pub(crate) struct Side {
 pub(crate) struct Series {
     /// Nanoseconds for each operation, by round.
     pub(crate) ns: Vec<f64>,
+    /// What of the time the thread had a processor, by round.
+    pub(crate) shares: Vec<f64>,
     /// Of single operations, by round.
     pub(crate) quantiles: Vec<Quantiles>,
 }
@@ -65,11 +67,23 @@ impl Series {
         let of = |each: fn(&Quantiles) -> u64| {
             median(&self.quantiles.iter().map(|round| each(round) as f64).collect::<Vec<_>>())
         };
-        (!self.quantiles.is_empty()).then(|| [of(|q| q.p50_ns), of(|q| q.p99_ns), of(|q| q.p999_ns)])
+        (!self.quantiles.is_empty())
+            .then(|| [of(|q| q.p50_ns), of(|q| q.p99_ns), of(|q| q.p999_ns)])
     }
 }
 
 impl Results {
+    /// What of the time this store's turns, and hashbrown's, had a processor: the median.
+    pub(crate) fn share(&self) -> Option<f64> {
+        let alone = [Kind::Cistern, Kind::Hashbrown];
+        let sides = self.sizes.iter().flat_map(|size| &size.engines);
+        let series = sides
+            .filter(|(kind, _)| alone.contains(kind))
+            .flat_map(|(_, side)| side.works.values());
+        let shares: Vec<_> = series.flat_map(|series| series.shares.iter().copied()).collect();
+        (!shares.is_empty()).then(|| median(&shares))
+    }
+
     /// The size with so many items of so many bytes.
     pub(crate) fn size(&self, items: u32, value_bytes: usize) -> Option<&Size> {
         self.sizes.iter().find(|size| size.items == items && size.value_bytes == value_bytes)

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 
+use crate::clock::Clock;
 use crate::engine::{Figures, Room, Setting};
 use crate::engines::Kind;
-use crate::limit::{Extent, Limit};
+use crate::limit::{Extent, Limit, first_processor};
 use crate::place::Place;
 use crate::process::{EngineProcess, LimitProcess};
 use crate::results::{Series, Side, Size};
@@ -35,6 +36,7 @@ pub(crate) struct Course {
     /// Operations of a turn, which ends when this time is over.
     pub(crate) operations: usize,
     pub(crate) within_ms: u64,
+    pub(crate) clock: Clock,
     pub(crate) seed: u64,
 }
 
@@ -43,8 +45,8 @@ pub(crate) struct Field {
     pub(crate) engines: Vec<EngineProcess>,
     pub(crate) limit: LimitProcess,
     pub(crate) size: Size,
-    /// What plain memory is read of.
-    extent: Extent,
+    /// Where a server and its client stay.
+    processor: usize,
 }
 
 impl Course {
@@ -91,7 +93,8 @@ impl Course {
             limit_bytes: extent.bytes() as u64,
             engines: sides,
         };
-        Ok(Field { engines, limit, size, extent })
+        let processor = first_processor()?;
+        Ok(Field { engines, limit, size, processor })
     }
 
     /// As much memory as the store's items and index take.
@@ -121,8 +124,8 @@ impl Field {
             }
             for (number, limit) in (50..).zip(&course.limits) {
                 let turn = course.turn(Work::Get, u64::from(round) * 100 + number);
-                let ns = self.limit.time(*limit, &turn)?;
-                self.size.limits.entry(*limit).or_default().push(ns);
+                let took = self.limit.time(*limit, &turn)?;
+                self.size.limits.entry(*limit).or_default().push(took.ns);
                 bar.inc(1);
             }
         }
@@ -133,13 +136,15 @@ impl Field {
         let process = &mut self.engines[place];
         let served = matches!(process.kind, Kind::Redis | Kind::Memcached);
         if served {
-            process.stay_on(Some(0))?;
+            process.stay_on(Some(self.processor))?;
         }
-        let took = process.time(turn)?;
-        if let Some(ns) = took {
+        // What a server does is another process's time.
+        let clock = if served { Clock::Wall } else { turn.clock };
+        if let Some(took) = process.time(&Turn { clock, ..*turn })? {
             let side = self.size.engines.entry(process.kind).or_default();
             let series: &mut Series = side.works.entry(turn.work).or_default();
-            series.ns.push(ns);
+            series.ns.push(took.ns);
+            series.shares.push(took.share);
             if turn.work != Work::GetMany {
                 let sampled = Turn { operations: turn.operations / 8, ..*turn };
                 series.quantiles.push(process.sample(&sampled)?);
@@ -165,7 +170,6 @@ impl Field {
             process.quit()?;
         }
         self.limit.quit()?;
-        std::fs::remove_file(&self.extent.path).context("removing memory that was read")?;
         Ok(self.size)
     }
 }
@@ -178,6 +182,7 @@ impl Course {
             seed: self.seed.wrapping_mul(1_000_003) + number,
             operations: self.operations,
             within_ms: self.within_ms,
+            clock: self.clock,
         }
     }
 }

@@ -60,12 +60,8 @@ impl Crew<'_> {
     fn per_s(&mut self, count: usize, work: Work, windows: &Windows, round: u32) -> Result<f64> {
         let threads = if self.kind.reach() == Reach::Threads { count } else { 1 };
         let part = Part { work, timed: false, threads };
-        let mut parts: Vec<_> = self
-            .processes
-            .iter_mut()
-            .take(count)
-            .map(|process| (&mut **process, part))
-            .collect();
+        let mut parts: Vec<_> =
+            self.processes.iter_mut().take(count).map(|process| (&mut **process, part)).collect();
         let seed = windows.seed + u64::from(round) * 100_000;
         let worked = together(&mut parts, seed, windows.length);
         let worked = worked.with_context(|| format!("{count} of {}", self.kind.name()))?;

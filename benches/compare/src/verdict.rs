@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use store_benches::report::Outcome;
+use store_benches::stats::rounded;
 
+use crate::clock::Clock;
 use crate::engines::Kind;
 use crate::machine::Machine;
 use crate::plan::Plan;
@@ -20,6 +22,9 @@ use crate::{Args, markdown, plots};
 pub(crate) struct Figures {
     seed: u64,
     rounds: u32,
+    clock: Clock,
+    /// What of the time a thread that was measured had a processor: less than 0.98 is a busy machine.
+    on_processor: Option<f64>,
     engines: Vec<&'static str>,
     rows: Vec<Row>,
     /// Engines that this machine does not have, and why.
@@ -65,6 +70,8 @@ pub(crate) fn conclude(
     let figures = Figures {
         seed: args.seed,
         rounds: plan.rounds,
+        clock: args.clock,
+        on_processor: results.share().map(|share| rounded(share, 3)),
         engines: args.kinds().into_iter().map(Kind::name).collect(),
         left_out,
         report: folder.join("compare.md").display().to_string(),

@@ -13,8 +13,7 @@ use super::Program;
 use crate::worker::PATIENCE;
 
 /// The server.
-pub const MEMCACHED: Program =
-    Program { name: "memcached", programs: &["memcached"], arguments };
+pub const MEMCACHED: Program = Program { name: "memcached", programs: &["memcached"], arguments };
 
 fn arguments(socket: &Path, mib: u64) -> Vec<String> {
     let (socket, mib) = (socket.display().to_string(), mib.to_string());

@@ -146,7 +146,8 @@ impl Redis {
         if self.line == b"$-1" {
             return Ok(None);
         }
-        let len = self.line.strip_prefix(b"$").and_then(|len| str::from_utf8(len).ok()?.parse().ok());
+        let len =
+            self.line.strip_prefix(b"$").and_then(|len| str::from_utf8(len).ok()?.parse().ok());
         let len: usize =
             len.with_context(|| format!("it answered {:?} instead of a bulk", self.text()))?;
         ensure!(len <= buffer.len(), "a value of {len} bytes, for which there is no room");

@@ -45,8 +45,7 @@ impl Engine for Boost {
         let bytes = SPARE_BYTES + setting.data_bytes() + u64::from(setting.items) * BYTES_PER_ITEM;
         #[expect(unsafe_code, reason = "C++")]
         // SAFETY: a string that ends in 0; what is returned is null or a store.
-        let store =
-            unsafe { boost_create(name.as_ptr(), bytes as usize, setting.items as usize) };
+        let store = unsafe { boost_create(name.as_ptr(), bytes as usize, setting.items as usize) };
         let store = NonNull::new(store).context("creating a managed shared memory")?;
         Ok(Self { store })
     }
@@ -90,9 +89,8 @@ impl Engine for Boost {
     fn put(&mut self, key: &Key, value: &[u8]) -> Result<()> {
         #[expect(unsafe_code, reason = "C++")]
         // SAFETY: as above.
-        let done = unsafe {
-            boost_put(self.store.as_ptr(), key.as_ptr(), value.as_ptr(), value.len())
-        };
+        let done =
+            unsafe { boost_put(self.store.as_ptr(), key.as_ptr(), value.as_ptr(), value.len()) };
         ensure!(done, "no room, or a lock that can't be had");
         Ok(())
     }

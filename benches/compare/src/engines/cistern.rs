@@ -11,6 +11,8 @@ use crate::workload::{Key, fill_value, key_of};
 
 /// What a store that grows has at first.
 const FIRST_BYTES: u64 = 16 << 20;
+/// Of a store with more items, the size is found by one with so many.
+const SIZED_ITEMS: u64 = 500_000;
 
 pub(crate) struct Cistern {
     /// Gets go through a mapping that can't be written, as those of a reading process.
@@ -44,14 +46,16 @@ fn options(setting: &Setting) -> Result<CreateOptions> {
             Ok(CreateOptions::new(FIRST_BYTES).max_size(FIRST_BYTES + max))
         }
         Room::Live(percent) => {
-            let wanted = items * item_bytes(setting.value_bytes)? * 100 / u64::from(percent);
-            // What the index takes of it is known when one like it was made.
-            let mut bytes = wanted + items * 24 + FIRST_BYTES;
+            // What the index and the structures take is known when a store was made, and of a large one
+            // as many times as much.
+            let few = items.min(SIZED_ITEMS);
+            let wanted = few * item_bytes(setting.value_bytes)? * 100 / u64::from(percent);
+            let mut bytes = wanted + few * 24 + FIRST_BYTES;
             for _ in 0..2 {
-                let made = Writer::private(&CreateOptions::new(bytes).items(items))?.stats()?;
+                let made = Writer::private(&CreateOptions::new(bytes).items(few))?.stats()?;
                 bytes = (bytes + wanted).saturating_sub(made.arena_bytes);
             }
-            Ok(CreateOptions::new(bytes).items(items))
+            Ok(CreateOptions::new(bytes * items / few).items(items))
         }
     }
 }

@@ -13,7 +13,9 @@ use iceoryx2::config::Config;
 use iceoryx2::node::{Node, NodeBuilder};
 use iceoryx2::port::reader::{EntryHandle, Reader};
 use iceoryx2::port::writer::{EntryHandleMut, Writer};
-use iceoryx2::prelude::{FileName, LogLevel, Path, SemanticString, ServiceName, ipc, set_log_level};
+use iceoryx2::prelude::{
+    FileName, LogLevel, Path, SemanticString, ServiceName, ipc, set_log_level,
+};
 use iceoryx2::service::port_factory::blackboard::PortFactory;
 
 use crate::engine::{Engine, Memory, Setting, own_memory};
@@ -65,10 +67,8 @@ impl Engine for Blackboard {
         let service = builder.create().map_err(wrong)?;
         let reader = service.reader_builder().create().map_err(wrong)?;
         let writer = service.writer_builder().create().map_err(wrong)?;
-        let mut entries = HashMap::with_capacity_and_hasher(
-            setting.items as usize,
-            RandomState::default(),
-        );
+        let mut entries =
+            HashMap::with_capacity_and_hasher(setting.items as usize, RandomState::default());
         for number in 0..setting.items {
             let key = key_of(number);
             let handles = (

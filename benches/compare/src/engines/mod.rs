@@ -104,7 +104,9 @@ impl Kind {
             Self::Papaya => "`HashMap<Box<[u8]>, Box<[u8]>>`, a pin for each operation; foldhash",
             Self::Dashmap => "`DashMap<Box<[u8]>, Box<[u8]>>`; foldhash",
             Self::Moka => "`sync::Cache<Box<[u8]>, Arc<[u8]>>` that has room for all; foldhash",
-            Self::QuickCache => "`sync::Cache<Box<[u8]>, Arc<[u8]>>` that has room for all; foldhash",
+            Self::QuickCache => {
+                "`sync::Cache<Box<[u8]>, Arc<[u8]>>` that has room for all; foldhash"
+            }
             Self::Boost => {
                 "`boost::unordered_map<array<char, 20>, vector<char>>` in a `managed_shared_memory`, \
                  under an `interprocess_sharable_mutex`; a multiplying hash of three words"
@@ -120,7 +122,9 @@ impl Kind {
             Self::Iceoryx2 => {
                 "a blackboard; a process keeps a handle for each entry in a hashbrown map (foldhash)"
             }
-            Self::Memcached => "text protocol over a Unix socket, one thread, one request at a time",
+            Self::Memcached => {
+                "text protocol over a Unix socket, one thread, one request at a time"
+            }
             Self::Redis => "RESP over a Unix socket, no persistence, one request at a time",
         }
     }
@@ -170,5 +174,80 @@ impl Kind {
             Self::Memcached => side::serve::<memcached::Client>(setting, attach, parent),
             Self::Redis => side::serve::<redis::Client>(setting, attach, parent),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process;
+
+    use store_benches::records::mix;
+
+    use super::{Cistern, dashmap, hashbrown, iceoryx2, lmdb, moka, papaya, quick_cache, redb};
+    use crate::engine::{Engine, Room, Setting};
+    use crate::workload::{ABSENT, fill_value, key_of, verify};
+
+    const ITEMS: u32 = 500;
+    const BYTES: usize = 100;
+
+    /// Puts, overwrites and looks up, by one key and by many.
+    fn behaves<E: Engine>(name: &str) {
+        let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in shared memory");
+        let name = format!("bench-compare-test-{}-{name}", process::id());
+        let setting = Setting {
+            name: name.clone(),
+            folder: folder.path().to_owned(),
+            items: ITEMS,
+            value_bytes: BYTES,
+            room: Room::Live(50),
+        };
+        let mut engine = E::create(&setting).expect("an engine");
+        engine.load(0..ITEMS, BYTES).expect("room for the items");
+        let mut value = vec![0; BYTES];
+        for number in (0..ITEMS).filter(|number| number % 3 == 0) {
+            fill_value(&mut value, number, 1);
+            engine.put(&key_of(number), &value).expect("room for another version");
+        }
+        let mut buffer = vec![0; BYTES];
+        for number in 0..ITEMS {
+            let found = engine.get(&key_of(number), &mut buffer).expect("a lookup");
+            assert_eq!(found, Some(BYTES), "item {number}");
+            verify(number, &buffer, BYTES, 2).expect("what was put");
+            assert_eq!(buffer[4], u8::from(number % 3 == 0), "the last version");
+        }
+        assert_eq!(engine.get(&key_of(ABSENT), &mut buffer).expect("a lookup"), None);
+        let numbers: Vec<_> = (0..32).map(|at| mix(at) as u32 % ITEMS).collect();
+        let keys: Vec<_> = numbers.iter().copied().map(key_of).collect();
+        let mut values = vec![0; 32 * BYTES];
+        if let Some(bytes) = engine.get_many(&keys, &mut values).expect("lookups") {
+            assert_eq!(bytes, 32 * BYTES);
+            for (number, value) in numbers.iter().zip(values.chunks(BYTES)) {
+                verify(*number, value, BYTES, 2).expect("what was put, in the order of the keys");
+            }
+        }
+        engine.memory().expect("what it takes");
+        drop(engine);
+        let _ = super::remove_store(&name);
+        let _ = fs::remove_file(format!("/dev/shm/{name}"));
+    }
+
+    #[test]
+    fn engines_give_back_what_was_put() {
+        behaves::<Cistern>("cistern");
+        behaves::<hashbrown::Map>("hashbrown");
+        behaves::<papaya::Map>("papaya");
+        behaves::<dashmap::Map>("dashmap");
+        behaves::<moka::Moka>("moka");
+        behaves::<quick_cache::QuickCache>("quick_cache");
+        behaves::<lmdb::Lmdb>("lmdb");
+        behaves::<redb::Redb>("redb");
+        #[cfg(boost)]
+        behaves::<super::boost::Boost>("boost");
+    }
+
+    #[test]
+    fn so_does_a_blackboard() {
+        behaves::<iceoryx2::Blackboard>("iceoryx2");
     }
 }
