@@ -107,7 +107,11 @@ pub(crate) struct Figures {
     pub(crate) index_bytes: u64,
     /// Bytes that there are for items.
     pub(crate) arena_bytes: u64,
+    /// Of these, bytes that are kept free for cleaning.
+    pub(crate) reserve_bytes: u64,
     pub(crate) buckets: u64,
+    /// Bytes of items that were put.
+    pub(crate) put_bytes: u64,
     /// Bytes that cleaning moved, and extents that it emptied.
     pub(crate) moved_bytes: u64,
     pub(crate) emptied: u64,

@@ -37,18 +37,20 @@ pub(crate) struct Extent {
     pub(crate) index_bytes: usize,
     /// Of each item.
     pub(crate) item_bytes: usize,
+    /// From one item to the next.
+    pub(crate) stride: usize,
     /// Of an item's value.
     pub(crate) value_bytes: usize,
 }
 
 impl Extent {
     pub(crate) fn bytes(&self) -> usize {
-        self.index_bytes + self.items as usize * self.item_bytes
+        self.index_bytes + self.items as usize * self.stride
     }
 
     /// Where an item begins.
     fn place(&self, item: u32) -> usize {
-        self.index_bytes + item as usize * self.item_bytes
+        self.index_bytes + item as usize * self.stride
     }
 }
 

@@ -248,6 +248,7 @@ fn of_size(size: &Size, results: &Results) -> String {
         text += &format!("| {} | {} |\n", limit.name(), Cell(size.limit_ns(*limit)));
     }
     text += &in_units(size);
+    text += &own(size);
     text += &format!(
         "\nSingle operations, ns (p50 / p99 / p99.9), the clock's {} included:\n\n| |",
         results.clock_ns
@@ -269,6 +270,22 @@ fn of_size(size: &Size, results: &Results) -> String {
         text += "\n";
     }
     text + "\n"
+}
+
+/// How full this store was, and what cleaning did.
+fn own(size: &Size) -> String {
+    let figures = size.engines.get(&Kind::Cistern).and_then(|side| side.figures);
+    let Some([first, last]) = figures else { return String::new() };
+    let part = |bytes: u64| bytes as f64 / first.arena_bytes.max(1) as f64 * 100.0;
+    let put = (last.put_bytes - first.put_bytes).max(1) as f64;
+    format!(
+        "\nCistern's store: {:.1} % of {:.1} MiB for items live, {:.1} % are kept for cleaning; in the rounds \
+         {:.2} bytes were moved for each byte put.\n",
+        part(first.live_bytes),
+        first.arena_bytes as f64 / f64::from(1 << 20),
+        part(first.reserve_bytes),
+        (last.moved_bytes - first.moved_bytes) as f64 / put,
+    )
 }
 
 /// Gets as multiples of each thing that the machine does.

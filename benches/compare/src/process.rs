@@ -69,6 +69,14 @@ impl EngineProcess {
         bail!("{} answered {answer:?}", self.kind.name())
     }
 
+    /// Overwrites so many items at random.
+    pub(crate) fn churn(&mut self, puts: usize) -> Result<()> {
+        match self.ask(&Command::Churn(puts), LOADING)? {
+            Answer::Done => Ok(()),
+            other => self.unexpected(&other),
+        }
+    }
+
     /// Looks at every item, or at some that are drawn.
     pub(crate) fn verify(&mut self, sample: Option<(usize, u64)>) -> Result<()> {
         match self.ask(&Command::Verify(sample), LOADING)? {

@@ -19,6 +19,8 @@ use crate::side::Turn;
 use crate::work::Work;
 use crate::workload::{Distribution, KEY_BYTES};
 
+/// So many tenths of the items are overwritten first: more than there is room for until the store cleans.
+const CHURN_TENTHS: usize = 15;
 /// Of an item beside key and value, where no store says it.
 const BESIDE_BYTES: usize = 24;
 const INDEX_BYTES_PER_ITEM: usize = 16;
@@ -75,8 +77,11 @@ impl Course {
             bar.set_message(format!("{}: {} items", kind.name(), self.items));
             let mut process = EngineProcess::load(*kind, &self.setting(place, *kind))?;
             bar.inc(1);
-            process.verify(None)?;
             let memory = Some(process.memory()?);
+            if *kind == Kind::Cistern && self.works.contains(&Work::Put) {
+                process.churn(self.items as usize / 10 * CHURN_TENTHS)?;
+            }
+            process.verify(None)?;
             let figures = (*kind == Kind::Cistern).then(|| process.figures()).transpose()?;
             let figures = figures.map(|figures| [figures; 2]);
             sides.insert(*kind, Side { memory, figures, ..Side::default() });
@@ -97,15 +102,25 @@ impl Course {
         Ok(Field { engines, limit, size, processor })
     }
 
-    /// As much memory as the store's items and index take.
+    /// As much memory as the store's arena and index have, with the items as far apart as there.
     fn extent(&self, place: &Place, figures: Option<Figures>) -> Extent {
         let items = self.items as usize;
-        let (index_bytes, item_bytes) = match figures {
-            Some(figures) => (figures.index_bytes as usize, figures.live_bytes as usize / items),
-            None => (INDEX_BYTES_PER_ITEM * items, KEY_BYTES + self.value_bytes + BESIDE_BYTES),
+        let (index_bytes, item_bytes, arena_bytes) = match figures {
+            Some(figures) => (
+                figures.index_bytes as usize,
+                figures.live_bytes as usize / items,
+                figures.arena_bytes as usize,
+            ),
+            None => {
+                let item = KEY_BYTES + self.value_bytes + BESIDE_BYTES;
+                (INDEX_BYTES_PER_ITEM * items, item, item * items)
+            }
         };
+        // Items are aligned to eight bytes.
+        let stride = (arena_bytes / items / 8 * 8).max(item_bytes);
         let path = place.folder().join(format!("lines-{}-{}", self.items, self.value_bytes));
-        Extent { path, items: self.items, index_bytes, item_bytes, value_bytes: self.value_bytes }
+        let (items, value_bytes) = (self.items, self.value_bytes);
+        Extent { path, items, index_bytes, item_bytes, stride, value_bytes }
     }
 }
 

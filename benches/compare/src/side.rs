@@ -23,6 +23,8 @@ const PIECE: usize = 1024;
 const WINDOW_PIECE: usize = 64;
 /// Of the operations of a turn, so many are done before the clock runs, to warm caches: one in eight.
 const WARM_PART: usize = 8;
+/// Puts of a churn that are drawn at a time.
+const CHURN_PIECE: usize = 1 << 20;
 /// Makes the seed of what warms another one than that of what is timed.
 const WARM: u64 = 0x5eed;
 
@@ -31,6 +33,8 @@ const WARM: u64 = 0x5eed;
 pub(crate) enum Command {
     /// Puts all items.
     Load,
+    /// Overwrites so many items at random, so that a store has used its room up and cleans.
+    Churn(usize),
     /// Looks at all items, or at this many drawn from a seed.
     Verify(Option<(usize, u64)>),
     /// Tells what it takes.
@@ -152,6 +156,15 @@ impl<E: Engine> Side<'_, E> {
         match command {
             Command::Load => {
                 self.worker.engine.load(0..self.setting.items, self.setting.value_bytes)?;
+                Ok(Answer::Done)
+            }
+            Command::Churn(puts) => {
+                for first in (0..*puts).step_by(CHURN_PIECE) {
+                    let count = CHURN_PIECE.min(puts - first);
+                    let numbers =
+                        Distribution::Uniform.draw(self.setting.items, count, first as u64);
+                    self.worker.run(Work::Put, &numbers)?;
+                }
                 Ok(Answer::Done)
             }
             Command::Verify(sample) => self.verify(*sample).map(|()| Answer::Done),

@@ -229,7 +229,11 @@ mod tests {
         engine.memory().expect("what it takes");
         drop(engine);
         let _ = super::remove_store(&name);
-        let _ = fs::remove_file(format!("/dev/shm/{name}"));
+        let left = fs::read_dir("/dev/shm").expect("shared memory").flatten();
+        let ours = left.filter(|file| file.file_name().to_string_lossy().starts_with(&name));
+        for file in ours {
+            fs::remove_file(file.path()).expect("what the engine left");
+        }
     }
 
     #[test]
