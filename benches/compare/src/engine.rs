@@ -1,9 +1,10 @@
 //! What a store is to this program.
 
+use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::workload::{Key, fill_value, key_of};
@@ -123,9 +124,7 @@ pub(crate) struct Figures {
 
 /// Memory of this process alone (`RssAnon`).
 pub(crate) fn own_memory() -> Result<u64> {
-    use anyhow::Context;
-    let status =
-        std::fs::read_to_string("/proc/self/status").context("reading what is resident")?;
+    let status = fs::read_to_string("/proc/self/status").context("reading what is resident")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     Ok(kib.context("the kernel tells no RssAnon")? << 10)

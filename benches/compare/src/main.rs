@@ -42,7 +42,7 @@ use store_benches::worker;
 
 use beside::Scene;
 use clock::Clock;
-use engine::Setting;
+use engine::{Room, Setting};
 use engines::Kind;
 use machine::Machine;
 use place::Place;
@@ -153,7 +153,7 @@ fn measure(args: &Args, plan: &Plan, place: &Place) -> Result<Results> {
             results.beside.push(beside::measure(scene, place, plan.medium, &windows, &bar)?);
         }
         bar.set_message("puts without system calls");
-        let setting = Setting { room: engine::Room::Live(70), ..own(plan, place, "silent") };
+        let setting = Setting { room: Room::Live(70), ..own(plan, place, "silent") };
         results.silent = Some(silent::measure(&setting, plan.silent_puts, args.seed)?);
         bar.set_message("attaching");
         results.attached = Some(attach::measure(place, plan.attaches)?);

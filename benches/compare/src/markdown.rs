@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::results::{Results, Size};
 use crate::rows::{Row, count};
 use crate::scaling::Line;
+use crate::side::Quantiles;
 use crate::work::Work;
 use crate::workload::{Distribution, KEY_BYTES};
 
@@ -138,8 +139,8 @@ impl Page<'_> {
                  per second | buckets made | extents emptied |\n| --- | --: | --: | --: | --: | --: | --: | --: | \
                  --: | --: |\n";
         for beside in &self.results.beside {
-            let of = |rounds: &[crate::side::Quantiles]| {
-                let of = |each: fn(&crate::side::Quantiles) -> u64| {
+            let of = |rounds: &[Quantiles]| {
+                let of = |each: fn(&Quantiles) -> u64| {
                     median(&rounds.iter().map(|round| each(round) as f64).collect::<Vec<_>>())
                 };
                 format!(

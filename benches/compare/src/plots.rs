@@ -18,6 +18,7 @@ use crate::limit::Limit;
 use crate::plan::Plan;
 use crate::results::Results;
 use crate::rows::count;
+use crate::scaling::Line;
 use crate::work::Work;
 
 const SIZE: (u32, u32) = (1000, 560);
@@ -67,7 +68,7 @@ fn latency(results: &Results) -> Lines {
 
 fn throughput(results: &Results) -> Lines {
     let Some(scaling) = &results.scaling else { return Lines::new() };
-    let points = |line: &crate::scaling::Line| {
+    let points = |line: &Line| {
         line.iter().map(|(count, rounds)| (*count as f64, median(rounds) / 1e6)).collect()
     };
     let named = scaling.gets.iter().map(|(kind, line)| (Some(*kind), points(line)));

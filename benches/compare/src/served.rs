@@ -1,5 +1,6 @@
 //! A server that an engine's process runs, and that others connect to.
 
+use std::fs;
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, ensure};
@@ -34,7 +35,7 @@ impl Served {
         let file = program.find().with_context(|| format!("no {}", program.name))?;
         let mib = 256 + (setting.data_bytes() >> 18);
         let folder = setting.folder.join(&setting.name);
-        std::fs::create_dir_all(&folder).context("making a folder")?;
+        fs::create_dir_all(&folder).context("making a folder")?;
         let anywhere = sched_getaffinity(None).context("asking where this process may run")?;
         Ok(Self { server: program.server(file, &folder, mib), running: None, anywhere })
     }

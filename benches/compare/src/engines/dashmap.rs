@@ -9,8 +9,10 @@ use foldhash::fast::RandomState;
 use crate::engine::{Engine, Memory, Setting, own_memory};
 use crate::workload::Key;
 
+type Items = DashMap<Box<[u8]>, Box<[u8]>, RandomState>;
+
 pub(crate) struct Map {
-    map: Arc<DashMap<Box<[u8]>, Box<[u8]>, RandomState>>,
+    map: Arc<Items>,
     before: u64,
 }
 

@@ -19,6 +19,7 @@ use iceoryx2::prelude::{
 use iceoryx2::service::port_factory::blackboard::PortFactory;
 
 use crate::engine::{Engine, Memory, Setting, own_memory};
+use crate::place::shared_bytes;
 use crate::workload::{Key, fill_value, key_of};
 
 /// More take minutes to open.
@@ -109,7 +110,7 @@ impl Engine for Blackboard {
     }
 
     fn memory(&mut self) -> Result<Memory> {
-        let shared = crate::place::shared_bytes(&self.prefix)?;
+        let shared = shared_bytes(&self.prefix)?;
         let bytes = shared + own_memory()?.saturating_sub(self.before);
         let counted = "blocks of its segments, and growth of RssAnon (its handles)";
         Ok(Memory { bytes, counted: counted.into() })

@@ -9,8 +9,10 @@ use papaya::HashMap;
 use crate::engine::{Engine, Memory, Setting, own_memory};
 use crate::workload::Key;
 
+type Items = HashMap<Box<[u8]>, Box<[u8]>, RandomState>;
+
 pub(crate) struct Map {
-    map: Arc<HashMap<Box<[u8]>, Box<[u8]>, RandomState>>,
+    map: Arc<Items>,
     before: u64,
 }
 
