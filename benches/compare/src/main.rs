@@ -74,7 +74,7 @@ struct Args {
     /// Rounds; 7 if not given.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
-    /// Also 100 million items of 8 bytes: some minutes, and 16 GiB of memory.
+    /// Also 100 million items of 8 bytes: some minutes, and 18 GiB of memory.
     #[arg(long)]
     large: bool,
     /// Fewer items and fewer rounds: shows that it works and that answers are right, times are not judged.
