@@ -25,6 +25,10 @@ doc:
 lookup *ARGS:
     cargo run --release -p store-benches --bin lookup -- {{ARGS}}
 
+# This store beside others and beside what the machine can do; see benches/compare/README.md.
+compare *ARGS:
+    cargo run --release -p store-bench-compare -- {{ARGS}}
+
 # Real records on each backing with each kind of guard: all that `just records` makes.
 backings: records
     CISTERN_TEST_RECORDS=/tmp/packages.jsonl cargo test -p kv-cli --test cli every_backing

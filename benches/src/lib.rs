@@ -6,7 +6,7 @@
 //! keys, and values that say of themselves whether they are whole ([`appended`]: longer and longer
 //! ones), [`tally`] counts what was seen,
 //! [`stats`] condenses timings, [`progress`] shows how far a long run is, [`report`] writes the
-//! last line. Programs that kill thousands of processes fork them ([`forked`]), share memory with
+//! last line, [`servers`] runs Redis and memcached beside the store. Programs that kill thousands of processes fork them ([`forked`]), share memory with
 //! them ([`shared`]) and decide at which store to the segment they die ([`mortal`]).
 
 pub mod appended;
@@ -16,6 +16,7 @@ pub mod progress;
 pub mod records;
 pub mod report;
 pub mod scratch;
+pub mod servers;
 pub mod shared;
 pub mod stats;
 pub mod tally;

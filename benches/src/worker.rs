@@ -32,6 +32,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const PARENT_VARIABLE: &str = "STORE_BENCHES_PARENT";
 const STORE_VARIABLE: &str = "STORE_BENCHES_STORE";
 
+/// What a worker that is given no store does with its job.
+pub type WorkAlone<J> = fn(J, &mut Parent) -> Result<()>;
+
 /// The store as a worker is given it.
 #[derive(Debug)]
 pub enum Handle {
@@ -139,6 +142,15 @@ impl Worker {
 
     /// Starts this binary again, to do `job` on `store`.
     pub fn spawn<J: Serialize>(store: &Spec, job: &J) -> Result<Self> {
+        Self::start(Some(store), job)
+    }
+
+    /// Starts this binary again, to do a `job` that [`serve_alone`] is given.
+    pub fn spawn_alone<J: Serialize>(job: &J) -> Result<Self> {
+        Self::start(None, job)
+    }
+
+    fn start<J: Serialize>(store: Option<&Spec>, job: &J) -> Result<Self> {
         let program = env::current_exe().context("finding this program")?;
         let (input, stdin) = pipe().context("making a pipe")?;
         let (stdout, output) = pipe().context("making a pipe")?;
@@ -146,7 +158,7 @@ impl Worker {
             .arg("--worker")
             .arg(serde_json::to_string(job)?)
             .env(PARENT_VARIABLE, process::id().to_string())
-            .env(STORE_VARIABLE, store.to_string())
+            .envs(store.map(|store| (STORE_VARIABLE, store.to_string())))
             .stdin(input)
             .stdout(output)
             .spawn()
@@ -203,6 +215,13 @@ impl Worker {
             }
             self.heard.extend_from_slice(&piece[..read]);
         }
+    }
+
+    /// Tells it something, which [`Parent::hear`] gives it.
+    pub fn tell<M: Serialize>(&mut self, message: &M) -> Result<()> {
+        let mut line = serde_json::to_string(message)?;
+        line.push('\n');
+        self.stdin.write_all(line.as_bytes()).context("telling a worker something")
     }
 
     /// Lets it go on from [`Parent::await_go`].
@@ -286,6 +305,15 @@ impl Parent {
         Ok(stdout.flush()?)
     }
 
+    /// The next thing that it is told by [`Worker::tell`]; none when the parent has ended.
+    pub fn hear<M: DeserializeOwned>(&mut self) -> Result<Option<M>> {
+        let mut line = String::new();
+        if io::stdin().read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        serde_json::from_str(&line).with_context(|| format!("the parent told {line:?}")).map(Some)
+    }
+
     /// Waits for [`Worker::go`].
     pub fn await_go(&mut self) -> Result<()> {
         let mut line = String::new();
@@ -298,13 +326,26 @@ impl Parent {
 /// The main function of a worker that is a program: parses its job and does it.
 pub fn serve<J: DeserializeOwned>(job: &str, work: Work<J>) -> ExitCode {
     let serving = || {
-        let parent =
-            env::var(PARENT_VARIABLE).context("a worker is started by its program only")?;
-        die_with(parent.parse().context("the parent's process id")?)?;
+        die_with_starter()?;
         let store = env::var(STORE_VARIABLE).context("the store of the run")?;
         do_job(job, Handle::Spec(store.parse()?), work)
     };
     if concluded(serving()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The same of a worker that was given no store ([`Worker::spawn_alone`]).
+pub fn serve_alone<J: DeserializeOwned>(job: &str, work: WorkAlone<J>) -> ExitCode {
+    let serving = || {
+        die_with_starter()?;
+        let job = serde_json::from_str(job).context("reading the job")?;
+        work(job, &mut Parent { _private: () })
+    };
+    if concluded(serving()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn die_with_starter() -> Result<()> {
+    let parent = env::var(PARENT_VARIABLE).context("a worker is started by its program only")?;
+    die_with(parent.parse().context("the parent's process id")?)
 }
 
 fn do_job<J: DeserializeOwned>(job: &str, store: Handle, work: Work<J>) -> Result<()> {

@@ -4,24 +4,23 @@
 //! `memcached` and `redis-server` (or `valkey-server`) take the same items, over a Unix socket, if
 //! the machine has them.
 
-mod memcached;
 mod ours;
 mod peer;
-mod redis;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 
 use store_benches::report::{self, Outcome};
 use store_benches::scratch::{Scratch, StoreArgs};
+use store_benches::servers::{self, MEMCACHED, REDIS};
 use store_benches::stats::rounded;
 use store_benches::worker;
 
 use ours::Parts;
-use peer::{Peer, Workload};
+use peer::Workload;
 
 /// The most that an item may cost.
 const BYTES_PER_ITEM_MAX: f64 = 36.0;
@@ -62,7 +61,7 @@ struct Figures {
 fn main() -> ExitCode {
     let args = Args::parse();
     match &args.worker {
-        Some(job) => worker::serve(job, peer::become_server),
+        Some(job) => worker::serve_alone(job, servers::become_server),
         None => report::conclude("overhead", || run(&args)),
     }
 }
@@ -71,7 +70,7 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     args.store.ensure_attachable("overhead")?;
     let items = args.items.unwrap_or(1_000_000);
     let workload = Workload { items };
-    let (scratch, writer) = Scratch::create("overhead", args.store, ours::options(&workload))?;
+    let (_scratch, writer) = Scratch::create("overhead", args.store, ours::options(&workload))?;
     let ours = ours::measure(&writer, &workload)?;
     println!(
         "Cistern    {:>6.2} bytes for each item: {} header and padding, {} index, {} tables",
@@ -83,20 +82,18 @@ fn run(args: &Args) -> Result<Outcome<Figures>> {
     let violations = writer.check(|_, _| {}).violations_total;
 
     let mut left_out = Vec::new();
-    let mut of_peer = |peer: &Peer| -> Result<Option<f64>> {
-        let Some(program) = peer.program() else {
-            println!("{:<10} is not on this machine", peer.name);
-            left_out.push(peer.name);
-            return Ok(None);
+    let mut of_peer = |name, footprint: Option<u64>| -> Option<f64> {
+        let Some(footprint) = footprint else {
+            println!("{name:<10} is not on this machine");
+            left_out.push(name);
+            return None;
         };
-        let spec = scratch.spec().context("a store of this run")?;
-        let footprint = peer.measure(&program, spec, &workload).context(peer.name)?;
         let bytes = rounded(workload.beside_data(footprint), 2);
-        println!("{:<10} {bytes:>6.2} bytes for each item", peer.name);
-        Ok(Some(bytes))
+        println!("{name:<10} {bytes:>6.2} bytes for each item");
+        Some(bytes)
     };
-    let memcached = of_peer(&memcached::PEER)?;
-    let redis = of_peer(&redis::PEER)?;
+    let memcached = of_peer(MEMCACHED.name, peer::memcached(&workload)?);
+    let redis = of_peer(REDIS.name, peer::redis(&workload)?);
 
     let mut outcome = Outcome::new(Figures {
         backing: args.store.backing_name(),

@@ -1,22 +1,13 @@
-//! A server that is given the same items: found in `PATH`, started on a Unix socket in a temporary
-//! directory, asked for its memory before and after.
+//! A server that is given the same items, and asked for its memory before and after.
 
-use std::env;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
 
 use store_benches::progress;
 use store_benches::records::{Key, Stamp, fill, key_of};
-use store_benches::worker::{Handle, PATIENCE, Parent, Worker};
-use store_client::Spec;
+use store_benches::servers::{MEMCACHED, Memcached, Program, REDIS, Redis};
+use store_benches::worker::{PATIENCE, Worker};
 
 pub(crate) const KEY_BYTES: usize = size_of::<Key>();
 pub(crate) const VALUE_BYTES: usize = 100;
@@ -48,98 +39,45 @@ impl Workload {
     }
 }
 
-/// A connection that speaks a server's protocol.
-pub(crate) trait Client {
-    /// Bytes that the server uses.
-    fn used_bytes(&mut self) -> Result<u64>;
-    fn load(&mut self, workload: &Workload) -> Result<()>;
-    /// Items that the server has.
-    fn items(&mut self) -> Result<u64>;
-}
-
-/// A server that may be on this machine.
-pub(crate) struct Peer {
-    pub(crate) name: &'static str,
-    /// Programs that serve it, the first that is there is taken.
-    pub(crate) programs: &'static [&'static str],
-    /// Its arguments for a socket and the MiB that it may use.
-    pub(crate) arguments: fn(&Path, u64) -> Vec<String>,
-    pub(crate) connect: fn(UnixStream) -> Result<Box<dyn Client>>,
-}
-
-/// What a worker becomes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Server {
-    program: PathBuf,
-    arguments: Vec<String>,
-    directory: PathBuf,
-}
-
-/// Executes the server in this process, which ends with its parent.
-pub(crate) fn become_server(server: Server, _store: Handle, _parent: &mut Parent) -> Result<()> {
-    let error = Command::new(&server.program)
-        .args(&server.arguments)
-        .current_dir(&server.directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .exec();
-    Err(error).with_context(|| format!("executing {}", server.program.display()))
-}
-
-impl Peer {
-    /// Its program, if this machine has one.
-    pub(crate) fn program(&self) -> Option<PathBuf> {
-        let folders: Vec<_> = env::split_paths(&env::var_os("PATH")?).collect();
-        self.programs.iter().find_map(|program| {
-            folders.iter().map(|folder| folder.join(program)).find(|path| is_executable(path))
-        })
-    }
-
-    /// Bytes that the items took of it.
-    pub(crate) fn measure(&self, program: &Path, store: &Spec, workload: &Workload) -> Result<u64> {
-        let directory = tempfile::tempdir().context("making a temporary directory")?;
-        let socket = directory.path().join("socket");
-        let mib = 64 + (u64::from(workload.items) >> 11);
-        let mut server = Worker::spawn(
-            store,
-            &Server {
-                program: program.to_owned(),
-                arguments: (self.arguments)(&socket, mib),
-                directory: directory.path().to_owned(),
-            },
-        )?;
-        let mut client = (self.connect)(connect(&socket)?)?;
+/// Bytes that the items took of memcached; none if the machine has no memcached.
+pub(crate) fn memcached(workload: &Workload) -> Result<Option<u64>> {
+    measure(&MEMCACHED, workload, |stream| {
+        let mut client = Memcached::new(stream)?;
         let before = client.used_bytes()?;
-        client.load(workload)?;
+        workload.each(|key, value| client.send_set(key, value))?;
         let items = client.items()?;
         ensure!(items == u64::from(workload.items), "it has {items} items");
-        let after = client.used_bytes()?;
-        server.kill()?;
-        server.reap(PATIENCE)?;
-        Ok(after - before)
-    }
+        Ok(client.used_bytes()? - before)
+    })
 }
 
-fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+/// The same of Redis.
+pub(crate) fn redis(workload: &Workload) -> Result<Option<u64>> {
+    measure(&REDIS, workload, |stream| {
+        let mut client = Redis::new(stream)?;
+        let before = client.used_bytes()?;
+        workload.each(|key, value| client.send_set(key, value))?;
+        client.settle()?;
+        let items = client.items()?;
+        ensure!(items == u64::from(workload.items), "it has {items} items");
+        Ok(client.used_bytes()? - before)
+    })
 }
 
-/// Waits for a server that is just starting.
-fn connect(socket: &Path) -> Result<UnixStream> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        match UnixStream::connect(socket) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                return Ok(stream);
-            }
-            Err(error) if Instant::now() >= deadline => {
-                return Err(error).context("connecting to the server that was started");
-            }
-            Err(_) => thread::sleep(Duration::from_millis(20)),
-        }
-    }
+fn measure(
+    program: &Program,
+    workload: &Workload,
+    load: impl FnOnce(UnixStream) -> Result<u64>,
+) -> Result<Option<u64>> {
+    let Some(file) = program.find() else { return Ok(None) };
+    let directory = tempfile::tempdir().context("making a temporary directory")?;
+    let mib = 64 + (u64::from(workload.items) >> 11);
+    let server = program.server(file, directory.path(), mib);
+    let mut running = Worker::spawn_alone(&server)?;
+    let bytes = load(server.connect()?).context(program.name)?;
+    running.kill()?;
+    running.reap(PATIENCE)?;
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]
