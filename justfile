@@ -6,7 +6,7 @@ demo:
 
 # All tests.
 test:
-    cargo test --workspace
+    cargo test
 
 # What CI runs.
 ci:
@@ -16,10 +16,10 @@ fmt:
     cargo fmt --all
 
 lint:
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --all-targets -- -D warnings
 
 doc:
-    cargo doc --workspace --no-deps --open
+    cargo doc --no-deps --open
 
 # Lookups beside a hashbrown map.
 lookup *ARGS:
