@@ -156,6 +156,22 @@ fn what_is_dropped_is_named() {
     assert_eq!(after.len(), 498 + 2 - 1);
 }
 
+#[test]
+fn a_damaged_version_is_saved_if_the_size_of_extents_is_told() {
+    let store = filled();
+    let before = dump(&store, None);
+    let bytes = Bytes::of(&store);
+    let size = bytes.extent_bytes().to_string();
+    bytes.set(0, bytes.word(0) ^ 1 << 59);
+    let target = Store::unmade();
+    let mut command = bare();
+    command.args(["salvage", &store.spec, &target.spec]);
+    finish(command, b"").fails(6, "--source-extent-size");
+    let (saved, _) = salvaged(&store, &["--source-extent-size", &size]);
+    let saved = dump(&saved, None);
+    assert!(before.iter().all(|(key, value)| saved.get(key) == Some(value)));
+}
+
 /// One wrong word does not cost what rests on it.
 #[test]
 fn a_generation_is_restored() {

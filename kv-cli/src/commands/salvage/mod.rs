@@ -190,6 +190,9 @@ fn opened(source: &Spec, args: &SalvageArgs) -> Result<Wreck, Failure> {
             AttachError::NotAStore { .. } => {
                 "if its start was overwritten, --source-extent-size tells where its items are"
             }
+            AttachError::OtherVersion { .. } => {
+                "if that byte is damaged, --source-extent-size has it read all the same"
+            }
             _ => "",
         };
         Failure::from(error).hint(hint)
