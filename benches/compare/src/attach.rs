@@ -34,6 +34,7 @@ pub(crate) fn measure(place: &Place, times: u32) -> Result<Attached> {
         items: ITEMS,
         value_bytes: 100,
         room: Room::Bytes(GIB),
+        huge_pages: false,
     };
     let mut made = Cistern::create(&setting)?;
     made.load(0..setting.items, setting.value_bytes)?;

@@ -96,6 +96,7 @@ pub(crate) fn measure(
         items,
         value_bytes: 100,
         room,
+        huge_pages: false,
     };
     let mut other = EngineProcess::load(Kind::Cistern, &setting)?;
     let mut reader = other.another()?;

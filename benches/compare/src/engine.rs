@@ -22,6 +22,8 @@ pub(crate) struct Setting {
     pub(crate) items: u32,
     pub(crate) value_bytes: usize,
     pub(crate) room: Room,
+    /// Whether Cistern asks for huge pages.
+    pub(crate) huge_pages: bool,
 }
 
 /// How much memory a Cistern store is given; the others take what they need.

@@ -170,6 +170,7 @@ fn own(plan: &Plan, place: &Place, of: &str) -> Setting {
         items: plan.medium,
         value_bytes: 100,
         room: plan.grown(),
+        huge_pages: false,
     }
 }
 

@@ -104,6 +104,7 @@ impl Plan {
             let kinds = self.kinds.iter().copied().filter(|kind| match kind {
                 Kind::Iceoryx2 => *items <= ICEORYX2_ITEMS_MAX && self.value_bytes == 100,
                 Kind::Cistern | Kind::Hashbrown => true,
+                Kind::CisternHuge => *items == self.large,
                 _ => of_all,
             });
             let mut course = Course {

@@ -59,7 +59,8 @@ impl Course {
     }
 
     fn setting(&self, place: &Place, kind: Kind) -> Setting {
-        let of = format!("{}-{}-{}", kind.name().to_lowercase(), self.items, self.value_bytes);
+        let name = kind.name().to_lowercase().replace(", ", "-").replace(' ', "-");
+        let of = format!("{name}-{}-{}", self.items, self.value_bytes);
         Setting {
             name: place.name(&of),
             folder: place.folder().to_owned(),
@@ -67,6 +68,7 @@ impl Course {
             value_bytes: self.value_bytes,
             // Only puts need room to spare.
             room: Room::Live(if self.works.contains(&Work::Put) { 70 } else { 88 }),
+            huge_pages: kind == Kind::CisternHuge,
         }
     }
 
@@ -79,11 +81,11 @@ impl Course {
             let mut process = EngineProcess::load(*kind, &self.setting(place, *kind))?;
             bar.inc(1);
             let memory = Some(process.memory()?);
-            if *kind == Kind::Cistern && self.works.contains(&Work::Put) {
+            if kind.is_ours() && self.works.contains(&Work::Put) {
                 process.churn(self.items as usize / 10 * CHURN_TENTHS)?;
             }
             process.verify(None)?;
-            let figures = (*kind == Kind::Cistern).then(|| process.figures()).transpose()?;
+            let figures = kind.is_ours().then(|| process.figures()).transpose()?;
             let figures = figures.map(|figures| [figures; 2]);
             sides.insert(*kind, Side { memory, figures, ..Side::default() });
             engines.push(process);
@@ -177,7 +179,7 @@ impl Field {
         for mut process in self.engines {
             let few = (course.items as usize / 10).clamp(1, 100_000);
             process.verify(Some((few, course.seed))).context("after the rounds")?;
-            if process.kind == Kind::Cistern {
+            if process.kind.is_ours() {
                 let last = process.figures()?;
                 ensure!(last.violations == 0, "{} invariants are broken", last.violations);
                 let side = self.size.engines.entry(process.kind).or_default();

@@ -112,14 +112,30 @@ fn gets(results: &Results, plan: &Plan) -> Vec<Row> {
             .map(|(peer, goal)| beside_peer(results, plan, medium, Work::Get, peer, goal))
             .collect();
     rows.push(beside_peer(results, plan, large, Work::Get, Kind::Hashbrown, 0.70));
-    let name = format!("get, {} x 100 B, pages of 2 MiB", count(large));
-    rows.push(
-        Draft::at_most(0.55, name, "hashbrown's")
-            .of(None, || "this store has no option for pages of 2 MiB".into()),
-    );
+    rows.push(huge_pages(results, large));
     rows.push(beside_peer(results, plan, small, Work::Get, Kind::Hashbrown, 1.1));
     rows.push(beside_peer(results, plan, medium, Work::Miss, Kind::Hashbrown, 1.2));
     rows
+}
+
+/// This store with pages of 2 MiB beside hashbrown with the usual ones; left out where the kernel gave
+/// less than nine tenths of them.
+fn huge_pages(results: &Results, items: u32) -> Row {
+    let size = results.size(items, 100);
+    let figures = size.and_then(|size| size.engines.get(&Kind::CisternHuge)?.figures);
+    let got = figures.is_some_and(|[first, _]| {
+        first.huge_page_bytes * 10 >= (first.arena_bytes + first.index_bytes) * 9
+    });
+    let ratio =
+        |size: &Size| size.ratio((Kind::CisternHuge, Work::Get), (Kind::Hashbrown, Work::Get));
+    let figure = size.filter(|_| got).and_then(ratio);
+    let name = format!("get, {} x 100 B, pages of 2 MiB", count(items));
+    Draft::at_most(0.55, name, "hashbrown's").of(figure, || match figures {
+        Some([first, _]) if !got => {
+            format!("the kernel gave {} bytes of huge pages only", first.huge_page_bytes)
+        }
+        _ => why_not(results, items, 100, Kind::CisternHuge),
+    })
 }
 
 fn batches(results: &Results, plan: &Plan) -> Vec<Row> {
@@ -196,7 +212,7 @@ fn beside_others(results: &Results) -> Vec<Row> {
 
 /// The peer that takes least.
 fn least(size: &Size) -> Option<(Kind, f64)> {
-    let peers = size.engines.iter().filter(|(kind, _)| **kind != Kind::Cistern);
+    let peers = size.engines.iter().filter(|(kind, _)| !kind.is_ours());
     let bytes = peers.filter_map(|(kind, side)| Some((*kind, side.memory.as_ref()?.bytes as f64)));
     bytes.min_by(|(_, one), (_, other)| one.total_cmp(other))
 }

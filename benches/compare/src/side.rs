@@ -131,8 +131,10 @@ impl Worked {
 
 /// Serves until it is told to quit.
 pub(crate) fn serve<E: Engine>(setting: &Setting, attach: bool, parent: &mut Parent) -> Result<()> {
-    // Whatever the machine's settings are, all sides have the same pages.
-    disable_transparent_huge_pages(true).context("asking for small pages")?;
+    // Whatever the machine's settings are, all sides have the same pages, but for who asks for others.
+    if !setting.huge_pages {
+        disable_transparent_huge_pages(true).context("asking for small pages")?;
+    }
     let engine = if attach { E::attach(setting) } else { E::create(setting) };
     let mut side = Side { worker: Worker::new(engine?, setting), setting };
     parent.tell(&Answer::Ready)?;

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 
-use store_client::{CreateOptions, Reader, Spec, Writer, create, destroy};
+use store_client::{CreateOptions, HugePages, Reader, Spec, Writer, create, destroy};
 
 use crate::engine::{Engine, Figures, Memory, Room, Setting};
 use crate::workload::{Key, fill_value, key_of};
@@ -63,7 +63,9 @@ fn options(setting: &Setting) -> Result<CreateOptions> {
 impl Engine for Cistern {
     fn create(setting: &Setting) -> Result<Self> {
         let spec = spec(setting)?;
-        let writer = create(&spec, &options(setting)?).context("creating a store")?;
+        let pages = if setting.huge_pages { HugePages::Transparent } else { HugePages::Default };
+        let options = options(setting)?.huge_pages(pages);
+        let writer = create(&spec, &options).context("creating a store")?;
         Ok(Self { reader: Reader::attach(&spec)?, writer })
     }
 

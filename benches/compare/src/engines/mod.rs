@@ -33,6 +33,8 @@ pub(crate) use iceoryx2::ITEMS_MAX as ICEORYX2_ITEMS_MAX;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     Cistern,
+    #[value(name = "cistern_huge")]
+    CisternHuge,
     Hashbrown,
     Papaya,
     Dashmap,
@@ -59,8 +61,9 @@ pub(crate) enum Reach {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Cistern,
+        Self::CisternHuge,
         Self::Hashbrown,
         Self::Papaya,
         Self::Dashmap,
@@ -78,6 +81,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cistern => "Cistern",
+            Self::CisternHuge => "Cistern, 2 MiB pages",
             Self::Hashbrown => "hashbrown",
             Self::Papaya => "papaya",
             Self::Dashmap => "dashmap",
@@ -98,6 +102,7 @@ impl Kind {
             Self::Cistern => {
                 "a POSIX segment; `get_into` through a read-only mapping, `put` of a writer; rapidhash v3"
             }
+            Self::CisternHuge => "the same with `HugePages::Transparent`",
             Self::Hashbrown => {
                 "`HashMap<Box<[u8]>, Box<[u8]>>` of one thread, laid out for its items; foldhash"
             }
@@ -131,7 +136,8 @@ impl Kind {
 
     pub(crate) fn reach(self) -> Reach {
         match self {
-            Self::Hashbrown => Reach::Alone,
+            // What several processes do with it is measured with the usual pages.
+            Self::Hashbrown | Self::CisternHuge => Reach::Alone,
             Self::Papaya | Self::Dashmap | Self::Moka | Self::QuickCache | Self::Redb => {
                 Reach::Threads
             }
@@ -141,6 +147,11 @@ impl Kind {
                 Reach::Processes
             }
         }
+    }
+
+    /// Whether it is this store, with whatever pages.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Cistern | Self::CisternHuge)
     }
 
     /// Why it can't be measured here, if it can't.
@@ -158,7 +169,7 @@ impl Kind {
     /// Does a worker's work with it.
     pub(crate) fn serve(self, setting: &Setting, attach: bool, parent: &mut Parent) -> Result<()> {
         match self {
-            Self::Cistern => side::serve::<Cistern>(setting, attach, parent),
+            Self::Cistern | Self::CisternHuge => side::serve::<Cistern>(setting, attach, parent),
             Self::Hashbrown => side::serve::<hashbrown::Map>(setting, attach, parent),
             Self::Papaya => side::serve::<papaya::Map>(setting, attach, parent),
             Self::Dashmap => side::serve::<dashmap::Map>(setting, attach, parent),
@@ -201,6 +212,7 @@ mod tests {
             items: ITEMS,
             value_bytes: BYTES,
             room: Room::Live(50),
+            huge_pages: false,
         };
         let mut engine = E::create(&setting).expect("an engine");
         engine.load(0..ITEMS, BYTES).expect("room for the items");
