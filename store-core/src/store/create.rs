@@ -176,9 +176,12 @@ impl<'a> New<'a> {
             length.store::<S>(needed);
         }
         if !is_marked || self.options.huge_pages == HugePages::Transparent {
-            region
-                .commission(0, self.plan.committed_bytes)
-                .map_err(|source| self.no_pages_or("fallocate", source))?;
+            region.commission(0, self.plan.committed_bytes).map_err(|source| {
+                match self.pages.are_huge() {
+                    true => self.no_pages_or("fallocate", source),
+                    false => self.no_room_or("fallocate", source, free),
+                }
+            })?;
         }
         self.initialise::<S>(&region)?;
         Ok(region)
@@ -331,7 +334,7 @@ impl<'a> New<'a> {
             Some(libc::ENOMEM | libc::ENOSPC) if self.pages.are_huge() => {
                 no_pages(self.shown, self.bytes as u64)
             }
-            _ => self.no_room_or(call, source, 0),
+            _ => self.refused(call, source),
         }
     }
 
