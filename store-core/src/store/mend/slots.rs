@@ -165,14 +165,14 @@ impl<S: Shim> Store<S> {
         if !has_bucket && !is_movable {
             return unsound("the key belongs to another bucket");
         }
-        let body = match self.body_whatever_extents(&head) {
+        let (body, denied_by) = match self.body_of(&head) {
+            Err(Unsound::Extent(extent, _)) => (self.body_whatever_extents(&head), Some(extent)),
+            body => (body, None),
+        };
+        let body = match body {
             Ok(body) => body,
             Err(Unsound::Item(why)) => return unsound(&why),
             Err(Unsound::Extent(_, why)) => return unsound(why),
-        };
-        let denied_by = match self.body_of(&head) {
-            Err(Unsound::Extent(extent, _)) => Some(extent),
-            _ => None,
         };
         let finding = if !has_bucket {
             Finding::OtherBucket(head, body)
