@@ -201,7 +201,9 @@ impl<S: Shim> Store<S> {
             }
         };
         let its_bucket = segment.index_size().bucket_of(head.hash);
-        let is_here = bucket.is_none_or(|bucket| bucket == its_bucket);
+        // In a line that is in no chain each item is where it belongs.
+        let bucket = bucket.unwrap_or(its_bucket);
+        let is_here = bucket == its_bucket;
         let has_tag = tag == TagWord::tag_of(head.hash);
         let has_bits = slot.may_be(head.hash, segment.geometry.slot_hash_shift);
         // The tags of a whole line are one word.
@@ -226,7 +228,7 @@ impl<S: Shim> Store<S> {
             }
         }
         let finding = match stands {
-            true => self.judge(its_bucket_or(bucket, its_bucket), slot, tag)?.finding,
+            true => self.judge(bucket, slot, tag)?.finding,
             false => Finding::Unsound("the slot is of another generation than its extent".into()),
         };
         let why = match finding {
@@ -244,7 +246,6 @@ impl<S: Shim> Store<S> {
         if namespace != 0 && !vouches && stands {
             of_namespace.others += 1;
             if of_namespace.samples.len() < SAMPLES_MAX {
-                let bucket = its_bucket_or(bucket, its_bucket);
                 of_namespace.samples.push(Sample { bucket, slot, tag, key: head.key });
             }
             return Ok(());
@@ -307,9 +308,4 @@ impl<S: Shim> Store<S> {
     fn has_namespace(&self, namespace: u8) -> bool {
         self.segment.namespace_record(namespace).is_some_and(|record| record.is_taken())
     }
-}
-
-/// The bucket of a slot, or where its item belongs if it is in no chain.
-fn its_bucket_or(bucket: Option<u64>, its: u64) -> u64 {
-    bucket.unwrap_or(its)
 }

@@ -56,7 +56,9 @@ impl<S: Shim> Store<S> {
             // With an owner somebody is about to enter it, unless there are items in it.
             let is_entered =
                 word.owner.is_some() && !evidence.extents[extent as usize].holds_items();
-            if of_index && !is_entered && !self.is_listed(extent, word) {
+            // Without a generation it waits until no slot leads there.
+            let has_generation = segment.generation(extent)?.load() != 0;
+            if of_index && has_generation && !is_entered && !self.is_listed(extent, word) {
                 self.fill_from(extent, word, report)?;
             }
         }
@@ -166,7 +168,9 @@ impl<S: Shim> Store<S> {
                         && has_generation
                 }
                 ExtentState::Pinned => has_generation,
-                ExtentState::Buckets | ExtentState::Overflow => true,
+                ExtentState::Buckets | ExtentState::Overflow => {
+                    has_generation || word.owner.is_some() || self.is_listed(extent, word)
+                }
                 ExtentState::Unknown => false,
             };
             if !makes_sense {
@@ -192,7 +196,15 @@ impl<S: Shim> Store<S> {
         Ok(true)
     }
 
-    /// Dies before: as it was. After: too much counts as live.
+    /// The word of an extent that takes no more items and of which all may live.
+    pub(super) fn full_word(&self) -> ExtentWord {
+        let all = self.segment.geometry.extent_units();
+        let state = ExtentState::Sealed;
+        ExtentWord { state, owner: None, suspect: true, live: all, used: all }
+    }
+
+    /// Dies before: as it was. After: too much counts as live. Without a generation the extent is free, so
+    /// no slot may lead there.
     fn fill_from(
         &self,
         extent: u32,
@@ -206,16 +218,8 @@ impl<S: Shim> Store<S> {
             // Somebody else was faster.
             return Ok(());
         }
-        let all = segment.geometry.extent_units();
-        let full = ExtentWord {
-            state: ExtentState::Sealed,
-            owner: None,
-            suspect: true,
-            live: all,
-            used: all,
-        };
         let has_generation = segment.generation(extent)?.load() != 0;
-        let next = if has_generation { full } else { ExtentWord::FREE };
+        let next = if has_generation { self.full_word() } else { ExtentWord::FREE };
         if cell.compare_exchange::<S>(found, next.word()).is_ok() {
             report.extents += 1;
         }

@@ -3,7 +3,7 @@
 
 use super::evidence::{Evidence, OfNamespace, Sample};
 use crate::error::{Corruption, WriteError};
-use crate::layout::{ExtentState, ExtentWord, NamespaceState, Slot};
+use crate::layout::{NamespaceRecord, NamespaceState, Slot, TagWord};
 use crate::region::Shim;
 use crate::store::namespace::name_of;
 use crate::store::{Session, Store};
@@ -96,8 +96,7 @@ impl<S: Shim> Store<S> {
         let record = self.segment.namespace_record(number)?;
         let name = name_of(record);
         let is_free = !record.is_taken();
-        let has_name =
-            |other: &crate::layout::NamespaceRecord| other.is_taken() && name_of(other) == name;
+        let has_name = |other: &NamespaceRecord| other.is_taken() && name_of(other) == name;
         if name.is_empty() || is_free && self.records().any(|(_, other)| has_name(other)) {
             return None;
         }
@@ -121,7 +120,7 @@ impl<S: Shim> Store<S> {
 
     fn vouches(&self, sample: &Sample, hash: u64) -> bool {
         let segment = &self.segment;
-        sample.tag == crate::layout::TagWord::tag_of(hash)
+        sample.tag == TagWord::tag_of(hash)
             && sample.slot.may_be(hash, segment.geometry.slot_hash_shift)
             && segment.index_size().bucket_of(hash) == sample.bucket
     }
@@ -150,18 +149,10 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         let cell = segment.generation(extent)?;
         let found = cell.load();
-        let all = segment.geometry.extent_units();
-        let full = ExtentWord {
-            state: ExtentState::Sealed,
-            owner: None,
-            suspect: true,
-            live: all,
-            used: all,
-        };
         let word = &segment.extent(extent)?.word;
         let is_set = (0..TRIES_MAX).any(|_| {
             let before = word.load();
-            word.compare_exchange::<S>(before, full.word()).is_ok()
+            word.compare_exchange::<S>(before, self.full_word().word()).is_ok()
         });
         // 0 is no generation.
         let whole = if generation == 0 { Slot::GENERATIONS } else { generation };
