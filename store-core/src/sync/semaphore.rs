@@ -5,8 +5,8 @@
 //! says nothing: a word that is not 0 tells. What can make the semaphore count wrong: a holder
 //! that went on as another program keeps it until it ends, and a stranger may change it. So:
 //!
-//! - A word that is 0 for [`IDLE_LOOKS`] sleeps, or that names a dead owner, is taken without the
-//!   semaphore, and gives one back all the same: it counts one more.
+//! - A word that is 0 for [`IDLE_LOOKS`] sleeps or at the end of the wait, or that names a dead
+//!   owner, is taken without the semaphore, and gives one back all the same: it counts one more.
 //! - Who got the semaphore and meets a living holder drops it: it counts one less.
 
 use std::io;
@@ -49,8 +49,10 @@ impl Guard<'_> {
         loop {
             let word = self.word.load();
             let holder = Owner::of_word(word);
+            let waited = start.elapsed();
+            let is_over = waited >= limit && asked;
             let taken = match holder {
-                None if had || idle >= IDLE_LOOKS => Some(Acquired::Free),
+                None if had || idle >= IDLE_LOOKS || is_over => Some(Acquired::Free),
                 None => None,
                 Some(holder) if (had || asked) && is_dead(holder) => Some(Acquired::TakenOver),
                 Some(_) => None,
@@ -69,11 +71,10 @@ impl Guard<'_> {
             if had {
                 semaphore.drop_taken();
             }
-            idle = if holder.is_none() { idle + 1 } else { 0 };
-            let waited = start.elapsed();
-            if waited >= limit && asked {
-                return Err(Refused::Blocked { holder: holder.unwrap_or(me), waited });
+            if let (Some(holder), true) = (holder, is_over) {
+                return Err(Refused::Blocked { holder, waited });
             }
+            idle = if holder.is_none() { idle + 1 } else { 0 };
             had = take(sleep.min(limit.saturating_sub(waited)))?;
             sleep = (sleep * 2).min(SLEEP_MAX);
             asked = true;
@@ -92,5 +93,29 @@ impl Guard<'_> {
             let _: io::Result<bool> = semaphore.take(Duration::ZERO);
         }
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::{Cell32, Plain, Region};
+    use crate::sys::map::Mapping;
+    use crate::sys::semaphore::{Ownership, SemaphoreSet};
+
+    #[test]
+    #[cfg_attr(miri, ignore = "system calls")]
+    fn a_guard_that_nobody_holds_is_had_whatever_its_semaphore_counts() {
+        let region = Region::private(Mapping::heap(4096));
+        let word = region.view::<Cell32>(64).expect("in bounds");
+        // Somebody else has it, and no holder is named.
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let ownership = Ownership { uid, gid, permissions: 0o600 };
+        let set = SemaphoreSet::create(&[0], ownership).expect("a set of one");
+        let guard = Guard::new(word, Some(set.semaphore(0)));
+        let limit = WaitLimit::For(Duration::ZERO);
+        let got = guard.acquire::<Plain>(Owner::new(1, 1), limit, |_| false);
+        set.remove().expect("its own set");
+        assert_eq!(got.expect("nobody holds it"), Acquired::Free);
     }
 }

@@ -131,6 +131,9 @@ impl Living<'_> {
                 if ledger.stopped_pid.load(Ordering::Acquire) != 0 =>
             {
                 let named = u64::from(pid) == ledger.stopped_pid.load(Ordering::Acquire);
+                if !named {
+                    println!("process {} was told that {pid} holds a guard", std::process::id());
+                }
                 let counted = if named { &ledger.stuck } else { &ledger.wrong_pid };
                 counted.fetch_add(1, Ordering::AcqRel);
             }
