@@ -24,32 +24,35 @@ pub(crate) struct Took {
     pub(crate) share: f64,
 }
 
-/// Runs from when it is made.
-#[derive(Debug)]
+/// Adds up what it times.
+#[derive(Debug, Default)]
 pub(crate) struct Stopwatch {
-    start: Instant,
+    wall: Duration,
     processor: Duration,
 }
 
 impl Stopwatch {
-    pub(crate) fn start() -> Self {
-        Self { processor: on_processor(), start: Instant::now() }
+    /// Times this, besides what was timed before.
+    pub(crate) fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let (processor, start) = (on_processor(), Instant::now());
+        let done = work();
+        self.wall += start.elapsed();
+        self.processor += on_processor().saturating_sub(processor);
+        done
     }
 
-    /// Since it was started.
+    /// By the wall clock, of all that was timed.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        self.wall
     }
 
     /// For so many operations.
     pub(crate) fn took(&self, clock: Clock, operations: usize) -> Took {
-        let wall = self.start.elapsed();
-        let processor = on_processor().saturating_sub(self.processor);
         let told = match clock {
-            Clock::Wall => wall,
-            Clock::Processor => processor,
+            Clock::Wall => self.wall,
+            Clock::Processor => self.processor,
         };
-        let share = processor.as_secs_f64() / wall.as_secs_f64().max(1e-9);
+        let share = self.processor.as_secs_f64() / self.wall.as_secs_f64().max(1e-9);
         Took { ns: nanos_per(told, operations), share: share.min(1.0) }
     }
 }
@@ -69,8 +72,8 @@ mod tests {
 
     #[test]
     fn who_sleeps_has_no_processor() {
-        let watch = Stopwatch::start();
-        thread::sleep(Duration::from_millis(30));
+        let mut watch = Stopwatch::default();
+        watch.time(|| thread::sleep(Duration::from_millis(30)));
         let (wall, processor) = (watch.took(Clock::Wall, 1), watch.took(Clock::Processor, 1));
         assert!(wall.ns >= 30e6, "{wall:?}");
         assert!(processor.ns < 15e6 && processor.share < 0.5, "{processor:?}");

@@ -152,9 +152,9 @@ fn time(limit: Limit, lines: Lines, extent: &Extent, turn: &Turn) -> Result<Took
 /// Works with all numbers, or until the turn is over.
 fn pieces(numbers: &[u32], turn: &Turn, mut work: impl FnMut(&[u32])) -> Took {
     let within = Duration::from_millis(turn.within_ms);
-    let (mut done, watch) = (0, Stopwatch::start());
+    let (mut done, mut watch) = (0, Stopwatch::default());
     for piece in numbers.chunks(PIECE) {
-        work(piece);
+        watch.time(|| work(piece));
         done += piece.len();
         if watch.elapsed() > within {
             break;
@@ -249,11 +249,13 @@ fn switch(count: usize) -> Result<Took> {
     })?;
     let mut byte = [0];
     let count = count.min(20_000);
-    let watch = Stopwatch::start();
-    for _ in 0..count {
-        ours.write_all(&byte)?;
-        back.read_exact(&mut byte)?;
-    }
+    let mut watch = Stopwatch::default();
+    watch.time(|| {
+        (0..count).try_for_each(|_| {
+            ours.write_all(&byte)?;
+            back.read_exact(&mut byte)
+        })
+    })?;
     // Half of the time the other process has the processor.
     let took = watch.took(Clock::Wall, 2 * count);
     ours.write_all(&[1])?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use store_benches::stats::Latencies;
 
 use crate::engine::{BATCH, Engine, Setting};
-use crate::workload::{ABSENT, KEY_BYTES, Key, fill_value, key_of};
+use crate::workload::{ABSENT, Key, fill_value, key_of};
 
 /// Of a mix, one operation in so many is a put.
 const MIX: usize = 20;
@@ -59,6 +59,8 @@ impl Work {
 pub(crate) struct Worker<E> {
     pub(crate) engine: E,
     value_bytes: usize,
+    /// Of the work that is next.
+    keys: Vec<Key>,
     /// Where values are copied to, of one batch.
     buffer: Vec<u8>,
     value: Vec<u8>,
@@ -73,6 +75,8 @@ impl<E: Engine> Worker<E> {
         Self {
             engine,
             value_bytes: setting.value_bytes,
+            // More than any piece of work has, so that none takes memory.
+            keys: Vec::with_capacity(4096),
             buffer: vec![0; setting.value_bytes * BATCH],
             value: vec![0; setting.value_bytes],
             version: 0,
@@ -85,32 +89,53 @@ impl<E: Engine> Worker<E> {
     /// # Errors
     /// Those of the engine; an answer that was not as it must be.
     pub(crate) fn run(&mut self, work: Work, numbers: &[u32]) -> Result<bool> {
+        self.make_keys(work, numbers);
+        self.work(work, numbers)
+    }
+
+    /// Makes the keys of the work that is next: one for each number.
+    pub(crate) fn make_keys(&mut self, work: Work, numbers: &[u32]) {
+        self.keys.clear();
+        match work {
+            Work::Miss => self.keys.extend(numbers.iter().map(|number| key_of(ABSENT + number))),
+            Work::Insert => {
+                self.keys.extend((self.next..).take(numbers.len()).map(key_of));
+            }
+            _ => self.keys.extend(numbers.iter().map(|number| key_of(*number))),
+        }
+    }
+
+    /// Does the work with the keys that were made for the numbers; false if the engine can't.
+    ///
+    /// # Errors
+    /// Those of the engine; an answer that was not as it must be.
+    pub(crate) fn work(&mut self, work: Work, numbers: &[u32]) -> Result<bool> {
         self.version = self.version.wrapping_add(1) % VERSIONS;
         let (bytes, hits) = match work {
-            Work::Get => (self.get(numbers)?, numbers.len()),
-            Work::GetIndependent => (self.get_independent(numbers)?, numbers.len()),
-            Work::Miss => (self.miss(numbers)?, 0),
-            Work::GetMany => match self.get_many(numbers)? {
+            Work::Get => (self.get()?, numbers.len()),
+            Work::GetIndependent => (self.get_independent()?, numbers.len()),
+            Work::Miss => (self.get_independent()?, 0),
+            Work::GetMany => match self.get_many()? {
                 Some(bytes) => (bytes, numbers.len()),
                 None => return Ok(false),
             },
             Work::Put => (self.put(numbers)?, 0),
             Work::Mix => (self.mix(numbers)?, numbers.len() - numbers.len().div_ceil(MIX)),
-            Work::Insert => (self.insert(numbers.len())?, 0),
+            Work::Insert => (self.insert()?, 0),
         };
         ensure!(bytes == hits * self.value_bytes, "{work:?} found {bytes} bytes of {hits} items");
         Ok(true)
     }
 
     #[inline(never)]
-    fn get(&mut self, numbers: &[u32]) -> Result<usize> {
+    fn get(&mut self) -> Result<usize> {
         let (mut bytes, nothing) = (0, black_box(0_u8));
         let buffer = &mut self.buffer[..self.value_bytes];
         let last = buffer.len() - 1;
-        for at in 0..numbers.len() {
+        for at in 0..self.keys.len() {
             // `nothing` is 0, which the compiler must not know.
-            let number = numbers[at ^ usize::from(buffer[last] & nothing)];
-            if let Some(len) = self.engine.get(&key_of(number), buffer)? {
+            let key = &self.keys[at ^ usize::from(buffer[last] & nothing)];
+            if let Some(len) = self.engine.get(key, buffer)? {
                 bytes += len;
                 black_box(&mut *buffer);
             }
@@ -118,24 +143,13 @@ impl<E: Engine> Worker<E> {
         Ok(bytes)
     }
 
+    /// Also of keys that are absent: nothing depends on what is not there, so the processor goes on with
+    /// the next one.
     #[inline(never)]
-    fn get_independent(&mut self, numbers: &[u32]) -> Result<usize> {
+    fn get_independent(&mut self) -> Result<usize> {
         let (mut bytes, buffer) = (0, &mut self.buffer[..self.value_bytes]);
-        for number in numbers {
-            if let Some(len) = self.engine.get(&key_of(*number), buffer)? {
-                bytes += len;
-                black_box(&mut *buffer);
-            }
-        }
-        Ok(bytes)
-    }
-
-    /// Nothing depends on what is not there, so the processor goes on with the next one.
-    #[inline(never)]
-    fn miss(&mut self, numbers: &[u32]) -> Result<usize> {
-        let (mut bytes, buffer) = (0, &mut self.buffer[..self.value_bytes]);
-        for number in numbers {
-            if let Some(len) = self.engine.get(&key_of(ABSENT + number), buffer)? {
+        for key in &self.keys {
+            if let Some(len) = self.engine.get(key, buffer)? {
                 bytes += len;
                 black_box(&mut *buffer);
             }
@@ -144,13 +158,10 @@ impl<E: Engine> Worker<E> {
     }
 
     #[inline(never)]
-    fn get_many(&mut self, numbers: &[u32]) -> Result<Option<usize>> {
-        let (mut bytes, mut keys) = (0, [[0; KEY_BYTES]; BATCH]);
-        for batch in numbers.chunks(BATCH) {
-            for (key, number) in keys.iter_mut().zip(batch) {
-                *key = key_of(*number);
-            }
-            match self.engine.get_many(&keys[..batch.len()], &mut self.buffer)? {
+    fn get_many(&mut self) -> Result<Option<usize>> {
+        let mut bytes = 0;
+        for batch in self.keys.chunks(BATCH) {
+            match self.engine.get_many(batch, &mut self.buffer)? {
                 Some(found) => bytes += found,
                 None => return Ok(None),
             }
@@ -161,9 +172,9 @@ impl<E: Engine> Worker<E> {
 
     #[inline(never)]
     fn put(&mut self, numbers: &[u32]) -> Result<usize> {
-        for number in numbers {
+        for (number, key) in numbers.iter().zip(&self.keys) {
             fill_value(&mut self.value, *number, self.version);
-            self.engine.put(&key_of(*number), &self.value)?;
+            self.engine.put(key, &self.value)?;
         }
         Ok(0)
     }
@@ -174,11 +185,12 @@ impl<E: Engine> Worker<E> {
         let buffer = &mut self.buffer[..self.value_bytes];
         let last = buffer.len() - 1;
         for at in 0..numbers.len() {
-            let number = numbers[at ^ usize::from(buffer[last] & nothing)];
+            let at = at ^ usize::from(buffer[last] & nothing);
+            let key = &self.keys[at];
             if at.is_multiple_of(MIX) {
-                fill_value(&mut self.value, number, self.version);
-                self.engine.put(&key_of(number), &self.value)?;
-            } else if let Some(len) = self.engine.get(&key_of(number), buffer)? {
+                fill_value(&mut self.value, numbers[at], self.version);
+                self.engine.put(key, &self.value)?;
+            } else if let Some(len) = self.engine.get(key, buffer)? {
                 bytes += len;
                 black_box(&mut *buffer);
             }
@@ -187,10 +199,10 @@ impl<E: Engine> Worker<E> {
     }
 
     #[inline(never)]
-    fn insert(&mut self, count: usize) -> Result<usize> {
-        for _ in 0..count {
+    fn insert(&mut self) -> Result<usize> {
+        for key in &self.keys {
             fill_value(&mut self.value, self.next, 0);
-            self.engine.put(&key_of(self.next), &self.value)?;
+            self.engine.put(key, &self.value)?;
             self.next += 1;
         }
         Ok(0)

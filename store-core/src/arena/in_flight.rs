@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 use super::pieces::Pieces;
 use super::retire::mark_suspect;
 use crate::error::Corruption;
-use crate::layout::{ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, Segment};
+use crate::layout::{ClientEntry, ClientState, ClientWord, IN_FLIGHT_WORDS, InFlightWord, Segment};
 use crate::region::{Cell64, Mutation, Shim, mutated};
 use crate::sync::Owner;
 use crate::sys::thread;
@@ -36,22 +36,33 @@ pub(crate) struct InFlight<'a, S: Shim> {
 
 impl<'a, S: Shim> InFlight<'a, S> {
     /// Takes a word of the client's entry: one compare-and-swap.
+    #[inline]
     pub(crate) fn begin(segment: &'a Segment<S>, me: Owner) -> Result<Self, Corruption> {
         let entry = segment.client(me.client)?;
         let generation = me.generation;
         let taken = InFlightWord { generation, large: false, number: 0 }.word();
+        let cell = &entry.in_flight[thread::number() % THREAD_WORDS];
+        if cell.load() == 0 && cell.compare_exchange::<S>(0, taken).is_ok() {
+            return Ok(Self { cell, generation, counted: false, shim: PhantomData });
+        }
+        Ok(Self::begin_beside_others(entry, generation, taken))
+    }
+
+    /// [`InFlight::begin`] where the thread's own word is another one's.
+    #[cold]
+    fn begin_beside_others(entry: &'a ClientEntry, generation: u32, taken: u64) -> Self {
         let first = thread::number();
-        for turn in 0..ROUNDS as usize * THREAD_WORDS {
+        for turn in 1..ROUNDS as usize * THREAD_WORDS {
             let cell = &entry.in_flight[first.wrapping_add(turn) % THREAD_WORDS];
             if cell.load() == 0 && cell.compare_exchange::<S>(0, taken).is_ok() {
-                return Ok(Self { cell, generation, counted: false, shim: PhantomData });
+                return Self { cell, generation, counted: false, shim: PhantomData };
             }
             std::hint::spin_loop();
         }
         let cell = &entry.in_flight[THREAD_WORDS];
         let this = Self { cell, generation, counted: true, shim: PhantomData };
         this.count(1);
-        Ok(this)
+        this
     }
 
     /// Says where the next reservation will be tried. Dies after it: the extent is suspect for

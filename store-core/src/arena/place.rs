@@ -22,6 +22,7 @@ pub(crate) struct Place {
 ///
 /// Dies after it: the extent counts an item that never was, until it is cleaned; `in_flight` names
 /// it.
+#[inline]
 pub(crate) fn reserve_in<S: Shim>(
     segment: &Segment<S>,
     in_flight: &InFlight<'_, S>,
@@ -41,10 +42,8 @@ pub(crate) fn reserve_in<S: Shim>(
         {
             return Ok(None);
         }
-        let live =
-            if mutated::<S>(Mutation::SkipLiveBytes) { word.live } else { word.live + units };
-        let next = ExtentWord { live, used: word.used + units, ..word };
-        match cell.compare_exchange::<S>(found, next.word()) {
+        let live = if mutated::<S>(Mutation::SkipLiveBytes) { 0 } else { units };
+        match cell.compare_exchange::<S>(found, ExtentWord::with_more(found, live, units)) {
             Ok(()) => {
                 let generation = segment.generation(extent)?.load();
                 // Before the first byte of the item: pairs with the readers' Acquire fence.

@@ -11,6 +11,7 @@ use crate::region::Shim;
 /// guard.
 ///
 /// Dies in between: the item counts as long as one of its pieces does, and the intent names it.
+#[inline]
 pub(crate) fn retire<S: Shim>(segment: &Segment<S>, slot: Slot) -> Result<(), Corruption> {
     let offset = slot.offset();
     let header = segment.header(offset)?;
@@ -21,6 +22,7 @@ pub(crate) fn retire<S: Shim>(segment: &Segment<S>, slot: Slot) -> Result<(), Co
 }
 
 /// Gives back the bytes of an item, or a piece, that is elsewhere now.
+#[inline]
 pub(crate) fn retire_moved<S: Shim>(
     segment: &Segment<S>,
     offset: u64,
@@ -42,6 +44,7 @@ pub(crate) fn abandon<S: Shim>(segment: &Segment<S>, place: Place) -> Result<(),
 /// Subtracts live units; a sealed extent without any is free by the same compare-and-swap.
 ///
 /// Dies before it: the extent counts too much, never too little.
+#[inline]
 pub(super) fn subtract<S: Shim>(
     segment: &Segment<S>,
     extent: u32,
@@ -51,24 +54,33 @@ pub(super) fn subtract<S: Shim>(
     let mut found = cell.load_acquire();
     loop {
         let word = ExtentWord::of(found);
-        let less = ExtentWord { live: word.live.saturating_sub(units), ..word };
-        let next = match word.state {
-            // Without an owner there is nobody who would free it later.
-            ExtentState::Open if less.live == 0 && less.owner.is_none() => ExtentWord::FREE,
-            // A cleaner still moves items there.
-            ExtentState::Open | ExtentState::Relocation => less,
-            ExtentState::Sealed => sealed(less),
-            _ => {
-                return Err(Corruption {
-                    what: "an item in an extent that takes none",
-                    offset: extent.into(),
-                });
-            }
+        let takes_items =
+            matches!(word.state, ExtentState::Open | ExtentState::Sealed | ExtentState::Relocation);
+        if !takes_items {
+            let what = "an item in an extent that takes none";
+            return Err(Corruption { what, offset: extent.into() });
+        }
+        let next = if word.live > units {
+            ExtentWord::with_less_live(found, units)
+        } else {
+            without_live(word).word()
         };
-        match cell.compare_exchange::<S>(found, next.word()) {
+        match cell.compare_exchange::<S>(found, next) {
             Ok(()) => return Ok(()),
             Err(now) => found = now,
         }
+    }
+}
+
+/// The word of an extent when the last of its live units are gone.
+fn without_live(word: ExtentWord) -> ExtentWord {
+    let less = ExtentWord { live: 0, ..word };
+    match word.state {
+        // Without an owner there is nobody who would free it later.
+        ExtentState::Open if less.owner.is_none() => ExtentWord::FREE,
+        ExtentState::Sealed => sealed(less),
+        // A cleaner still moves items there.
+        _ => less,
     }
 }
 

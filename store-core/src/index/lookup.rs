@@ -16,7 +16,7 @@ use std::sync::atomic::{Ordering, fence};
 use super::CHAIN_LINES_MAX;
 use super::search::search;
 use crate::error::ReadError;
-use crate::layout::{Header, LINK_LANE, Segment, Slot, TagWord};
+use crate::layout::{Header, IndexSize, LINK_LANE, Line, Segment, Slot, TagWord};
 use crate::region::{Cell64, Mutation, Shim, equals, mutated};
 
 /// How often a lookup starts anew before it says `Contended`.
@@ -72,15 +72,20 @@ enum Step<R> {
 /// first lane with its tag. What it says is believed once [`Hit::stands`].
 #[derive(Debug)]
 pub(crate) struct Hit<'a> {
+    pub(crate) header: Header,
     /// Its value's bytes, rounded up to words.
     pub(crate) value: &'a [Cell64],
-    /// Its value's length in bytes.
-    pub(crate) value_bytes: usize,
     generation_cell: &'a Cell64,
     generation: u64,
 }
 
 impl Hit<'_> {
+    /// Its value's length in bytes.
+    #[inline(always)]
+    pub(crate) fn value_bytes(&self) -> usize {
+        self.header.value_bytes as usize
+    }
+
     /// As [`Located::stands`].
     #[inline(always)]
     pub(crate) fn stands<S: Shim>(&self) -> bool {
@@ -107,8 +112,26 @@ pub(crate) fn spot<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
     let size = segment.index_size();
     // Pairs with the Release store that publishes a new size.
     fence(Ordering::Acquire);
-    let line = segment.bucket_address(size.bucket_of(hash)).and_then(|line| segment.line_at(line));
-    let Some(line) = line else { return Spot::Unclear };
+    match bucket(segment, size, hash) {
+        Some(line) => spot_in(segment, size, line, hash),
+        None => Spot::Unclear,
+    }
+}
+
+/// The bucket of `hash` in an index of that size, which an Acquire fence followed.
+#[inline(always)]
+pub(crate) fn bucket<S: Shim>(segment: &Segment<S>, size: IndexSize, hash: u64) -> Option<&Line> {
+    segment.bucket_address(size.bucket_of(hash)).and_then(|line| segment.line_at(line))
+}
+
+/// [`spot`] in a bucket that was found with `size`.
+#[inline(always)]
+pub(crate) fn spot_in<'a, S: Shim>(
+    segment: &'a Segment<S>,
+    size: IndexSize,
+    line: &'a Line,
+    hash: u64,
+) -> Spot<'a> {
     let tags = TagWord(line.tags.load());
     // Pairs with the Release store of the tag word: a tag seen means its slot is newer.
     fence(Ordering::Acquire);
@@ -129,8 +152,8 @@ pub(crate) fn spot<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
 /// Words that hold `bytes` bytes: `div_ceil` in two instructions, for lengths far from overflow.
 #[inline(always)]
 #[expect(clippy::manual_div_ceil, reason = "six instructions on the read path")]
-fn words_of(bytes: usize) -> u64 {
-    (bytes as u64 + 7) / 8
+fn words_of(bytes: usize) -> usize {
+    (bytes + 7) / 8
 }
 
 /// The item's half of a glance: its generation, its key, where its value is. `None` where the case
@@ -150,16 +173,17 @@ pub(crate) fn inspect<'a, S: Shim>(
     if cell.load() != slot.0 || generation == 0 || !slot.is_of_generation(generation) {
         return None;
     }
-    let key_at = segment.plain_key_unit();
-    let key_words = words_of(key.len());
+    let key_at = segment.plain_key_unit() as usize;
+    let value_at = key_at + words_of(key.len());
     let item = segment.region.tail(slot.unit())?;
-    let header = Header::of(item.words(1, 1)?[0].load());
-    if !segment.is_plain(header, key.len()) || !equals(item.words(key_at, key_words)?, key) {
+    // The header is before the key.
+    let (head, rest) = item.split_at_checked(value_at)?;
+    let header = Header::of(head.get(1)?.load());
+    if !segment.is_plain(header, key.len()) || !equals(head.get(key_at..)?, key) {
         return None;
     }
-    let value_bytes = header.value_bytes as usize;
-    let value = item.words(key_at + key_words, words_of(value_bytes))?;
-    Some(Hit { value, value_bytes, generation_cell, generation })
+    let value = rest.get(..words_of(header.value_bytes as usize))?;
+    Some(Hit { header, value, generation_cell, generation })
 }
 
 /// Looks `key` up and hands the item to `take`, whose answer is given if the item stood
@@ -322,6 +346,21 @@ fn locate_parts<S: Shim>(
     located.value_at = located.item + shape.value;
     located.special = !segment.is_plain(header, key.len());
     segment.bytes_are(located.item + shape.key, key)
+}
+
+/// Asks for a line.
+#[inline(always)]
+pub(crate) fn prefetch_line(line: &Line) {
+    crate::sys::prefetch(std::ptr::from_ref(line).cast());
+}
+
+/// Asks for the item that the first lane with a hash's tag leads to, if its bucket is there by now: the
+/// one that is about to be replaced.
+#[inline(always)]
+pub(crate) fn prefetch_standing<S: Shim>(segment: &Segment<S>, hash: u64) {
+    if let Spot::Slot(_, slot) = spot(segment, hash) {
+        prefetch_item(segment, slot, 1);
+    }
 }
 
 /// Asks for the bucket line of `hash`.

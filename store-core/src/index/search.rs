@@ -1,7 +1,7 @@
 //! Finding a key's place for a writer, who holds the guard of its stripe: nothing moves meanwhile,
 //! so nothing needs to be validated but bounds.
 
-use super::CHAIN_LINES_MAX;
+use super::{CHAIN_LINES_MAX, lookup};
 use crate::error::Corruption;
 use crate::layout::{Header, LANES, LINK_LANE, Segment, Slot, TagWord, Where};
 use crate::region::Shim;
@@ -32,19 +32,52 @@ pub(crate) struct Search {
 ///
 /// # Errors
 /// `Corruption` where the chain leaves the index or does not end.
+#[inline]
 pub(crate) fn search<S: Shim>(
     segment: &Segment<S>,
     key: &[u8],
     hash: u64,
 ) -> Result<Search, Corruption> {
+    let bucket = segment.index_size().bucket_of(hash);
+    let first = segment.bucket_line(bucket)?;
+    match at_a_glance(segment, first, key, hash) {
+        None => walk(segment, (bucket, first), key, hash),
+        found => Ok(Search { bucket, found, free: None, tail: first, lines: 1 }),
+    }
+}
+
+/// The item with the key where most are, as readers look for it: in its bucket's own line, in the first
+/// lane with its tag, without optional words.
+#[inline(always)]
+fn at_a_glance<S: Shim>(
+    segment: &Segment<S>,
+    number: u64,
+    key: &[u8],
+    hash: u64,
+) -> Option<Standing> {
+    let line = segment.line_at(number)?;
+    let lane = TagWord(line.tags.load()).first_with(TagWord::tag_of(hash))?;
+    let slot = line.slot(lane);
+    if !slot.may_be(hash, segment.geometry.slot_hash_shift) {
+        return None;
+    }
+    let hit = lookup::inspect(segment, (line.cell(lane), slot), key)?;
+    Some(Standing { at: Where { line: number, lane }, slot, header: hit.header })
+}
+
+/// [`search`], lane by lane from the bucket's first line on.
+#[inline(never)]
+fn walk<S: Shim>(
+    segment: &Segment<S>,
+    (bucket, first): (u64, u64),
+    key: &[u8],
+    hash: u64,
+) -> Result<Search, Corruption> {
     let tag = TagWord::tag_of(hash);
     let shift = segment.geometry.slot_hash_shift;
-    let bucket = segment.index_size().bucket_of(hash);
-    let mut result = Search { bucket, found: None, free: None, tail: 0, lines: 0 };
-    for number in chain(segment, bucket) {
-        let number = number?;
-        result.tail = number;
-        result.lines += 1;
+    let mut number = first;
+    let mut free = None;
+    for lines in 1..=CHAIN_LINES_MAX {
         let line = segment.line(number)?;
         for lane in TagWord(line.tags.load()).candidates(tag) {
             let slot = line.slot(lane);
@@ -53,17 +86,26 @@ pub(crate) fn search<S: Shim>(
             }
             let at = Where { line: number, lane };
             if let Some(header) = header_if_key(segment, slot, key)? {
-                result.found = Some(Standing { at, slot, header });
-                return Ok(result);
+                let found = Some(Standing { at, slot, header });
+                return Ok(Search { bucket, found, free, tail: number, lines });
             }
         }
-        if result.free.is_none() {
-            result.free = (0..LANES)
+        if free.is_none() {
+            free = (0..LANES)
                 .find(|lane| line.slot(*lane).is_empty())
                 .map(|lane| Where { line: number, lane });
         }
+        let last = line.slot(LINK_LANE);
+        if !last.is_link() {
+            return Ok(Search { bucket, found: None, free, tail: number, lines });
+        }
+        number = segment.linked_line(last)?;
     }
-    Ok(result)
+    Err(endless(bucket))
+}
+
+fn endless(bucket: u64) -> Corruption {
+    Corruption { what: "a chain of overflow lines without end", offset: bucket }
 }
 
 /// The place of exactly `slot` in the chain of `hash`; `None` if no lane holds it.
@@ -72,14 +114,20 @@ pub(crate) fn find_slot<S: Shim>(
     slot: Slot,
     hash: u64,
 ) -> Result<Option<Where>, Corruption> {
-    for number in chain(segment, segment.index_size().bucket_of(hash)) {
-        let line = number?;
+    let bucket = segment.index_size().bucket_of(hash);
+    let mut line = segment.bucket_line(bucket)?;
+    for _ in 0..CHAIN_LINES_MAX {
         let record = segment.line(line)?;
         if let Some(lane) = (0..LANES).find(|lane| record.slot(*lane) == slot) {
             return Ok(Some(Where { line, lane }));
         }
+        let last = record.slot(LINK_LANE);
+        if !last.is_link() {
+            return Ok(None);
+        }
+        line = segment.linked_line(last)?;
     }
-    Ok(None)
+    Err(endless(bucket))
 }
 
 /// The item in the chain of `hash` with this stamp: the one that a piece with both belongs to.
@@ -107,6 +155,7 @@ pub(crate) fn find_stamped<S: Shim>(
 }
 
 /// The header of the item at `slot` if its key is `key`.
+#[inline(always)]
 fn header_if_key<S: Shim>(
     segment: &Segment<S>,
     slot: Slot,
@@ -148,8 +197,7 @@ pub(crate) fn chain<S: Shim>(
         };
         if count > CHAIN_LINES_MAX {
             next = None;
-            let what = "a chain of overflow lines without end";
-            return Some(Err(Corruption { what, offset: bucket }));
+            return Some(Err(endless(bucket)));
         }
         Some(Ok(number))
     })

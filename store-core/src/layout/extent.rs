@@ -210,6 +210,18 @@ impl ExtentWord {
             | u64::from(self.used)
     }
 
+    /// `word` with units more, live and used: there must be room for them.
+    #[inline]
+    pub(crate) fn with_more(word: u64, live: u32, used: u32) -> u64 {
+        word + (u64::from(live) << UNIT_BITS) + u64::from(used)
+    }
+
+    /// `word` with live units less, of which it must have more.
+    #[inline]
+    pub(crate) fn with_less_live(word: u64, units: u32) -> u64 {
+        word - (u64::from(units) << UNIT_BITS)
+    }
+
     /// The word of an extent of the index, at `number` in its part of the directory.
     pub(crate) fn of_index(state: ExtentState, number: u64, owner: Option<Owner>) -> Self {
         let (live, used) = (number >> UNIT_BITS & UNIT_MASK, number & UNIT_MASK);

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::Corruption;
 use crate::hash::{self, Hasher};
-use crate::region::{Cell64, One, Region, Shim, Table};
+use crate::region::{Cell64, One, Region, Shim, Table, copy_out};
 use crate::sync::Guard;
 use crate::sys::semaphore::{Semaphore, SemaphoreSet};
 
@@ -26,7 +26,7 @@ pub(crate) struct Where {
 }
 
 /// Keys of at most so many words are hashed without memory from the allocator.
-const SHORT_KEY_WORDS: usize = 8;
+const SHORT_KEY_BYTES: usize = 64;
 
 /// See the module. `S` sees every store.
 #[derive(Debug)]
@@ -195,6 +195,9 @@ impl<S: Shim> Segment<S> {
 
     /// The hash of a key of any namespace.
     pub(crate) fn hash_in(&self, namespace: u8, key: &[u8]) -> u64 {
+        if namespace == 0 && self.namespace == 0 {
+            return self.hasher.hash(key);
+        }
         let record = self.namespace_record(namespace);
         let generation = record.map_or(0, |record| record.state().generation);
         // Its number may be another's by now.
@@ -538,16 +541,14 @@ impl<S: Shim> Segment<S> {
         scratch: &mut Vec<u8>,
     ) -> Result<u64, Corruption> {
         let bytes = usize::from(header.key_bytes);
-        let mut short = [[0; 8]; SHORT_KEY_WORDS];
-        if bytes > size_of_val(&short) {
+        let mut short = [0; SHORT_KEY_BYTES];
+        let Some(short) = short.get_mut(..bytes) else {
             self.copy_key(offset, header, scratch)?;
             return Ok(self.hash_in(header.namespace, scratch));
-        }
+        };
         let words = self.region.words(offset + header.shape().key, bytes.div_ceil(8) as u64)?;
-        for (to, cell) in short.iter_mut().zip(words) {
-            *to = cell.load().to_le_bytes();
-        }
-        Ok(self.hash_in(header.namespace, &short.as_flattened()[..bytes]))
+        copy_out(words, short);
+        Ok(self.hash_in(header.namespace, short))
     }
 
     /// The checksum of an item: everything but stamp, padding and the number of a counter.

@@ -75,8 +75,22 @@ pub(crate) fn copy_in<S: Shim>(from: &[u8], to: &[Cell64]) {
     }
 }
 
-/// Whether the bytes at `shared` are those of `private`, compared a word at a time.
+/// Copies the words of `from` to `to`, which nobody else can reach yet and which has as many. From 16
+/// bytes on by 16-byte moves, unless each store is to be seen.
 #[inline]
+pub(crate) fn copy_across<S: Shim>(from: &[Cell64], to: &[Cell64]) {
+    assert!(to.len() == from.len(), "a local invariant: as many words on both sides");
+    #[cfg(all(target_arch = "x86_64", not(miri), not(interleave)))]
+    if !S::OBSERVES && from.len() >= 2 {
+        return vector::copy_across(from, to);
+    }
+    for (from, to) in from.iter().zip(to) {
+        to.store_unpublished::<S>(from.load());
+    }
+}
+
+/// Whether the bytes at `shared` are those of `private`, compared a word at a time.
+#[inline(always)]
 pub(crate) fn equals(shared: &[Cell64], private: &[u8]) -> bool {
     let (words, rest) = private.as_chunks::<8>();
     let mut cells = shared.iter();
@@ -89,10 +103,19 @@ pub(crate) fn equals(shared: &[Cell64], private: &[u8]) -> bool {
         return true;
     }
     let Some(cell) = cells.next() else { return false };
-    let mut word = [0; 8];
-    word[..rest.len()].copy_from_slice(rest);
-    let mask = u64::MAX >> (64 - 8 * rest.len());
-    cell.load() & mask == u64::from_le_bytes(word)
+    let beyond = 64 - 8 * rest.len();
+    // Of the last eight bytes the upper ones are those of the rest: no copy of unknown length.
+    let last = match private.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last) >> beyond,
+        None => short_word(rest),
+    };
+    cell.load() & u64::MAX >> beyond == last
+}
+
+/// A word of fewer than eight bytes.
+#[cold]
+fn short_word(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri), not(interleave)))]
@@ -124,6 +147,16 @@ mod vector {
         // SAFETY: both ranges are as long. The second one is shared memory, where stores go by cells or
         // by assembly, which is outside of Rust's memory model.
         unsafe { copy_bytes(from.as_ptr(), to.as_ptr().cast_mut().cast(), bytes) };
+    }
+
+    /// Copies the words of `from`, at least two, to `to`, which has as many (the caller has checked both).
+    #[expect(unsafe_code, reason = "loads and stores of shared bytes in assembly, within bounds")]
+    #[inline(always)]
+    pub(super) fn copy_across(from: &[Cell64], to: &[Cell64]) {
+        let bytes = from.len() * 8;
+        debug_assert!(bytes >= 16 && to.len() * 8 == bytes);
+        // SAFETY: both ranges are as long, and both are shared memory: see `copy` and `copy_in`.
+        unsafe { copy_bytes(from.as_ptr().cast(), to.as_ptr().cast_mut().cast(), bytes) };
     }
 
     /// Copies `bytes` bytes, at least 16.

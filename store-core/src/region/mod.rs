@@ -8,7 +8,6 @@ mod cell;
 mod copy;
 mod shim;
 
-use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::sys::map::Mapping;
 
 pub use bytes::SharedBytes;
 pub(crate) use cell::{Cell8, Cell32, Cell64, Shared};
-pub(crate) use copy::{append_out, copy_in, copy_out, equals};
+pub(crate) use copy::{append_out, copy_across, copy_in, copy_out, equals};
 pub(crate) use shim::mutated;
 pub use shim::{Mutation, Plain, Shim};
 
@@ -70,33 +69,6 @@ impl<T: Shared> Table<T> {
         // shrink and the table does not outlive its region; `T: Shared` is valid for every bit
         // pattern.
         Some(unsafe { &*self.first.as_ptr().add(index as usize) })
-    }
-}
-
-/// The bytes from some place of the segment to its end, as words.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tail<'a> {
-    first: NonNull<Cell64>,
-    count: u64,
-    region: PhantomData<&'a Region>,
-}
-
-impl<'a> Tail<'a> {
-    /// The words `from..from + count`; `None` where the segment has ended.
-    #[inline(always)]
-    #[expect(unsafe_code, reason = "a part of a range that was checked when it was made")]
-    pub(crate) fn words(self, from: u64, count: u64) -> Option<&'a [Cell64]> {
-        if from > self.count || count > self.count - from {
-            return None;
-        }
-        // SAFETY: `Region::tail` found `self.count` cells in bounds from `first` on, and the
-        // region is borrowed.
-        Some(unsafe {
-            std::slice::from_raw_parts(
-                self.first.as_ptr().add(from as usize).cast_const(),
-                count as usize,
-            )
-        })
     }
 }
 
@@ -268,17 +240,17 @@ impl Region {
     /// Everything from word `start` on; `None` out of bounds.
     #[inline(always)]
     #[expect(unsafe_code, reason = "the one place where a word's number becomes an address")]
-    pub(crate) fn tail(&self, start: u64) -> Option<Tail<'_>> {
+    pub(crate) fn tail(&self, start: u64) -> Option<&[Cell64]> {
         let all = (self.bytes / 8) as u64;
         if start >= all {
             return None;
         }
         // SAFETY: below the end of the mapping, whose base is not null, and aligned since the base
         // is a page.
-        let first = unsafe {
-            NonNull::new_unchecked(self.base.as_ptr().cast::<Cell64>().add(start as usize))
-        };
-        Some(Tail { first, count: all - start, region: PhantomData })
+        Some(unsafe {
+            let first = self.base.as_ptr().cast::<Cell64>().add(start as usize);
+            std::slice::from_raw_parts(first, (all - start) as usize)
+        })
     }
 
     /// Asks the processor for the line at `offset`; a hint that can do no harm.

@@ -35,6 +35,7 @@ impl<S: Shim> Store<S> {
     ///
     /// # Errors
     /// `InvalidTtl` for less than a millisecond or more than about a thousand years.
+    #[inline]
     pub(super) fn expiry_of(&self, ttl: Option<Duration>) -> Result<Option<u64>, WriteError> {
         self.expiry_after(ttl.or_else(|| self.default_ttl()))
     }
@@ -43,11 +44,13 @@ impl<S: Shim> Store<S> {
     ///
     /// # Errors
     /// As for [`Store::expiry_of`].
+    #[inline]
     pub(super) fn expiry_with(&self, options: &PutOptions) -> Result<Option<u64>, WriteError> {
         if options.for_ever { Ok(None) } else { self.expiry_of(options.ttl) }
     }
 
     /// [`Store::expiry_of`] where no time to live means for ever, whatever the namespace says.
+    #[inline]
     pub(super) fn expiry_after(&self, ttl: Option<Duration>) -> Result<Option<u64>, WriteError> {
         let Some(ttl) = ttl else { return Ok(None) };
         match u64::try_from(ttl.as_millis()) {
@@ -57,7 +60,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// The expiry word of the item at `item`, if it has one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn expiry_word(&self, item: u64, header: Header) -> Result<Option<u64>, Corruption> {
         if !header.has(flags::EXPIRES) {
             return Ok(None);
@@ -67,7 +70,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Whether the item at `item` has expired. Asks the clock only where there is an expiry.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_expired(&self, item: u64, header: Header) -> Result<bool, Corruption> {
         Ok(self.expiry_word(item, header)?.is_some_and(|expiry| expiry <= self.now_ms()))
     }

@@ -14,7 +14,7 @@ const EMPTIED_MAX: u32 = 16;
 
 impl<S: Shim> Store<S> {
     /// Where an item is written.
-    #[inline]
+    #[inline(always)]
     pub(super) fn shelf_for(&self, item: &Item<'_>) -> Shelf {
         let life = item.expiry.map_or(0, |expiry| self.life_of(expiry));
         Shelf { queue: self.queue_for(item.hash), life }

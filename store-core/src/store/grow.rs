@@ -55,7 +55,20 @@ impl<S: Shim> Store<S> {
     }
 
     /// Does `publish`, again if there was no overflow line and some can be had.
+    #[inline(always)]
     pub(super) fn with_lines<T>(
+        &self,
+        session: &Session,
+        mut publish: impl FnMut() -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
+        match publish() {
+            Err(WriteError::IndexFull { .. }) => self.with_more_lines(session, publish),
+            other => other,
+        }
+    }
+
+    #[cold]
+    fn with_more_lines<T>(
         &self,
         session: &Session,
         mut publish: impl FnMut() -> Result<T, WriteError>,

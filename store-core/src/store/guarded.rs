@@ -71,6 +71,7 @@ impl<S: Shim> Held<'_, S> {
 impl<S: Shim> Store<S> {
     /// Takes the guard of the stripe of `hash` (or of a bucket), and repairs what a dead holder
     /// left.
+    #[inline]
     pub(super) fn hold<'a>(
         &'a self,
         session: &'a Session,
@@ -83,6 +84,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Refuses what is to be done in a namespace that was removed.
+    #[inline]
     pub(super) fn refuse_if_gone(&self) -> Result<(), WriteError> {
         if self.segment.namespace_stands() {
             return Ok(());
@@ -91,6 +93,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// [`Store::hold`] with a limit of its own.
+    #[inline]
     pub(super) fn hold_within<'a>(
         &'a self,
         session: &'a Session,

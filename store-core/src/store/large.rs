@@ -45,16 +45,31 @@ impl<S: Shim> Store<S> {
     /// caller gives back what was reserved of an item that is not published.
     ///
     /// Dies in between: the word of the reservation leads to the list, and the list to the pieces.
+    #[inline(always)]
     pub(super) fn write_all(
         &self,
         session: &Session,
         place: &Reserved<'_, S>,
         item: &Item<'_>,
+        at: (Shelf, Room),
+    ) -> Result<bool, WriteError> {
+        match (item.large, item.value) {
+            (Some(large), Value::Bytes(value)) => {
+                self.write_large(session, place, item, (large, value), at)
+            }
+            _ => self.write_item(session, **place, item).map(|()| true),
+        }
+    }
+
+    #[cold]
+    fn write_large(
+        &self,
+        session: &Session,
+        place: &Reserved<'_, S>,
+        item: &Item<'_>,
+        (large, value): (LargeWord, &[u8]),
         (shelf, room): (Shelf, Room),
     ) -> Result<bool, WriteError> {
-        let (Some(large), Value::Bytes(value)) = (item.large, item.value) else {
-            return self.write_item(session, **place, item).map(|()| true);
-        };
         let segment = &self.segment;
         let list = place.offset + item.header.shape().value;
         let words = u64::from(item.header.value_bytes) / 8;
@@ -161,12 +176,21 @@ impl<S: Shim> Store<S> {
 
     /// Refuses a large item that no cleaning can make room for, before its pieces take what others
     /// could have. Not where something may be evicted for it.
+    #[inline(always)]
     pub(super) fn refuse_if_too_large(
         &self,
         session: &Session,
         size: Size,
     ) -> Result<(), WriteError> {
-        if size.large.is_none() || self.segment.group_evicts(self.group()) {
+        match size.large {
+            None => Ok(()),
+            Some(_) => self.refuse_large(session, size),
+        }
+    }
+
+    #[cold]
+    fn refuse_large(&self, session: &Session, size: Size) -> Result<(), WriteError> {
+        if self.segment.group_evicts(self.group()) {
             return Ok(());
         }
         for _ in 0..LOOKS_MAX {

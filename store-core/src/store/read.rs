@@ -4,21 +4,17 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::Write;
 use std::str::FromStr;
+use std::sync::atomic::{Ordering, fence};
 
 use super::{Store, Ttl};
 use crate::arena::pieces::Pieces;
 use crate::error::{Corruption, ReadError};
-use crate::index::lookup::{self, Located, Spot, prefetch_bucket, prefetch_item};
+use crate::index::lookup::{self, Located, Spot, prefetch_item, prefetch_line};
 use crate::layout::{Header, flags};
 use crate::region::{Cell64, Shim, append_out, copy_out};
 
 /// Keys whose lookups are overlapped: enough to keep a core's line fill buffers busy.
 pub(super) const BATCH: usize = 32;
-/// Keys between the one whose bucket is asked for and the one whose item is, and between that one and
-/// the one that is finished.
-const BUCKETS_AHEAD: usize = 12;
-const ITEMS_AHEAD: usize = 10;
-const _: () = assert!(BUCKETS_AHEAD + ITEMS_AHEAD < BATCH, "what is begun has a place of its own");
 /// Lines of an item that a batch prefetches. Longer values are read by the hardware's own
 /// prefetcher, which follows the first ones.
 const PREFETCH_LINES: u64 = 3;
@@ -144,9 +140,9 @@ impl<S: Shim> Store<S> {
         };
         if let Some(hit) = hit
             // A length is believed before memory is allocated for it, not after.
-            && (hit.value_bytes <= to.capacity() || hit.stands::<S>())
+            && (hit.value_bytes() <= to.capacity() || hit.stands::<S>())
         {
-            append_out(hit.value, hit.value_bytes, to);
+            append_out(hit.value, hit.value_bytes(), to);
             if hit.stands::<S>() {
                 return Ok(true);
             }
@@ -190,11 +186,11 @@ impl<S: Shim> Store<S> {
             Spot::Missing => return Ok(None),
             Spot::Slot(cell, slot) => {
                 if let Some(hit) = lookup::inspect(&self.segment, (cell, slot), key)
-                    && let Some(to) = buffer.get_mut(..hit.value_bytes)
+                    && let Some(to) = buffer.get_mut(..hit.value_bytes())
                 {
                     copy_out(hit.value, to);
                     if hit.stands::<S>() {
-                        return Ok(Some(hit.value_bytes));
+                        return Ok(Some(hit.value_bytes()));
                     }
                 }
             }
@@ -308,8 +304,8 @@ impl<S: Shim> Store<S> {
         outcome
     }
 
-    /// A pipeline: in each step the bucket of one key is asked for, the item of an earlier one, and a
-    /// still earlier one is finished. So what a key computes is done while others are fetched.
+    /// Three passes over each batch: all buckets are asked for, then all items, then each key is
+    /// finished.
     #[inline(always)]
     fn get_each<K: AsRef<[u8]>>(
         &self,
@@ -319,28 +315,35 @@ impl<S: Shim> Store<S> {
     ) -> Result<(), ReadError> {
         let share = self.segment.share_of(self.group());
         let mut hashes = [0; BATCH];
+        let mut lines = [None; BATCH];
         let mut spots = [Spot::Unclear; BATCH];
-        for step in 0..keys.len() + BUCKETS_AHEAD + ITEMS_AHEAD {
-            if let Some(key) = keys.get(step) {
-                let hash = self.segment.hasher.hash(key.as_ref());
-                prefetch_bucket(&self.segment, hash);
-                hashes[step % BATCH] = hash;
-            }
-            let Some(spotted) = step.checked_sub(BUCKETS_AHEAD) else { continue };
-            if spotted < keys.len() {
-                let hash = hashes[spotted % BATCH];
-                let spot = lookup::spot(&self.segment, hash);
-                if let Spot::Slot(_, slot) = spot {
-                    prefetch_item(&self.segment, slot, PREFETCH_LINES);
-                    self.segment.heat.prefetch(&self.segment.region, share, hash);
+        let mut number = 0;
+        for keys in keys.chunks(BATCH) {
+            let size = self.segment.index_size();
+            // Pairs with the Release store that publishes a new size.
+            fence(Ordering::Acquire);
+            for ((key, hash), line) in keys.iter().zip(&mut hashes).zip(&mut lines) {
+                *hash = self.segment.hasher.hash(key.as_ref());
+                *line = lookup::bucket(&self.segment, size, *hash);
+                if let Some(line) = line {
+                    prefetch_line(line);
                 }
-                spots[spotted % BATCH] = spot;
             }
-            let Some(finished) = spotted.checked_sub(ITEMS_AHEAD) else { continue };
-            let Some(key) = keys.get(finished) else { break };
-            let (hash, spot) = (hashes[finished % BATCH], spots[finished % BATCH]);
-            let found = self.fetch_at(spot, key.as_ref(), hash, scratch)?;
-            f(finished, found.then_some(&scratch[..]));
+            for ((spot, line), hash) in spots.iter_mut().zip(lines).zip(&hashes).take(keys.len()) {
+                *spot = match line {
+                    Some(line) => lookup::spot_in(&self.segment, size, line, *hash),
+                    None => Spot::Unclear,
+                };
+                if let Spot::Slot(_, slot) = *spot {
+                    prefetch_item(&self.segment, slot, PREFETCH_LINES);
+                    self.segment.heat.prefetch(&self.segment.region, share, *hash);
+                }
+            }
+            for ((key, hash), spot) in keys.iter().zip(&hashes).zip(&spots) {
+                let found = self.fetch_at(*spot, key.as_ref(), *hash, scratch)?;
+                f(number, found.then_some(&scratch[..]));
+                number += 1;
+            }
         }
         Ok(())
     }

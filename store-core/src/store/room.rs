@@ -18,9 +18,9 @@ const FULL_AGAIN_MAX: u32 = 16;
 const LAST_ROUNDS: u32 = 4;
 
 impl<S: Shim> Store<S> {
-    /// Room for an item. If there is none, extents are cleaned; if that gives none, the dead are
-    /// reaped and some expired items deleted; in the end, any room in anybody's extent will do. Not for
-    /// more than may live, where that is a limit.
+    /// Room for an item, not for more than may live, where that is a limit. Nearly always it is in the
+    /// open extent, or a free one.
+    #[inline]
     pub(super) fn reserve(
         &self,
         session: &Session,
@@ -32,6 +32,23 @@ impl<S: Shim> Store<S> {
         // No room is made in what others have under its number.
         self.refuse_if_gone()?;
         self.grow_if_due(session);
+        let lease = session.lease(self.group());
+        match reserve::reserve(&self.segment, lease, (bytes, shelf), Reach::Own) {
+            Ok(place) => Ok(place),
+            Err(_) => self.reserve_in_need(session, bytes, shelf, limited),
+        }
+    }
+
+    /// [`Store::reserve`] where there is none at once: extents are cleaned; if that gives none, the dead
+    /// are reaped and some expired items deleted; in the end, any room in anybody's extent will do.
+    #[cold]
+    fn reserve_in_need(
+        &self,
+        session: &Session,
+        bytes: u64,
+        shelf: Shelf,
+        limited: bool,
+    ) -> Result<Reserved<'_, S>, WriteError> {
         let reserve =
             || self.until_unstuck(session, || self.reserve_once(session, (bytes, shelf), limited));
         for _ in 0..FULL_AGAIN_MAX {

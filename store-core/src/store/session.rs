@@ -103,6 +103,7 @@ impl Session {
         self.lease.owner()
     }
 
+    #[inline(always)]
     pub(super) fn wait_limit(&self) -> WaitLimit {
         WaitLimit::For(Duration::from_millis(self.guard_deadline_ms.load(Ordering::Relaxed)))
     }
@@ -364,6 +365,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// A stamp that no other item of the segment has or will have.
+    #[inline(always)]
     pub(super) fn stamp(&self, session: &Session) -> Result<u64, Corruption> {
         let mut last = session.stamp.load(Ordering::Relaxed);
         loop {

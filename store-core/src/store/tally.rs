@@ -176,13 +176,19 @@ impl<S: Shim> Store<S> {
     /// Counts a value that was stored, whose item takes so many new bytes.
     #[inline]
     pub(super) fn count_put(&self, session: &Session, bytes: u64) {
-        for tally in std::iter::once(&session.tally).chain(&self.tally) {
-            // Its bytes are told with the puts.
-            if tally.is_own() {
-                tally.add(Count::PutBytes, bytes);
-            }
-            self.count(tally, Count::Puts, 1);
+        self.count_put_in(&session.tally, bytes);
+        if let Some(tally) = &self.tally {
+            self.count_put_in(tally, bytes);
         }
+    }
+
+    #[inline]
+    fn count_put_in(&self, tally: &Tally, bytes: u64) {
+        // Its bytes are told with the puts.
+        if tally.is_own() {
+            tally.add(Count::PutBytes, bytes);
+        }
+        self.count(tally, Count::Puts, 1);
     }
 
     #[inline]

@@ -14,7 +14,7 @@ use crate::layout::{
     Cleaner, ExtentWord, Header, PIECE_HEAD_BYTES, Queue, Shelf, Slot, Stream, Victim, flags,
 };
 use crate::recovery::is_dead;
-use crate::region::{Cell64, Shim};
+use crate::region::{Cell64, Shim, copy_across};
 use crate::sync::WaitLimit;
 
 /// How many times an extent's bytes are hashed as keys before a walk is given up.
@@ -308,9 +308,7 @@ impl<S: Shim> Store<S> {
         };
         let to = segment.region.words(place.offset, units)?;
         self.note_expiry(place.offset, expiry)?;
-        for (from, to) in segment.region.words(item, units)?.iter().zip(to) {
-            to.store_unpublished::<S>(from.load());
-        }
+        copy_across::<S>(segment.region.words(item, units)?, to);
         let shift = segment.geometry.slot_hash_shift;
         let new = Slot::of_item(place.offset, place.generation, hash, shift);
         match lies {

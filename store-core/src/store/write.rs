@@ -11,6 +11,7 @@ use super::{Session, Store, Version};
 use crate::arena::usage::{may_live, note_scattered};
 use crate::arena::{NoRoom, Place, lease, retire};
 use crate::error::{Corruption, WriteError};
+use crate::index::lookup::{prefetch_bucket, prefetch_standing};
 use crate::index::overflow;
 use crate::index::search::{Standing, search};
 use crate::layout::{Header, KEY_BYTES_MAX, LINK_LANE, LargeWord, WHOLE_VALUE_BYTES, flags};
@@ -109,6 +110,7 @@ pub(super) struct Item<'a> {
 
 impl Item<'_> {
     /// What it takes of the arena.
+    #[inline]
     pub(super) fn size(&self) -> Size {
         Size { head: self.header.shape().bytes, large: self.large }
     }
@@ -129,7 +131,7 @@ impl<S: Shim> Store<S> {
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
         let hash = self.segment.hasher.hash(key);
-        crate::index::lookup::prefetch_bucket(&self.segment, hash);
+        prefetch_bucket(&self.segment, hash);
         let share = self.segment.share_of(self.group());
         self.segment.ghost.prefetch(&self.segment.region, share, hash);
         self.segment.prefetch_stripe(hash);
@@ -194,8 +196,11 @@ impl<S: Shim> Store<S> {
         condition: Condition,
         (room, planned): (Room, Size),
     ) -> Result<Outcome, WriteError> {
-        let (size, shelf) = (item.size(), self.shelf_for(item));
+        let size = if room == Room::Scattered { item.size() } else { planned };
+        let shelf = self.shelf_for(item);
         let place = self.reserve(session, size.head, shelf, room != Room::Scattered)?;
+        // Its bucket was asked for before; it comes while the new one is written.
+        prefetch_standing(&self.segment, item.hash);
         let written = self.write_all(session, &place, item, (shelf, room));
         if room == Room::Scattered && matches!(written, Ok(true)) {
             let bytes = self.bytes_of(place.offset, item.header)?;
@@ -408,6 +413,7 @@ impl<S: Shim> Store<S> {
         Ok(Item { key, hash, header, value, expiry, large })
     }
 
+    #[inline(always)]
     fn header(
         &self,
         key: &[u8],
@@ -457,6 +463,7 @@ impl<S: Shim> Store<S> {
         Ok((!holds(condition, version)).then_some(Outcome::Refused(version)))
     }
 
+    #[inline]
     pub(super) fn abandon_unless_published<T: Published>(
         &self,
         item: &Item<'_>,
@@ -476,6 +483,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Writes a whole item to a reserved place that nobody else can reach.
+    #[inline]
     pub(super) fn write_item(
         &self,
         session: &Session,
@@ -500,7 +508,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Writes all of an item but its value, of which the checksum takes `summed`; its stamp.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write_head(
         &self,
         session: &Session,
@@ -529,6 +537,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Publishes the item that was written to `place` if `condition` holds.
+    #[inline(always)]
     fn publish_if(
         &self,
         held: &Held<'_, S>,
