@@ -82,6 +82,6 @@ pub use store_core::{
     Gone, GuardKind, HashKind, HeldGuard, HeldLease, Histograms, HugePages, Info, KeepError,
     LoadError, LoadOptions, Mode, NamespaceError, NamespaceInfo, NamespaceOptions, PinError,
     PutOptions, ReadError, Reaped, RepairError, RepairOptions, RepairReport, Salvaged, ScanPage,
-    Sealing, SharedBytes, SizeClass, Stats, Survey, Trimmed, Ttl, Version, WriteError,
+    Sealing, SharedBytes, SizeClass, Stats, Survey, Trimmed, Ttl, Values, Version, WriteError,
     removed_when_detached,
 };

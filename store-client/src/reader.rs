@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use store_core::{
     Access, AttachError, CheckReport, Corruption, Cursor, Entry, ExtentInfo, HeldGuard, Histograms,
-    Info, ReadError, ScanPage, Stats, Store, Tally, Ttl, attach,
+    Info, ReadError, ScanPage, Stats, Store, Tally, Ttl, Values, attach,
 };
 
 use crate::spec::Spec;
@@ -124,6 +124,35 @@ impl Reader {
             f(number, value);
         })?;
         self.count(hits, keys.len() as u64 - hits);
+        Ok(())
+    }
+
+    /// [`Reader::get_many`] into memory that is used again: `values` is replaced by copies of the
+    /// values, in the order of the keys. Allocates nothing once it has held as much; the cheapest way
+    /// to have many values at once.
+    ///
+    /// ```
+    /// # use store_client::{CreateOptions, Values, Writer};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Writer::private(&CreateOptions::new(4 << 20))?;
+    /// store.put(b"EURUSD", b"1.0841")?;
+    /// let mut values = Values::new();
+    /// store.get_many_into(&["EURUSD", "EURXXX"], &mut values)?;
+    /// assert_eq!(values.get(0), Some(&b"1.0841"[..]));
+    /// assert_eq!(values.get(1), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`; `values` then has those of the first keys.
+    pub fn get_many_into<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        values: &mut Values,
+    ) -> Result<(), ReadError> {
+        self.store.get_many_into(keys, values)?;
+        self.count(values.found() as u64, (values.len() - values.found()) as u64);
         Ok(())
     }
 

@@ -63,9 +63,10 @@ pub use store::{
     Entry, EvictionStats, ExtentInfo, ExtentUse, Gone, HeldGuard, HeldLease, Histograms, Info,
     LoadOptions, NamespaceInfo, NamespaceOptions, ObjectName, Outcome, Pinned, PutOptions,
     Registered, RepairOptions, RepairReport, Salvaged, ScanPage, Session, SizeClass, Stats, Store,
-    Survey, Tally, Trimmed, Ttl, UnusedSemaphores, Version, Wreck, anonymous, attach, create,
-    destroy, from_image, memfd, private, private_on_heap, registered_elsewhere, registrations,
-    remove_orphan, remove_unused_semaphores, rename, set_owner, set_permissions, unused_semaphores,
+    Survey, Tally, Trimmed, Ttl, UnusedSemaphores, Values, Version, Wreck, anonymous, attach,
+    create, destroy, from_image, memfd, private, private_on_heap, registered_elsewhere,
+    registrations, remove_orphan, remove_unused_semaphores, rename, set_owner, set_permissions,
+    unused_semaphores,
 };
 pub use sys::holder::Backing;
 pub use sys::object::{MEMFD_NAME, POSIX_DIRECTORY, POSIX_PREFIX, Sealing};

@@ -1,5 +1,7 @@
 //! `mget`: many values through the batched lookup.
 
+use store_client::Values;
+
 use super::Context;
 use super::get::printable;
 use super::keys::Missing;
@@ -36,13 +38,14 @@ pub(crate) fn run(args: MgetArgs, context: &mut Context) -> Result<Exit, Failure
     if format == Format::Json {
         context.output.raw(b"[")?;
     }
+    let mut values = Values::new();
     args.keys.for_each_batch(reader.info()?.key_bytes_max, |keys| {
-        let values = reader.get_many(keys)?;
-        for (key, value) in keys.iter().zip(&values) {
+        reader.get_many_into(keys, &mut values)?;
+        for (key, value) in keys.iter().zip(values.iter()) {
             if value.is_none() {
                 missing.note(key);
             }
-            page.show(key, value.as_deref(), &mut context.output)?;
+            page.show(key, value, &mut context.output)?;
         }
         Ok(())
     })?;

@@ -72,20 +72,15 @@ enum Step<R> {
 /// first lane with its tag. What it says is believed once [`Hit::stands`].
 #[derive(Debug)]
 pub(crate) struct Hit<'a> {
-    pub(crate) header: Header,
     /// Its value's bytes, rounded up to words.
     pub(crate) value: &'a [Cell64],
+    /// Its value's length in bytes.
+    pub(crate) value_bytes: usize,
     generation_cell: &'a Cell64,
     generation: u64,
 }
 
 impl Hit<'_> {
-    /// Its value's length in bytes.
-    #[inline(always)]
-    pub(crate) fn value_bytes(&self) -> usize {
-        self.header.value_bytes as usize
-    }
-
     /// As [`Located::stands`].
     #[inline(always)]
     pub(crate) fn stands<S: Shim>(&self) -> bool {
@@ -182,8 +177,9 @@ pub(crate) fn inspect<'a, S: Shim>(
     if !segment.is_plain(header, key.len()) || !equals(head.get(key_at..)?, key) {
         return None;
     }
-    let value = rest.get(..words_of(header.value_bytes as usize))?;
-    Some(Hit { header, value, generation_cell, generation })
+    let value_bytes = header.value_bytes as usize;
+    let value = rest.get(..words_of(value_bytes))?;
+    Some(Hit { value, value_bytes, generation_cell, generation })
 }
 
 /// Looks `key` up and hands the item to `take`, whose answer is given if the item stood

@@ -1,7 +1,7 @@
 //! Finding a key's place for a writer, who holds the guard of its stripe: nothing moves meanwhile,
 //! so nothing needs to be validated but bounds.
 
-use super::{CHAIN_LINES_MAX, lookup};
+use super::CHAIN_LINES_MAX;
 use crate::error::Corruption;
 use crate::layout::{Header, LANES, LINK_LANE, Segment, Slot, TagWord, Where};
 use crate::region::Shim;
@@ -46,8 +46,7 @@ pub(crate) fn search<S: Shim>(
     }
 }
 
-/// The item with the key where most are, as readers look for it: in its bucket's own line, in the first
-/// lane with its tag, without optional words.
+/// The item with the key where most are: in its bucket's own line, in the first lane with its tag.
 #[inline(always)]
 fn at_a_glance<S: Shim>(
     segment: &Segment<S>,
@@ -58,11 +57,11 @@ fn at_a_glance<S: Shim>(
     let line = segment.line_at(number)?;
     let lane = TagWord(line.tags.load()).first_with(TagWord::tag_of(hash))?;
     let slot = line.slot(lane);
-    if !slot.may_be(hash, segment.geometry.slot_hash_shift) {
+    if !slot.is_item() || !slot.may_be(hash, segment.geometry.slot_hash_shift) {
         return None;
     }
-    let hit = lookup::inspect(segment, (line.cell(lane), slot), key)?;
-    Some(Standing { at: Where { line: number, lane }, slot, header: hit.header })
+    let header = header_if_key(segment, slot, key).ok()??;
+    Some(Standing { at: Where { line: number, lane }, slot, header })
 }
 
 /// [`search`], lane by lane from the bucket's first line on.

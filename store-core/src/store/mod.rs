@@ -45,6 +45,7 @@ mod sweep;
 mod tally;
 mod trim;
 mod unnamed;
+mod values;
 mod victim;
 mod walk;
 mod write;
@@ -84,6 +85,7 @@ pub use session::Session;
 pub use tally::{ClientCounts, Tally};
 pub use trim::Trimmed;
 pub use unnamed::{anonymous, memfd};
+pub use values::Values;
 pub use write::{Condition, Deletion, Outcome, PutOptions};
 
 /// A mapped store. Reads need nothing else; writes need a [`Session`], which only a writable

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::str::FromStr;
 use std::sync::atomic::{Ordering, fence};
 
-use super::{Store, Ttl};
+use super::{Store, Ttl, Values};
 use crate::arena::pieces::Pieces;
 use crate::error::{Corruption, ReadError};
 use crate::index::lookup::{self, Located, Spot, prefetch_item, prefetch_line};
@@ -88,6 +88,30 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Where the values of a batch go.
+trait NextValue {
+    /// What the value of the next key is appended to.
+    fn next_value(&mut self) -> &mut Vec<u8>;
+}
+
+impl NextValue for Values {
+    #[inline(always)]
+    fn next_value(&mut self) -> &mut Vec<u8> {
+        self.end()
+    }
+}
+
+/// Has one value at a time.
+struct Scratch<'a>(&'a mut Vec<u8>);
+
+impl NextValue for Scratch<'_> {
+    #[inline(always)]
+    fn next_value(&mut self) -> &mut Vec<u8> {
+        self.0.clear();
+        self.0
+    }
+}
+
 /// The length that a value has and a buffer lacks.
 struct TooSmall(usize);
 
@@ -102,7 +126,7 @@ impl<S: Shim> Store<S> {
         Ok(found.then_some(value))
     }
 
-    /// Replaces what is in `to` by the value of `key`, and marks a hit; whether there is one.
+    /// Appends the value of `key` to `to`, and marks a hit; whether there is one.
     #[inline(always)]
     fn fetch(&self, key: &[u8], hash: u64, to: &mut Vec<u8>) -> Result<bool, ReadError> {
         self.fetch_at(lookup::spot(&self.segment, hash), key, hash, to)
@@ -132,7 +156,7 @@ impl<S: Shim> Store<S> {
         hash: u64,
         to: &mut Vec<u8>,
     ) -> Result<bool, ReadError> {
-        to.clear();
+        let start = to.len();
         let hit = match spot {
             Spot::Missing => return Ok(false),
             Spot::Unclear => None,
@@ -140,13 +164,14 @@ impl<S: Shim> Store<S> {
         };
         if let Some(hit) = hit
             // A length is believed before memory is allocated for it, not after.
-            && (hit.value_bytes() <= to.capacity() || hit.stands::<S>())
+            && (hit.value_bytes <= to.capacity() - start || hit.stands::<S>())
         {
-            append_out(hit.value, hit.value_bytes(), to);
+            append_out(hit.value, hit.value_bytes, to);
             if hit.stands::<S>() {
                 return Ok(true);
             }
         }
+        to.truncate(start);
         self.fetch_anyhow(key, hash, to)
     }
 
@@ -154,11 +179,15 @@ impl<S: Shim> Store<S> {
     #[cold]
     #[inline(never)]
     fn fetch_anyhow(&self, key: &[u8], hash: u64, to: &mut Vec<u8>) -> Result<bool, ReadError> {
+        let start = to.len();
         let found = self.look_up_hashed(key, hash, |item| {
-            to.clear();
+            to.truncate(start);
             self.append_value(item, to)
-        })?;
-        Ok(found.is_some())
+        });
+        if !matches!(found, Ok(Some(()))) {
+            to.truncate(start);
+        }
+        Ok(found?.is_some())
     }
 
     /// Copies the value of `key` into `buffer` and gives its length. Allocates nothing.
@@ -186,11 +215,11 @@ impl<S: Shim> Store<S> {
             Spot::Missing => return Ok(None),
             Spot::Slot(cell, slot) => {
                 if let Some(hit) = lookup::inspect(&self.segment, (cell, slot), key)
-                    && let Some(to) = buffer.get_mut(..hit.value_bytes())
+                    && let Some(to) = buffer.get_mut(..hit.value_bytes)
                 {
                     copy_out(hit.value, to);
                     if hit.stands::<S>() {
-                        return Ok(Some(hit.value_bytes()));
+                        return Ok(Some(hit.value_bytes));
                     }
                 }
             }
@@ -227,6 +256,7 @@ impl<S: Shim> Store<S> {
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>, ReadError> {
         let mut scratch = SCRATCH.take();
+        scratch.clear();
         let found = self.fetch(key, self.segment.hasher.hash(key), &mut scratch);
         let answer = found.map(|found| found.then(|| f(&scratch)));
         SCRATCH.replace(scratch);
@@ -299,25 +329,43 @@ impl<S: Shim> Store<S> {
         mut f: impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), ReadError> {
         let mut scratch = SCRATCH.take();
-        let outcome = self.get_each(keys, &mut scratch, &mut f);
+        let (mut number, mut values) = (0, Scratch(&mut scratch));
+        let outcome = self.get_each(keys, &mut values, |Scratch(scratch), found| {
+            f(number, found.then_some(scratch));
+            number += 1;
+        });
         SCRATCH.replace(scratch);
         outcome
+    }
+
+    /// Replaces `values` by copies of the values of many keys, in the order of the keys. Allocates
+    /// nothing once `values` has held as much. See [`Store::get_many_with`].
+    ///
+    /// # Errors
+    /// `Contended` or `Corruption`; `values` then has those of the first keys.
+    pub fn get_many_into<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        values: &mut Values,
+    ) -> Result<(), ReadError> {
+        values.clear();
+        values.reserve(keys.len());
+        self.get_each(keys, values, Values::note)
     }
 
     /// Three passes over each batch: all buckets are asked for, then all items, then each key is
     /// finished.
     #[inline(always)]
-    fn get_each<K: AsRef<[u8]>>(
+    fn get_each<K: AsRef<[u8]>, V: NextValue>(
         &self,
         keys: &[K],
-        scratch: &mut Vec<u8>,
-        f: &mut impl FnMut(usize, Option<&[u8]>),
+        values: &mut V,
+        mut note: impl FnMut(&mut V, bool),
     ) -> Result<(), ReadError> {
         let share = self.segment.share_of(self.group());
         let mut hashes = [0; BATCH];
         let mut lines = [None; BATCH];
         let mut spots = [Spot::Unclear; BATCH];
-        let mut number = 0;
         for keys in keys.chunks(BATCH) {
             let size = self.segment.index_size();
             // Pairs with the Release store that publishes a new size.
@@ -340,9 +388,8 @@ impl<S: Shim> Store<S> {
                 }
             }
             for ((key, hash), spot) in keys.iter().zip(&hashes).zip(&spots) {
-                let found = self.fetch_at(*spot, key.as_ref(), *hash, scratch)?;
-                f(number, found.then_some(&scratch[..]));
-                number += 1;
+                let found = self.fetch_at(*spot, key.as_ref(), *hash, values.next_value())?;
+                note(values, found);
             }
         }
         Ok(())
@@ -415,7 +462,7 @@ impl<S: Shim> Store<S> {
         let words = self.value_words(item)?;
         let bytes = item.header.value_bytes as usize;
         // A length is believed before memory is allocated for it, not after.
-        if bytes > to.capacity() && !item.stands::<S>() {
+        if bytes > to.capacity() - to.len() && !item.stands::<S>() {
             return None;
         }
         append_out(words, bytes, to);
@@ -432,7 +479,7 @@ impl<S: Shim> Store<S> {
         let pieces = self.pieces(item)?;
         // A length is believed before memory is allocated for it, not after.
         let bytes = pieces.large.len as usize;
-        if bytes > to.capacity() && !item.stands::<S>() {
+        if bytes > to.capacity() - to.len() && !item.stands::<S>() {
             return None;
         }
         to.reserve(bytes);

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 
-use store_client::{CreateOptions, HugePages, Reader, Spec, Writer, create, destroy};
+use store_client::{CreateOptions, HugePages, Reader, Spec, Values, Writer, create, destroy};
 
 use crate::engine::{Engine, Figures, Memory, Room, Setting};
 use crate::workload::{Key, fill_value, key_of};
@@ -18,6 +18,7 @@ pub(crate) struct Cistern {
     /// Gets go through a mapping that can't be written, as those of a reading process.
     reader: Reader,
     writer: Writer,
+    values: Values,
 }
 
 /// What it is found by.
@@ -66,12 +67,13 @@ impl Engine for Cistern {
         let pages = if setting.huge_pages { HugePages::Transparent } else { HugePages::Default };
         let options = options(setting)?.huge_pages(pages);
         let writer = create(&spec, &options).context("creating a store")?;
-        Ok(Self { reader: Reader::attach(&spec)?, writer })
+        Ok(Self { reader: Reader::attach(&spec)?, writer, values: Values::new() })
     }
 
     fn attach(setting: &Setting) -> Result<Self> {
         let spec = spec(setting)?;
-        Ok(Self { reader: Reader::attach(&spec)?, writer: Writer::attach(&spec)? })
+        let (reader, writer) = (Reader::attach(&spec)?, Writer::attach(&spec)?);
+        Ok(Self { reader, writer, values: Values::new() })
     }
 
     #[inline]
@@ -85,20 +87,11 @@ impl Engine for Cistern {
         Ok(())
     }
 
-    /// What it hands out is a private copy already, and is copied once more: into the caller's buffer,
-    /// as every side does.
+    /// They lie one behind the other in what the caller gives, as those of every side.
     #[inline]
-    fn get_many(&mut self, keys: &[Key], buffer: &mut [u8]) -> Result<Option<usize>> {
-        let mut bytes = 0;
-        self.reader.get_many_with(keys, |_, value| {
-            if let Some(value) = value
-                && let Some(place) = buffer.get_mut(bytes..bytes + value.len())
-            {
-                place.copy_from_slice(value);
-                bytes += value.len();
-            }
-        })?;
-        Ok(Some(bytes))
+    fn get_many(&mut self, keys: &[Key], _: &mut [u8]) -> Result<Option<usize>> {
+        self.reader.get_many_into(keys, &mut self.values)?;
+        Ok(Some(self.values.bytes().len()))
     }
 
     fn memory(&mut self) -> Result<Memory> {

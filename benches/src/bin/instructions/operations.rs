@@ -3,7 +3,9 @@
 use std::hint::black_box;
 
 use anyhow::{Context, Result, bail};
-use store_core::{Condition, CreateOptions, Plain, PutOptions, Session, Store, private_on_heap};
+use store_core::{
+    Condition, CreateOptions, Plain, PutOptions, Session, Store, Values, private_on_heap,
+};
 
 /// Items that are there: far more than the cache that is simulated holds.
 const ITEMS: u64 = 100_000;
@@ -149,10 +151,14 @@ pub(crate) fn perform(operation: Operation) -> Result<()> {
                 right += u64::from(store.get_into(&key(number + ITEMS), &mut buffer)?.is_none());
             }
         }
-        Operation::GetMany => fixture.many(|keys| {
-            store.get_many_with(keys, |_, value| right += u64::from(value.is_some()))?;
-            Ok(())
-        })?,
+        Operation::GetMany => {
+            let mut values = Values::new();
+            fixture.many(|keys| {
+                store.get_many_into(keys, &mut values)?;
+                right += values.found() as u64;
+                Ok(())
+            })?;
+        }
         Operation::PutOver => {
             for number in numbers() {
                 fixture.put(&key(number), &value)?;
