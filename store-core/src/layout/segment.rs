@@ -44,6 +44,9 @@ pub(crate) struct Segment<S: Shim> {
     /// The flags that every item of the segment has, and where its key is then.
     plain_flags: u64,
     plain_key_unit: u64,
+    /// Lines of the index that an extent holds: as a power of two, and less one.
+    line_shift: u32,
+    line_mask: u64,
     superblock: One<Superblock>,
     clients: Table<ClientEntry>,
     loaders: Table<LoaderLease>,
@@ -88,6 +91,8 @@ impl<S: Shim> Segment<S> {
             namespace_generation: 0,
             plain_flags: plain.word() >> 32,
             plain_key_unit: plain.shape().key / 8,
+            line_shift: geometry.line_shift(),
+            line_mask: (1 << geometry.line_shift()) - 1,
             superblock: region.one(0)?,
             clients: region.table(geometry.clients_offset, geometry.clients.into())?,
             loaders: region.table(geometry.loaders_offset, geometry.loaders.into())?,
@@ -120,6 +125,8 @@ impl<S: Shim> Segment<S> {
             semaphores: Arc::clone(&self.semaphores),
             plain_flags: self.plain_flags | plain.word() >> 32,
             plain_key_unit: self.plain_key_unit,
+            line_shift: self.line_shift,
+            line_mask: self.line_mask,
             superblock: self.superblock.clone(),
             clients: self.clients.clone(),
             loaders: self.loaders.clone(),
@@ -349,9 +356,8 @@ impl<S: Shim> Segment<S> {
     /// The address of a bucket's line, for the read path: whatever the directory says.
     #[inline(always)]
     pub(crate) fn bucket_address(&self, bucket: u64) -> Option<u64> {
-        let shift = self.geometry.line_shift();
-        let first = self.directory.get(bucket >> shift)?.load();
-        Some(first.wrapping_add(bucket & ((1 << shift) - 1)))
+        let first = self.directory.get(bucket >> (self.line_shift & 63))?.load();
+        Some(first.wrapping_add(bucket & self.line_mask))
     }
 
     /// The address of a bucket's line.

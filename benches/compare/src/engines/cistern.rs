@@ -48,15 +48,16 @@ fn options(setting: &Setting) -> Result<CreateOptions> {
         }
         Room::Live(percent) => {
             // What the index and the structures take is known when a store was made, and of a large one
-            // as many times as much.
-            let few = items.min(SIZED_ITEMS);
+            // as many times as much: by a power of two, as that is what a number of buckets is.
+            let times = items.div_ceil(SIZED_ITEMS).next_power_of_two();
+            let few = items / times;
             let wanted = few * item_bytes(setting.value_bytes)? * 100 / u64::from(percent);
             let mut bytes = wanted + few * 24 + FIRST_BYTES;
             for _ in 0..2 {
                 let made = Writer::private(&CreateOptions::new(bytes).items(few))?.stats()?;
                 bytes = (bytes + wanted).saturating_sub(made.arena_bytes);
             }
-            Ok(CreateOptions::new(bytes * items / few).items(items))
+            Ok(CreateOptions::new(bytes * times).items(items))
         }
     }
 }
