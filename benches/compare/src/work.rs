@@ -75,7 +75,7 @@ impl<E: Engine> Worker<E> {
         Self {
             engine,
             value_bytes: setting.value_bytes,
-            // More than any piece of work has, so that none takes memory.
+            // More than a piece of timed work has, so that none takes memory.
             keys: Vec::with_capacity(4096),
             buffer: vec![0; setting.value_bytes * BATCH],
             value: vec![0; setting.value_bytes],

@@ -1,7 +1,7 @@
 //! Items by number: keys and values that are computed, and the numbers that a round asks for.
 //!
-//! Numbers are drawn before the clock runs and read as a stream of four bytes each; a key is made from
-//! its number by a dozen instructions. So finding out what to ask for costs no side a cache miss.
+//! Numbers are drawn, and keys made of them, before the clock runs: a few at a time, so that finding out
+//! what to ask for costs no side a cache miss.
 
 use anyhow::{Result, ensure};
 use rand::rngs::SmallRng;

@@ -25,7 +25,7 @@ pub(crate) struct Where {
     pub(crate) lane: usize,
 }
 
-/// Keys of at most so many words are hashed without memory from the allocator.
+/// Keys of at most so many bytes are hashed without memory from the allocator.
 const SHORT_KEY_BYTES: usize = 64;
 
 /// See the module. `S` sees every store.

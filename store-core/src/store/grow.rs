@@ -62,26 +62,32 @@ impl<S: Shim> Store<S> {
         mut publish: impl FnMut() -> Result<T, WriteError>,
     ) -> Result<T, WriteError> {
         match publish() {
-            Err(WriteError::IndexFull { .. }) => self.with_more_lines(session, publish),
+            Err(full @ WriteError::IndexFull { .. }) => {
+                self.with_more_lines(session, full, publish)
+            }
             other => other,
         }
     }
 
+    /// [`Store::with_lines`] after one that found none, and was refused as `full`.
     #[cold]
     fn with_more_lines<T>(
         &self,
         session: &Session,
+        mut full: WriteError,
         mut publish: impl FnMut() -> Result<T, WriteError>,
     ) -> Result<T, WriteError> {
         for _ in 0..LINES_ROUNDS {
+            let crowded = session.growth.crowded.swap(false, Ordering::Relaxed);
+            if !crowded || !self.add_overflow_lines(session)? {
+                break;
+            }
             match publish() {
-                Err(WriteError::IndexFull { .. })
-                    if session.growth.crowded.swap(false, Ordering::Relaxed)
-                        && self.add_overflow_lines(session)? => {}
+                Err(again @ WriteError::IndexFull { .. }) => full = again,
                 other => return other,
             }
         }
-        publish()
+        Err(full)
     }
 
     #[cold]

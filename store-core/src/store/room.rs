@@ -35,6 +35,7 @@ impl<S: Shim> Store<S> {
         let lease = session.lease(self.group());
         match reserve::reserve(&self.segment, lease, (bytes, shelf), Reach::Own) {
             Ok(place) => Ok(place),
+            Err(NoRoom::Corruption(error)) => Err(error.into()),
             Err(_) => self.reserve_in_need(session, bytes, shelf, limited),
         }
     }

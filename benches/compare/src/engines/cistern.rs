@@ -88,7 +88,7 @@ impl Engine for Cistern {
         Ok(())
     }
 
-    /// They lie one behind the other in what the caller gives, as those of every side.
+    /// They lie one behind the other as those of every side, in memory of its own kind.
     #[inline]
     fn get_many(&mut self, keys: &[Key], _: &mut [u8]) -> Result<Option<usize>> {
         self.reader.get_many_into(keys, &mut self.values)?;
