@@ -3,7 +3,7 @@
 use super::read::BATCH;
 use super::{Condition, Outcome, PutOptions, Session, Store};
 use crate::error::WriteError;
-use crate::index::lookup::{Spot, prefetch_bucket, prefetch_item, spot};
+use crate::index::lookup::{prefetch_bucket, prefetch_standing};
 use crate::region::Shim;
 
 impl<S: Shim> Store<S> {
@@ -28,9 +28,7 @@ impl<S: Shim> Store<S> {
             }
             for hash in &hashes[..batch.len()] {
                 // The old item's header and key, which the search under the guard looks at.
-                if let Spot::Slot(_, slot) = spot(&self.segment, *hash) {
-                    prefetch_item(&self.segment, slot, 1);
-                }
+                prefetch_standing(&self.segment, *hash);
             }
             for ((key, value), hash) in batch.iter().zip(hashes) {
                 let (key, value) = (key.as_ref(), value.as_ref());
