@@ -31,6 +31,8 @@ pub struct Mortal;
 
 impl Shim for Mortal {
     const OBSERVES: bool = true;
+    /// So that few keys are overwritten where they stand as often as they are written anew.
+    const OVERWRITE_APART: i64 = 2;
 
     #[inline]
     fn mutation() -> Option<Mutation> {

@@ -74,9 +74,12 @@ fn a_dead_loader_is_followed_without_a_reaper() {
 /// The harness sees each of these taken out.
 #[test]
 fn negative_controls() {
-    for (rule, len) in
-        [(Mutation::SkipRepair, 20), (Mutation::LinkBeforeCopy, 0), (Mutation::ClearBeforeSize, 0)]
-    {
+    for (rule, len) in [
+        (Mutation::SkipRepair, 20),
+        (Mutation::SkipRedoRecord, 60),
+        (Mutation::LinkBeforeCopy, 0),
+        (Mutation::ClearBeforeSize, 0),
+    ] {
         let (seen, _) = run(&geometries()[0], Some(rule), 3, len);
         assert!(seen.violations > 0, "the harness does not need {rule:?}");
     }

@@ -30,6 +30,8 @@ macro_rules! without {
         struct $name;
 
         impl Shim for $name {
+            const OVERWRITE_APART: i64 = 1;
+
             fn mutation() -> Option<Mutation> {
                 Some(Mutation::$name)
             }
@@ -43,6 +45,14 @@ without!(ClearBeforeSize);
 without!(SkipEpochBump);
 without!(SkipInFlight);
 without!(SkipPins);
+without!(SkipStampCheck);
+
+/// A store whose values are overwritten where they stand as soon as they can be.
+struct Hasty;
+
+impl Shim for Hasty {
+    const OVERWRITE_APART: i64 = 1;
+}
 
 /// Runs `scenario` under many schedules; panics where one does.
 fn explore(schedules: usize, scenario: fn()) {
@@ -268,6 +278,79 @@ fn pins<S: Shim>() {
     reader.join().expect("a reader");
 }
 
+/// Short values, all bytes of which are the turn that they were put in.
+fn short_value(turn: u64) -> [u8; 40] {
+    [turn as u8; 40]
+}
+
+/// The turn of a value, if it is one.
+fn turn_of(value: &[u8]) -> u8 {
+    assert!(value.len() == 40 && value.iter().all(|byte| *byte == value[0]), "torn: {value:?}");
+    value[0]
+}
+
+/// A reader, and one that pins, beside a writer that overwrites short values where they stand; one
+/// that cleans moves them.
+fn overwrites<S: Shim>() {
+    let world = World::<S>::new(96 << 10, 8);
+    let session = world.session();
+    (0..3).for_each(|key| world.put(&session, key, &short_value(0)));
+    let reader = {
+        let world = Arc::clone(&world);
+        shuttle::thread::spawn(move || {
+            let mut last = [0; 3];
+            for key in (0..3).cycle().take_while(|_| Arc::strong_count(&world) > 1) {
+                let turn = turn_of(&world.get(key).expect("it stands"));
+                assert!(turn >= last[key as usize], "key {key} goes back from {last:?} to {turn}");
+                last[key as usize] = turn;
+            }
+        })
+    };
+    let pinner = {
+        let world = Arc::clone(&world);
+        shuttle::thread::spawn(move || {
+            let session = world.session();
+            for key in (0..3_u64).chain(0..3) {
+                match world.store.get_pinned(&session, &key.to_le_bytes()) {
+                    Ok(pinned) => {
+                        let pinned = pinned.expect("it stands");
+                        let first = pinned.to_vec();
+                        turn_of(&first);
+                        for _ in 0..3 {
+                            assert!(pinned.to_vec() == first, "a pinned value changes");
+                        }
+                    }
+                    Err(PinError::Read(ReadError::Contended { .. })) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+    };
+    let cleaner = {
+        let world = Arc::clone(&world);
+        shuttle::thread::spawn(move || {
+            let session = world.session();
+            (0..2).for_each(|_| drop(world.store.clean(&session, 3).expect("cleaning")));
+        })
+    };
+    for turn in 1..TURNS {
+        world.put(&session, turn % 3, &short_value(turn));
+    }
+    cleaner.join().expect("a cleaner");
+    pinner.join().expect("one that pins");
+    for turn in TURNS - 3..TURNS {
+        assert_eq!(world.get(turn % 3), Some(short_value(turn).to_vec()), "key {}", turn % 3);
+    }
+    world.verify();
+    drop(world);
+    reader.join().expect("a reader");
+}
+
+#[test]
+fn overwrites_are_whole() {
+    explore(SCHEDULES, overwrites::<Hasty>);
+}
+
 #[test]
 fn reuse_is_seen_by_readers() {
     explore(SCHEDULES, reuse::<Plain>);
@@ -300,13 +383,15 @@ fn a_pin_holds() {
 
 #[test]
 fn negative_controls() {
-    let controls: [(&str, fn()); 6] = [
+    let controls: [(&str, fn()); 8] = [
         ("the generation check", reuse::<SkipGenerationCheck>),
         ("the bump of the generation", reuse::<SkipGenerationBump>),
         ("the order of size and clear", split::<ClearBeforeSize>),
         ("the epoch", chains::<SkipEpochBump>),
         ("who publishes", cleaning::<SkipInFlight>),
         ("the pins", pins::<SkipPins>),
+        ("the pins of what is overwritten", overwrites::<SkipPins>),
+        ("the stamp check", overwrites::<SkipStampCheck>),
     ];
     let unseen: Vec<_> = controls
         .into_iter()

@@ -21,6 +21,7 @@ impl Live for Pair<Logging> {
     fn name(op: &Op) -> &'static str {
         match op {
             Op::Put(..) | Op::PutText(..) => "put",
+            Op::Overwrite(_) => "overwrite",
             Op::Add(..) => "put if absent",
             Op::Replace(..) => "put if present",
             Op::Swap(..) => "put if version",

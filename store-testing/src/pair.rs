@@ -30,6 +30,8 @@ pub fn geometries() -> [CreateOptions; 4] {
 pub enum Op {
     /// Puts a value of this size, and so do the next ones.
     Put(u8, usize),
+    /// Puts a value as long as the one that stands.
+    Overwrite(u8),
     /// Where there is none.
     Add(u8, usize),
     /// Where there is one.
@@ -79,6 +81,7 @@ impl Op {
     pub fn key(&self) -> Option<u8> {
         match *self {
             Self::Put(key, _)
+            | Self::Overwrite(key)
             | Self::Add(key, _)
             | Self::Replace(key, _)
             | Self::Swap(key, ..)
@@ -115,6 +118,7 @@ pub fn ops() -> impl Strategy<Value = Op> {
     let key = || 0..48_u8;
     prop_oneof![
         12 => (key(), sizes()).prop_map(|(key, size)| Op::Put(key, size)),
+        8 => key().prop_map(Op::Overwrite),
         3 => (key(), sizes()).prop_map(|(key, size)| Op::Add(key, size)),
         3 => (key(), sizes()).prop_map(|(key, size)| Op::Replace(key, size)),
         3 => (key(), sizes(), any::<bool>()).prop_map(|(key, size, ok)| Op::Swap(key, size, ok)),
@@ -157,7 +161,7 @@ pub fn sequence(seed: u64, len: usize) -> Vec<Op> {
                 1 => 3900 + next(300) as usize,
                 _ => next(120) as usize,
             };
-            match next(33) {
+            match next(39) {
                 0..8 => Op::Put(key, size),
                 8 => Op::Add(key, size),
                 9 => Op::Replace(key, size),
@@ -178,6 +182,7 @@ pub fn sequence(seed: u64, len: usize) -> Vec<Op> {
                 28 => Op::DeleteIf(key, true),
                 29 | 30 => Op::PutBrief(key, size),
                 31 => Op::Sweep,
+                32..38 => Op::Overwrite(key),
                 _ => Op::PutMany(key, 1 + next(3) as u8, size),
             }
         })
@@ -247,6 +252,10 @@ impl<S: Shim> Pair<S> {
         match *op {
             Op::Put(number, size) => {
                 self.put(number, value(number, size, self.turn), Condition::Always)
+            }
+            Op::Overwrite(number) => {
+                let size = self.model.get(&key(number)).map_or(24, Vec::len);
+                self.put(number, value(number, size, self.turn), Condition::Always);
             }
             Op::Add(number, size) => {
                 self.put(number, value(number, size, self.turn), Condition::Absent)

@@ -28,6 +28,8 @@ pub struct Logging;
 
 impl Shim for Logging {
     const OBSERVES: bool = true;
+    /// So that a short sequence overwrites values where they stand.
+    const OVERWRITE_APART: i64 = 1;
 
     fn mutation() -> Option<Mutation> {
         LEFT_OUT.get()

@@ -2,8 +2,9 @@
 //!
 //! Who pins and who claims an extent both store first and look then, with a SeqCst fence between:
 //! the pinner its word, then the generation; the claimer the generation, then the pins. So either
-//! the claimer sees the pin, or the pinner sees that its bytes are gone. A large item is pinned under
-//! its guard, and so before its pieces are given back; as long as it is, its list stays as it is.
+//! the claimer sees the pin, or the pinner sees that its bytes are gone. An item is pinned under its guard:
+//! so a large one is pinned before its pieces are given back, and no item is overwritten where it stands
+//! by a writer that does not see the pin. As long as it is pinned, its bytes and its list stay as they are.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -20,8 +21,8 @@ pub(crate) struct Pin<'a> {
     word: u64,
 }
 
-/// Pins the item at `item`, if its extent still has `generation`; a large one with its pieces, under
-/// its guard. `None` if it has another.
+/// Pins the item at `item`, if its extent still has `generation`; a large one with its pieces. Under its
+/// guard. `None` if it has another.
 ///
 /// # Errors
 /// `Exhausted` where the client has no pin left.
@@ -155,6 +156,12 @@ pub(crate) fn is_pinned_with_pieces<S: Shim>(
     item: u64,
 ) -> Result<bool, Corruption> {
     any_pin(segment, |pin| pin.large && pin.item() == item)
+}
+
+/// Whether a client has the item at `item` pinned, or one that is none of it any more; under its guard.
+/// One load where nobody ever pinned.
+pub(crate) fn is_item_pinned<S: Shim>(segment: &Segment<S>, item: u64) -> Result<bool, Corruption> {
+    any_pin(segment, |pin| pin.item() == item)
 }
 
 /// Whether a client has `extent` pinned: one load where nobody ever pinned, else a line for each

@@ -6,6 +6,10 @@
 //! pairs with the Release fence of whoever recycles the extent, between bumping the generation and
 //! the first overwritten byte. A miss is believed only if the size word of the index stands.
 //!
+//! A value may be overwritten where it stands: so what was read of an item is believed only if its stamp
+//! is the same before and after. While its bytes change the stamp says so, and what they are going to be
+//! is read from the redo record of its stripe, which is whole by then: nobody waits for a writer.
+//!
 //! [`spot`] and [`inspect`] are the straight way without a loop: about 130 instructions and two
 //! dependent cache misses for a small item; [`lookup`] decides where they don't. They are laid out for the item without optional words, whose header is known before it is
 //! loaded: no address depends on it, so the processor fetches the value together with it, and
@@ -16,7 +20,9 @@ use std::sync::atomic::{Ordering, fence};
 use super::CHAIN_LINES_MAX;
 use super::search::search;
 use crate::error::ReadError;
-use crate::layout::{Header, IndexSize, LINK_LANE, Line, Segment, Slot, TagWord};
+use crate::layout::{
+    Header, IndexSize, LINK_LANE, Line, REDO_WORDS, Segment, Slot, Stamp, TagWord,
+};
 use crate::region::{Cell64, Mutation, Shim, equals, mutated};
 
 /// How often a lookup starts anew before it says `Contended`.
@@ -37,27 +43,39 @@ pub(crate) struct Located<'a> {
     slot_cell: &'a Cell64,
     generation_cell: &'a Cell64,
     generation: u64,
+    /// Of the item; of one that is being overwritten, of its redo record.
+    stamp_cell: &'a Cell64,
+    stamp: u64,
 }
 
 impl Located<'_> {
+    /// Its stamp.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
     /// Whether it is still the item of its lane: so its list is that of an item that can be reached.
     pub(crate) fn is_published(&self) -> bool {
         self.slot_cell.load() == self.slot.0
     }
 
-    /// The generation of its extent.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// Whether the bytes read so far were the item's: its extent was not recycled meanwhile.
+    /// Whether the bytes read so far were the item's, all of one moment: its extent was not recycled
+    /// meanwhile, nor the item overwritten.
     #[inline(always)]
     pub(crate) fn stands<S: Shim>(&self) -> bool {
-        // Pairs with the fence in `arena::lease::bump_generation`, see the module.
-        fence(Ordering::Acquire);
-        mutated::<S>(Mutation::SkipGenerationCheck)
-            || self.generation_cell.load() == self.generation
+        still_stands::<S>((self.generation_cell, self.generation), (self.stamp_cell, self.stamp))
     }
+}
+
+#[inline(always)]
+fn still_stands<S: Shim>(
+    (generation_cell, generation): (&Cell64, u64),
+    (stamp_cell, stamp): (&Cell64, u64),
+) -> bool {
+    // Pairs with the fences in `arena::lease::bump_generation` and `store::overwrite`, see the module.
+    fence(Ordering::Acquire);
+    (mutated::<S>(Mutation::SkipStampCheck) || stamp_cell.load() == stamp)
+        && (mutated::<S>(Mutation::SkipGenerationCheck) || generation_cell.load() == generation)
 }
 
 /// What one attempt, or one slot of it, came to.
@@ -78,15 +96,15 @@ pub(crate) struct Hit<'a> {
     pub(crate) value_bytes: usize,
     generation_cell: &'a Cell64,
     generation: u64,
+    stamp_cell: &'a Cell64,
+    stamp: u64,
 }
 
 impl Hit<'_> {
     /// As [`Located::stands`].
     #[inline(always)]
     pub(crate) fn stands<S: Shim>(&self) -> bool {
-        fence(Ordering::Acquire);
-        mutated::<S>(Mutation::SkipGenerationCheck)
-            || self.generation_cell.load() == self.generation
+        still_stands::<S>((self.generation_cell, self.generation), (self.stamp_cell, self.stamp))
     }
 }
 
@@ -173,13 +191,20 @@ pub(crate) fn inspect<'a, S: Shim>(
     let item = segment.region.tail(slot.unit())?;
     // The header is before the key.
     let (head, rest) = item.split_at_checked(value_at)?;
-    let header = Header::of(head.get(1)?.load());
+    let [stamp_cell, header_cell, ..] = head else { return None };
+    let stamp = stamp_cell.load();
+    if Stamp(stamp).is_overwritten() {
+        return None;
+    }
+    // Pairs with the Release store of the stamp: the item's bytes are at least as new.
+    fence(Ordering::Acquire);
+    let header = Header::of(header_cell.load());
     if !segment.is_plain(header, key.len()) || !equals(head.get(key_at..)?, key) {
         return None;
     }
     let value_bytes = header.value_bytes as usize;
     let value = rest.get(..words_of(value_bytes))?;
-    Some(Hit { value, value_bytes, generation_cell, generation })
+    Some(Hit { value, value_bytes, generation_cell, generation, stamp_cell, stamp })
 }
 
 /// Looks `key` up and hands the item to `take`, whose answer is given if the item stood
@@ -254,7 +279,7 @@ fn attempt<'a, S: Shim, R>(
             if slot.is_empty() {
                 continue;
             }
-            match examine(segment, line.cell(lane), slot, key, take) {
+            match examine(segment, (line.cell(lane), slot), (key, hash), take) {
                 Step::Missing => {}
                 step => return step,
             }
@@ -275,9 +300,8 @@ fn attempt<'a, S: Shim, R>(
 #[inline(always)]
 fn examine<'a, S: Shim, R>(
     segment: &'a Segment<S>,
-    cell: &'a Cell64,
-    slot: Slot,
-    key: &[u8],
+    (cell, slot): (&'a Cell64, Slot),
+    (key, hash): (&[u8], u64),
     take: &mut impl FnMut(&Located<'a>) -> Option<R>,
 ) -> Step<R> {
     let item = slot.offset();
@@ -294,22 +318,66 @@ fn examine<'a, S: Shim, R>(
         // The slot stands and its extent is another's: a crash left it, the lane is empty.
         return Step::Missing;
     }
-    let Ok(header) = segment.header(item) else { return Step::Again };
+    let Ok([stamp_cell, header_cell]) = segment.region.view::<[Cell64; 2]>(item) else {
+        return Step::Again;
+    };
+    let stamp = stamp_cell.load();
+    // Pairs with the Release store of the stamp: the item's bytes are at least as new.
+    fence(Ordering::Acquire);
     let mut located = Located {
         item,
-        header,
+        header: Header::of(header_cell.load()),
         value_at: 0,
         special: false,
         slot,
         slot_cell: cell,
         generation_cell,
         generation,
+        stamp_cell,
+        stamp,
     };
     match locate_parts(segment, key, &mut located) {
+        Some(true) if Stamp(stamp).is_overwritten() => {
+            match redone(segment, (key, hash), &mut located) {
+                Some(()) => believed::<S, R>(take(&located), &located),
+                None => Step::Again,
+            }
+        }
         Some(true) => believed::<S, R>(take(&located), &located),
         Some(false) => unless_recycled::<S, R>(&located),
         None => Step::Again,
     }
+}
+
+/// Makes of an item that is being overwritten what it is going to be. `None` if it is that by now, or if
+/// the record makes no sense.
+#[cold]
+fn redone<'a, S: Shim>(
+    segment: &'a Segment<S>,
+    (key, hash): (&[u8], u64),
+    located: &mut Located<'a>,
+) -> Option<()> {
+    let stripe = segment.geometry.stripe_of(hash);
+    let record = segment.redo(stripe).ok()?;
+    let stamp = record.stamp.load();
+    // Pairs with the Release store of the record's stamp: the record is at least as new.
+    fence(Ordering::Acquire);
+    let header = Header::of(record.header.load());
+    if stamp != Stamp(located.stamp).number()
+        || !segment.is_plain(header, key.len())
+        || header.value_bytes as usize > 8 * REDO_WORDS
+    {
+        return None;
+    }
+    *located = Located {
+        header,
+        value_at: segment.redo_value_offset(stripe),
+        special: false,
+        stamp_cell: &record.stamp,
+        stamp,
+        ..*located
+    };
+    Some(())
 }
 
 /// An answer drawn from an item, if the item stood.

@@ -143,7 +143,7 @@ pub(crate) fn find_stamped<S: Shim>(
             let slot = record.slot(lane);
             if slot.may_be(hash, shift)
                 && segment.slot_stands(slot)
-                && segment.stamp(slot.offset())? == stamp
+                && segment.stamp(slot.offset())?.number() == stamp
             {
                 let header = segment.header(slot.offset())?;
                 return Ok(Some(Standing { at: Where { line, lane }, slot, header }));

@@ -15,10 +15,11 @@ use super::client::{ClientEntry, ClientState, ClientWord, InFlightWord, PinWord}
 use super::counts::Counts;
 use super::extent::{ExtentEntry, ExtentState, ExtentWord, LIVES, Queue, Shelf, Stream};
 use super::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, WHOLE_VALUE_BYTES};
-use super::item::{Header, KEY_BYTES_MAX, LargeWord, PIECE_HEAD_BYTES, flags};
+use super::item::{Header, KEY_BYTES_MAX, LargeWord, PIECE_HEAD_BYTES, Stamp, flags};
 use super::line::{LANES, LINK_LANE, Line, TagWord};
 use super::loader::{LOADER_WINDOW, LoaderLease};
 use super::namespace::{NamespaceRecord, NamespaceState, NamespaceWord, Share};
+use super::redo::{REDO_WORDS, RedoRecord};
 use super::slot::Slot;
 use super::stripe::{Intent, IntentKind, Stripe};
 use super::superblock::{
@@ -160,6 +161,7 @@ fn the_superblock_is_as_documented() {
         extent_bytes,
         generations_offset,
         directory_offset,
+        redo_offset,
         reserved_index,
         arena_offset,
         loaders_offset,
@@ -356,6 +358,12 @@ fn the_stripe_is_as_documented() {
         seen("reserved_end", span_of!(Stripe, reserved_end)),
     ];
     compare_record("Stripe", size_of::<Stripe>(), &fields);
+}
+
+#[test]
+fn the_redo_record_is_as_documented() {
+    let fields = fields!(RedoRecord { stamp, header, checksum, reserved, value });
+    compare_record("Redo record", size_of::<RedoRecord>(), &fields);
 }
 
 #[test]
@@ -627,6 +635,17 @@ fn the_tag_word_is_as_documented() {
 }
 
 #[test]
+fn the_stamp_word_is_as_documented() {
+    let number = |word| Stamp(word).number() != 0;
+    let expected = [
+        ("number", bits_that(number)),
+        ("overwritten", bits_that(|word| Stamp(word).is_overwritten())),
+    ];
+    compare_word("Stamp word", 64, &expected);
+    assert_eq!(Stamp::overwritten(7).0, 7 | expected[1].1);
+}
+
+#[test]
 fn the_item_header_is_as_documented() {
     let of = Header::of;
     compare_word(
@@ -667,6 +686,7 @@ fn the_intent_word_is_as_documented() {
         ("unlink", IntentKind::Unlink),
         ("raise", IntentKind::Raise),
         ("split", IntentKind::Split),
+        ("overwrite", IntentKind::Overwrite),
     ];
     let rows = table("Intent word", "| kind | name | cell, old, new, line |");
     assert_eq!(rows.len(), kinds.len());
@@ -718,6 +738,7 @@ fn the_numbers_are_as_documented() {
         ("lines", Slot::SEGMENT_BYTES_MAX / 64),
         ("lines of a chain", CHAIN_LINES_MAX as u64),
         ("lanes of a line", LANES as u64),
+        ("bytes of a value that is overwritten where it stands", 8 * REDO_WORDS as u64),
         ("leases that a key may have", LOADER_WINDOW.into()),
         ("namespaces", 256),
         ("shift of the hash bits in a slot", 50),
@@ -863,6 +884,7 @@ fn the_parts_are_as_documented() {
             size_of::<LoaderLease>() as u64,
         ),
         ("stripes", geometry.stripes_offset, geometry.stripes.into(), size_of::<Stripe>() as u64),
+        ("redo", geometry.redo_offset, geometry.stripes.into(), size_of::<RedoRecord>() as u64),
         (
             "extent table",
             geometry.extents_offset,

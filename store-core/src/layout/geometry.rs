@@ -8,7 +8,7 @@ use super::slot::Slot;
 use super::superblock::{IndexSize, SUPERBLOCK_BYTES, Superblock};
 use super::{
     CLEANERS_MAX, ClientEntry, ExtentEntry, KEY_BYTES_MAX, LargeWord, LoaderLease, NamespaceRecord,
-    PIECE_HEAD_BYTES, Stripe,
+    PIECE_HEAD_BYTES, RedoRecord, Stripe,
 };
 use crate::config::{CreateOptions, HugePages, Mode};
 use crate::error::{Corruption, CreateError};
@@ -64,6 +64,8 @@ pub(crate) struct Geometry {
     pub(crate) loaders: u32,
     pub(crate) stripes_offset: u64,
     pub(crate) stripes: u32,
+    /// Redo records, one for each stripe.
+    pub(crate) redo_offset: u64,
     pub(crate) extents_offset: u64,
     pub(crate) extents: u32,
     pub(crate) extent_shift: u32,
@@ -284,6 +286,7 @@ impl Geometry {
             loaders: (size >> 16).clamp(LOADERS_MIN, LOADERS_MAX).next_power_of_two() as u32,
             stripes_offset: 0,
             stripes: stripes as u32,
+            redo_offset: 0,
             extents_offset: 0,
             extents: 0,
             extent_shift: extent_bytes.trailing_zeros(),
@@ -312,6 +315,7 @@ impl Geometry {
         self.namespaces_offset = place(self.namespaces.into(), size_of::<NamespaceRecord>() as u64);
         self.loaders_offset = place(self.loaders.into(), size_of::<LoaderLease>() as u64);
         self.stripes_offset = place(self.stripes.into(), size_of::<Stripe>() as u64);
+        self.redo_offset = place(self.stripes.into(), size_of::<RedoRecord>() as u64);
         self.extents_offset = place(extents.into(), size_of::<ExtentEntry>() as u64);
         self.generations_offset = place(extents.into(), 8);
         self.directory_offset = place(extents.into(), 8);
@@ -461,7 +465,7 @@ impl Geometry {
     }
 
     /// Writes the geometry into a new superblock's words.
-    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 21] {
+    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 22] {
         [
             (&to.segment_bytes, self.segment_bytes),
             (&to.slot_hash_shift, self.slot_hash_shift.into()),
@@ -474,6 +478,7 @@ impl Geometry {
             (&to.loaders_count, self.loaders.into()),
             (&to.stripes_offset, self.stripes_offset),
             (&to.stripes_count, self.stripes.into()),
+            (&to.redo_offset, self.redo_offset),
             (&to.extents_offset, self.extents_offset),
             (&to.extents_max, self.extents.into()),
             (&to.extent_bytes, self.extent_bytes()),
@@ -506,6 +511,7 @@ impl Geometry {
             loaders: narrow(from.loaders_count.load(), "number of loader leases")?,
             stripes_offset: from.stripes_offset.load(),
             stripes: narrow(from.stripes_count.load(), "number of stripes")?,
+            redo_offset: from.redo_offset.load(),
             extents_offset: from.extents_offset.load(),
             extents: narrow(from.extents_max.load(), "number of extents")?,
             extent_shift: extent_bytes.trailing_zeros(),
@@ -561,6 +567,7 @@ impl Geometry {
             (self.namespaces_offset, self.namespaces.into(), size_of::<NamespaceRecord>() as u64),
             (self.loaders_offset, self.loaders.into(), size_of::<LoaderLease>() as u64),
             (self.stripes_offset, self.stripes.into(), size_of::<Stripe>() as u64),
+            (self.redo_offset, self.stripes.into(), size_of::<RedoRecord>() as u64),
             (self.extents_offset, self.extents.into(), size_of::<ExtentEntry>() as u64),
             (self.generations_offset, self.extents.into(), 8),
             (self.directory_offset, self.extents.into(), 8),

@@ -1,5 +1,6 @@
 //! An item: header, optional words, key, value. Contiguous, and immutable once published, but for
-//! the 8 bytes of a counter, which change only under its stripe.
+//! what changes under its stripe: the 8 bytes of a counter, and a value that is overwritten where it
+//! stands, with stamp, length and checksum ([`super::RedoRecord`] says how).
 //!
 //! ```text
 //! +0   stamp (64)
@@ -80,6 +81,36 @@ impl LargeWord {
     }
 }
 
+/// The first word of an item.
+///
+/// ```text
+/// 63           62                                              0
+/// overwritten  | number that no two items of a segment share    |
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp(pub(crate) u64);
+
+impl Stamp {
+    const OVERWRITTEN: u64 = 1 << 63;
+
+    /// The stamp of an item with this number while its bytes are being overwritten: what it then is stands
+    /// in the redo record of its stripe.
+    #[inline(always)]
+    pub(crate) fn overwritten(number: u64) -> Self {
+        Self(number | Self::OVERWRITTEN)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_overwritten(self) -> bool {
+        self.0 & Self::OVERWRITTEN != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn number(self) -> u64 {
+        self.0 & !Self::OVERWRITTEN
+    }
+}
+
 /// The longest key in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = u16::MAX as usize;
 
@@ -109,6 +140,14 @@ impl Header {
             | u64::from(self.key_bytes) << 32
             | u64::from(self.namespace) << 48
             | u64::from(self.flags) << 56
+    }
+
+    /// Whether an item with this header may take the place of one with the other, byte for byte: all but the
+    /// value's length is the same, and that but for what fills the last word.
+    #[inline(always)]
+    pub(crate) fn fits_in(self, other: Self) -> bool {
+        self.word() >> 32 == other.word() >> 32
+            && self.value_bytes.div_ceil(8) == other.value_bytes.div_ceil(8)
     }
 
     #[inline(always)]

@@ -14,6 +14,7 @@ mod item;
 mod line;
 mod loader;
 mod namespace;
+mod redo;
 mod segment;
 mod slot;
 mod stripe;
@@ -27,12 +28,15 @@ pub(crate) use counts::{COUNTS, Counts};
 pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, Shelf, Stream};
 pub(crate) use geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, Geometry, Plan, WHOLE_VALUE_BYTES};
 pub(crate) use heat::{HEAT_PERMISSIONS, Heat};
-pub(crate) use item::{Header, KEY_BYTES_MAX, LargeWord, PIECE_HEAD_BYTES, flags, item_checksum};
+pub(crate) use item::{
+    Header, KEY_BYTES_MAX, LargeWord, PIECE_HEAD_BYTES, Stamp, flags, item_checksum,
+};
 pub(crate) use line::{LANES, LINK_LANE, Line, TagWord};
 pub(crate) use loader::{LOADER_WINDOW, LoaderLease};
 pub(crate) use namespace::{
     NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceState, NamespaceWord, Share,
 };
+pub(crate) use redo::{REDO_WORDS, RedoRecord};
 pub(crate) use segment::{Segment, Where, namespace_id};
 pub(crate) use slot::Slot;
 pub(crate) use stripe::{Intent, IntentKind, Stripe};

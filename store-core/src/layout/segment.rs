@@ -10,7 +10,7 @@ use super::item::{Header, ItemShape, flags, item_checksum};
 use super::superblock::{FEATURE_CHECKSUMS, IndexSize, MODE_CACHE, Superblock};
 use super::{
     Cleaner, ClientEntry, ExtentEntry, ExtentState, ExtentWord, Geometry, LANES, Line, LoaderLease,
-    NamespaceRecord, NamespaceState, Queue, Share, Slot, Stream, Stripe,
+    NamespaceRecord, NamespaceState, Queue, RedoRecord, Share, Slot, Stamp, Stream, Stripe,
 };
 use crate::error::Corruption;
 use crate::hash::{self, Hasher};
@@ -52,6 +52,7 @@ pub(crate) struct Segment<S: Shim> {
     loaders: Table<LoaderLease>,
     namespaces: Table<NamespaceRecord>,
     stripes: Table<Stripe>,
+    redo: Table<RedoRecord>,
     extents: Table<ExtentEntry>,
     generations: Table<Cell64>,
     directory: Table<Cell64>,
@@ -98,6 +99,7 @@ impl<S: Shim> Segment<S> {
             loaders: region.table(geometry.loaders_offset, geometry.loaders.into())?,
             namespaces: region.table(geometry.namespaces_offset, geometry.namespaces.into())?,
             stripes: region.table(geometry.stripes_offset, geometry.stripes.into())?,
+            redo: region.table(geometry.redo_offset, geometry.stripes.into())?,
             extents: region.table(geometry.extents_offset, geometry.extents.into())?,
             generations: region.table(geometry.generations_offset, geometry.extents.into())?,
             directory: region.table(geometry.directory_offset, geometry.extents.into())?,
@@ -132,6 +134,7 @@ impl<S: Shim> Segment<S> {
             loaders: self.loaders.clone(),
             namespaces: self.namespaces.clone(),
             stripes: self.stripes.clone(),
+            redo: self.redo.clone(),
             extents: self.extents.clone(),
             generations: self.generations.clone(),
             directory: self.directory.clone(),
@@ -302,6 +305,20 @@ impl<S: Shim> Segment<S> {
         self.stripes
             .get(stripe.into())
             .ok_or(Corruption { what: "no such stripe", offset: stripe.into() })
+    }
+
+    /// The redo record of a stripe.
+    #[inline(always)]
+    pub(crate) fn redo(&self, stripe: u32) -> Result<&RedoRecord, Corruption> {
+        self.redo
+            .get(stripe.into())
+            .ok_or(Corruption { what: "no such stripe", offset: stripe.into() })
+    }
+
+    /// Offset of the value in the redo record of a stripe.
+    pub(crate) fn redo_value_offset(&self, stripe: u32) -> u64 {
+        let record = u64::from(stripe) * size_of::<RedoRecord>() as u64;
+        self.geometry.redo_offset + record + core::mem::offset_of!(RedoRecord, value) as u64
     }
 
     /// Asks for the stripe of `hash`.
@@ -487,8 +504,8 @@ impl<S: Shim> Segment<S> {
 
     /// The stamp of the item at `offset`.
     #[inline(always)]
-    pub(crate) fn stamp(&self, offset: u64) -> Result<u64, Corruption> {
-        Ok(self.region.view::<Cell64>(offset)?.load())
+    pub(crate) fn stamp(&self, offset: u64) -> Result<Stamp, Corruption> {
+        Ok(Stamp(self.region.view::<Cell64>(offset)?.load()))
     }
 
     /// Whether `header` is that of an item with a key of this length and no optional word but

@@ -58,6 +58,8 @@ pub(crate) enum IntentKind {
     Raise,
     /// The bucket of the line of `cell` is split, and bucket `line` made.
     Split,
+    /// The item at `old`, whose slot is at `cell`, becomes where it stands what the stripe's redo record says.
+    Overwrite,
 }
 
 /// An intent, as copied from the stripe.
@@ -100,6 +102,7 @@ impl Stripe {
             IntentKind::Unlink => 3,
             IntentKind::Raise => 4,
             IntentKind::Split => 5,
+            IntentKind::Overwrite => 6,
         };
         self.intent.store::<S>(intent.items_before << 8 | kind);
     }
@@ -125,6 +128,7 @@ impl Stripe {
             3 => IntentKind::Unlink,
             4 => IntentKind::Raise,
             5 => IntentKind::Split,
+            6 => IntentKind::Overwrite,
             _ => return None,
         };
         Some(Intent {

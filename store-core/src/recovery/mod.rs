@@ -8,6 +8,7 @@ mod counts;
 mod liveness;
 mod loaders;
 mod reap;
+mod redo;
 mod repair;
 
 pub(crate) use counts::bequeath;
@@ -15,4 +16,5 @@ pub(crate) use liveness::{is_dead, state_of, state_of_entry};
 pub(crate) use loaders::free_if_dead;
 pub use reap::Reaped;
 pub(crate) use reap::{reap, release};
+pub(crate) use redo::redo;
 pub(crate) use repair::repair_stripe;

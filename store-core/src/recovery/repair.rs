@@ -1,5 +1,6 @@
 //! Repairing one stripe after its holder died: finish or undo what its intent says.
 
+use super::redo::redo;
 use crate::arena::pieces::Pieces;
 use crate::arena::retire;
 use crate::error::Corruption;
@@ -30,6 +31,7 @@ pub(crate) fn repair_stripe<S: Shim>(segment: &Segment<S>, stripe: u32) -> Resul
             IntentKind::Unlink => repair_unlink(segment, record, &intent, at, bucket),
             IntentKind::Raise => repair_raise(segment, record, &intent, at, bucket),
             IntentKind::Split => split::repair(segment, record, bucket, intent.line),
+            IntentKind::Overwrite => repair_overwrite(segment, stripe, &intent, at),
         };
     }
     record.disarm::<S>();
@@ -66,6 +68,20 @@ fn repair_swap<S: Shim>(
         let bucket = segment.bucket_of_line(at.line)?;
         stripe.disarm::<S>();
         overflow::shorten(segment, stripe, bucket)?;
+    }
+    Ok(())
+}
+
+/// An overwrite is finished if the item says that it is being overwritten; else nothing was done, or all.
+fn repair_overwrite<S: Shim>(
+    segment: &Segment<S>,
+    stripe: u32,
+    intent: &Intent,
+    at: Where,
+) -> Result<(), Corruption> {
+    let slot = Slot(segment.slot_cell(at)?.load());
+    if slot == intent.old && segment.slot_stands(slot) {
+        redo(segment, stripe, slot)?;
     }
     Ok(())
 }

@@ -14,6 +14,10 @@ pub enum Mutation {
     SkipRepair,
     /// A reader believes the bytes of an item without looking at the generation again.
     SkipGenerationCheck,
+    /// A reader believes the bytes of an item without looking at its stamp again.
+    SkipStampCheck,
+    /// A value is overwritten where it stands without a redo record.
+    SkipRedoRecord,
     /// A link is published before the slot it displaces was copied to the overflow line.
     LinkBeforeCopy,
     /// Lines are unlinked and items raised in their chain without telling readers to look again.
@@ -40,9 +44,11 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::SkipRepair,
         Self::SkipGenerationCheck,
+        Self::SkipStampCheck,
+        Self::SkipRedoRecord,
         Self::LinkBeforeCopy,
         Self::SkipEpochBump,
         Self::ClearBeforeSize,
@@ -61,6 +67,8 @@ impl Mutation {
         match self {
             Self::SkipRepair => "skip-repair",
             Self::SkipGenerationCheck => "skip-generation-check",
+            Self::SkipStampCheck => "skip-stamp-check",
+            Self::SkipRedoRecord => "skip-redo-record",
             Self::LinkBeforeCopy => "link-before-copy",
             Self::SkipEpochBump => "skip-epoch-bump",
             Self::ClearBeforeSize => "clear-before-size",
@@ -94,6 +102,10 @@ pub trait Shim: Send + Sync + 'static {
     fn mutation() -> Option<Mutation> {
         None
     }
+
+    /// So many stamps are between the one of an item and that of a value which overwrites it where it stands:
+    /// a value that changes all the time is written to another place each time, so that it can be read.
+    const OVERWRITE_APART: i64 = 64;
 
     /// Whether [`Shim::before_store`] is to be called at all.
     const OBSERVES: bool = false;

@@ -4,6 +4,7 @@
 //! last time is reported. An extent's live bytes are judged only if its word stood still.
 
 use std::collections::HashSet;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use super::Store;
@@ -21,6 +22,8 @@ use crate::sys::process::Liveness;
 const ALIKE_MIN: u32 = 3;
 /// How many milliseconds a check waits in all for stripes that look wrong.
 const PATIENCE_MS: u32 = 100;
+/// How often an item is verified anew because it was overwritten meanwhile.
+const OVERTAKEN_MAX: u32 = 100;
 /// Violations that are kept as sentences; all are counted.
 const SENTENCES_MAX: usize = 100;
 
@@ -258,7 +261,7 @@ impl<S: Shim> Store<S> {
                 let at = Where { line: number, lane };
                 let slot = line.slot(lane);
                 if slot.is_item() {
-                    match self.walk_item(bucket, at, slot, tags.tag(lane), walk) {
+                    match self.walk_item_at_rest(bucket, at, slot, tags.tag(lane), walk) {
                         Ok(key) => {
                             if !keys.insert(key) {
                                 walk.problems.push(format!("bucket {bucket} has a key twice"));
@@ -270,6 +273,32 @@ impl<S: Shim> Store<S> {
             }
         }
         Ok(())
+    }
+
+    /// Verifies one item, once more where it was overwritten meanwhile.
+    fn walk_item_at_rest(
+        &self,
+        bucket: u64,
+        at: Where,
+        slot: Slot,
+        tag: u8,
+        walk: &mut Walk,
+    ) -> Result<(u8, Vec<u8>), String> {
+        // Where nothing has memory nothing is read.
+        let stamp = || match self.segment.slot_stands(slot) {
+            true => self.segment.stamp(slot.offset()).ok(),
+            false => None,
+        };
+        for _ in 1..OVERTAKEN_MAX {
+            let before = stamp();
+            fence(Ordering::Acquire);
+            let walked = self.walk_item(bucket, at, slot, tag, walk);
+            fence(Ordering::Acquire);
+            if walked.is_ok() || stamp() == before {
+                return walked;
+            }
+        }
+        self.walk_item(bucket, at, slot, tag, walk)
     }
 
     /// Verifies one item, adds it to the walk and gives its key.
@@ -295,6 +324,9 @@ impl<S: Shim> Store<S> {
         }
         if tag != TagWord::tag_of(head.hash) {
             return wrong("the tag is not the key's");
+        }
+        if head.is_overwritten {
+            return wrong("the item says that it is being overwritten");
         }
         // After the stamp: what was given out meanwhile is seen.
         if head.stamp > segment.superblock().next_stamp.load() {

@@ -56,6 +56,18 @@ impl<S: Shim> Held<'_, S> {
         self.arm(standing, new, false);
     }
 
+    /// Arms the intent to overwrite an item where it stands.
+    pub(super) fn arm_overwrite(&self, standing: &Standing) {
+        self.record.arm::<S>(&Intent {
+            kind: IntentKind::Overwrite,
+            items_before: self.record.items.load(),
+            cell: self.segment.slot_offset(standing.at),
+            old: standing.slot,
+            new: standing.slot,
+            line: 0,
+        });
+    }
+
     fn arm(&self, standing: &Standing, new: Slot, with_pieces: bool) {
         self.record.arm::<S>(&Intent {
             kind: IntentKind::Swap,
@@ -194,7 +206,7 @@ impl<S: Shim> Store<S> {
         if self.is_expired(item, standing.header)? {
             return Ok(None);
         }
-        let stamp = self.segment.stamp(item)?;
+        let stamp = self.segment.stamp(item)?.number();
         let number = self.number(item, standing.header)?;
         Ok(Some(Present { standing, version: Version { stamp, number } }))
     }

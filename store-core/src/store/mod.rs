@@ -27,6 +27,7 @@ mod name;
 mod namespace;
 mod namespace_list;
 mod orphans;
+mod overwrite;
 mod pace;
 mod permissions;
 mod pinned;

@@ -9,9 +9,6 @@ use crate::index::search::search;
 use crate::layout::{Header, PIECE_HEAD_BYTES, PINS_MAX, flags};
 use crate::region::{SharedBytes, Shim};
 
-/// How often a lookup starts anew because its item was recycled before it was pinned.
-const ATTEMPTS_MAX: u32 = 100;
-
 /// A value that stays where it is, as it is, until this is dropped: also if its key is overwritten
 /// or deleted meanwhile. It lies in one part, or if it is larger than an eighth of an extent in
 /// several, which need not be neighbours. Holds back the memory of the extents that they are in.
@@ -69,10 +66,9 @@ impl<S: Shim> Drop for Pinned<'_, S> {
 }
 
 impl<S: Shim> Store<S> {
-    /// The value of `key` in place. A lookup, a compare-and-swap in the client's own entry and a
-    /// fence; another compare-and-swap when it is dropped. For a value in several parts also the guard
-    /// of its key. A client has at most 8 at a time, all its threads together; they end with the
-    /// process.
+    /// The value of `key` in place. A lookup, the guard of its key, a compare-and-swap in the client's
+    /// own entry and a fence; another compare-and-swap when it is dropped. A key that is not there takes
+    /// no guard. A client has at most 8 at a time, all its threads together; they end with the process.
     ///
     /// # Errors
     /// See [`PinError`].
@@ -83,34 +79,20 @@ impl<S: Shim> Store<S> {
     ) -> Result<Option<Pinned<'a, S>>, PinError> {
         self.assert_usable(session);
         let hash = self.segment.hasher.hash(key);
-        for _ in 0..ATTEMPTS_MAX {
-            let found = self.look_up_hashed(key, hash, |item| {
-                Some((item.header, item.item, item.generation()))
-            })?;
-            let Some((header, item, generation)) = found else {
-                self.count_lookup(session, false);
-                return Ok(None);
-            };
-            if header.has(flags::COUNTER) {
-                return Err(PinError::Counter);
-            }
-            let pinned = if header.has(flags::LARGE) {
-                self.pin_pieces(session, key, hash)?
-            } else {
-                self.pin_at(session, (item, header), generation)?
-            };
-            if let Some(pinned) = pinned {
-                self.count_lookup(session, true);
-                self.mark(hash);
-                return Ok(Some(pinned));
-            }
+        let pinned = match self.look_up_hashed(key, hash, |_| Some(()))? {
+            Some(()) => self.pin_present(session, key, hash)?,
+            None => None,
+        };
+        self.count_lookup(session, pinned.is_some());
+        if pinned.is_some() {
+            self.mark(hash);
         }
-        Err(crate::error::ReadError::Contended { attempts: ATTEMPTS_MAX }.into())
+        Ok(pinned)
     }
 
-    /// Pins a large value under its guard: so it is there, with all its pieces, until it is pinned.
-    /// `None` if another value stands now.
-    fn pin_pieces<'a>(
+    /// Pins a value under its guard: so it is there, with all its pieces, until it is pinned, and nobody
+    /// overwrites it where it stands who has not seen the pin.
+    fn pin_present<'a>(
         &'a self,
         session: &'a Session,
         key: &[u8],
@@ -119,11 +101,10 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         let _held = self.hold(session, hash).map_err(|error| PinError::Guard(Box::new(error)))?;
         let present = self.present(&search(segment, key, hash)?)?;
-        let Some(Present { standing, .. }) =
-            present.filter(|present| present.standing.header.has(flags::LARGE))
-        else {
-            return Ok(None);
-        };
+        let Some(Present { standing, .. }) = present else { return Ok(None) };
+        if standing.header.has(flags::COUNTER) {
+            return Err(PinError::Counter);
+        }
         let item = standing.slot.offset();
         let generation = segment.generation_at(segment.geometry.extent_at(item));
         let generation = generation.map_or(0, crate::region::Cell64::load);

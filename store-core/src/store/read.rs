@@ -294,9 +294,8 @@ impl<S: Shim> Store<S> {
 
     /// The version of an item that was located.
     pub(super) fn version(&self, item: &Located<'_>) -> Option<Version> {
-        let stamp = self.segment.stamp(item.item).ok()?;
         let number = self.number(item.item, item.header).ok()?;
-        Some(Version { stamp, number })
+        Some(Version { stamp: item.stamp(), number })
     }
 
     /// Whether `key` is there.

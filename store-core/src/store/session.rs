@@ -1,7 +1,7 @@
 //! A writer's registration: its client entry, its open extent, its stamps.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ use crate::sys::{clock, fork, process};
 /// Stamps that are taken from the segment at once.
 pub(super) const STAMP_BLOCK: u64 = 4096;
 
+/// After so many puts in a row that found nothing to overwrite the next ones don't look for it first.
+const FITS_REMEMBERED: u8 = 8;
+
 /// How long a write waits for a guard unless told otherwise.
 const GUARD_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -43,6 +46,8 @@ pub struct Session {
     leases_of_groups: OnceLock<Box<[OnceLock<Lease>]>>,
     /// The last stamp given out; a multiple of the block size: none left.
     stamp: AtomicU64,
+    /// Whether puts replace what they could overwrite where it stands: a hint, see [`Session::note_fit`].
+    fits: AtomicU8,
     process_mark: u64,
     /// Address of the mapping that it belongs to.
     segment: usize,
@@ -72,6 +77,28 @@ impl Session {
     #[inline]
     pub fn is_of_this_process(&self) -> bool {
         self.process_mark == fork::process_mark()
+    }
+
+    /// The last stamp that it gave out; 0: none yet.
+    #[inline(always)]
+    pub(super) fn last_stamp(&self) -> u64 {
+        self.stamp.load(Ordering::Relaxed)
+    }
+
+    /// Whether one of the last puts replaced a value that could be overwritten where it stood.
+    #[inline(always)]
+    pub(super) fn expects_fit(&self) -> bool {
+        self.fits.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes whether a put did: the next ones may be like it.
+    #[inline(always)]
+    pub(super) fn note_fit(&self, fits: bool) {
+        let before = self.fits.load(Ordering::Relaxed);
+        let now = if fits { FITS_REMEMBERED } else { before.saturating_sub(1) };
+        if now != before {
+            self.fits.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Where items of a group of namespaces are written to.
@@ -154,6 +181,7 @@ impl<S: Shim> Store<S> {
             lease: Lease::new(owner, 0),
             leases_of_groups: OnceLock::new(),
             stamp: AtomicU64::new(0),
+            fits: AtomicU8::new(FITS_REMEMBERED),
             process_mark: fork::process_mark(),
             segment: self.segment.region.address(),
             closed: AtomicBool::new(false),

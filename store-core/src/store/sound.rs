@@ -15,6 +15,8 @@ pub(super) struct Head {
     pub(super) key: Vec<u8>,
     pub(super) hash: u64,
     pub(super) stamp: u64,
+    /// Whether it says that it is being overwritten.
+    pub(super) is_overwritten: bool,
 }
 
 /// Where an item or a piece lies.
@@ -84,13 +86,15 @@ impl<S: Shim> Store<S> {
             return wrong("the item is larger than an item may be");
         }
         let stamp = segment.stamp(item).map_err(broken)?;
-        if stamp == 0 {
+        if stamp.number() == 0 {
             return wrong("the item has no stamp");
         }
         let mut key = Vec::new();
         segment.copy_key(item, header, &mut key).map_err(broken)?;
         let hash = segment.hash_in(header.namespace, &key);
-        Ok(Head { item, extent, generation, header, key, hash, stamp })
+        let is_overwritten = stamp.is_overwritten();
+        let stamp = stamp.number();
+        Ok(Head { item, extent, generation, header, key, hash, stamp, is_overwritten })
     }
 
     /// Verifies what is behind the head of an item.
@@ -139,7 +143,7 @@ impl<S: Shim> Store<S> {
             }
             let header = segment.header(piece)?;
             let bytes = header.shape().bytes;
-            if segment.stamp(piece)? != head.stamp
+            if segment.stamp(piece)?.number() != head.stamp
                 || header.flags != flags::PIECE
                 || header.namespace != head.header.namespace
                 || bytes < PIECE_HEAD_BYTES

@@ -197,7 +197,8 @@ impl<S: Shim> Store<S> {
         key: &mut Vec<u8>,
     ) -> Result<Option<Candidate>, Corruption> {
         let segment = &self.segment;
-        let stamp = segment.stamp(item)?;
+        // Also of one that is being overwritten: by the time its guard is had that is over.
+        let stamp = segment.stamp(item)?.number();
         let header = segment.header(item)?;
         if stamp == 0
             // The last one of a block is where the next block begins.
@@ -227,7 +228,7 @@ impl<S: Shim> Store<S> {
             let at = find_slot(segment, slot, hash)?;
             return Ok(at.map(|at| Lies::Whole(Standing { at, slot, header })));
         }
-        let Some(standing) = find_stamped(segment, segment.stamp(item)?, hash)? else {
+        let Some(standing) = find_stamped(segment, segment.stamp(item)?.number(), hash)? else {
             return Ok(None);
         };
         let Some(pieces) = Pieces::of(segment, standing.slot.offset(), standing.header)? else {
@@ -253,18 +254,21 @@ impl<S: Shim> Store<S> {
         limit: WaitLimit,
         candidate: &Candidate,
     ) -> Result<Moved, WriteError> {
-        let Candidate { item, header, hash, .. } = *candidate;
+        let Candidate { item, hash, .. } = *candidate;
         let segment = &self.segment;
         // Not where the extent is recounted; and what is evicted from is mostly alive.
         if !victim.recount && !victim.evict && self.lies(candidate)?.is_none() {
             return Ok(Moved::Dead);
         }
         let held = self.hold_within(session, hash, limit)?;
-        // It was looked at before it was written, perhaps: then what it says now is another thing.
-        if segment.header(item)? != header {
+        // It was looked at before it was written, perhaps: then what it says now is another thing. Or it was
+        // overwritten where it stands.
+        let header = segment.header(item)?;
+        if !header.fits_in(candidate.header) {
             return Ok(Moved::Dead);
         }
-        let Some(lies) = self.lies(candidate)? else { return Ok(Moved::Dead) };
+        let candidate = Candidate { header, ..*candidate };
+        let Some(lies) = self.lies(&candidate)? else { return Ok(Moved::Dead) };
         let standing = lies.standing();
         let expiry = self.expiry_word(standing.slot.offset(), standing.header)?;
         if expiry.is_some_and(|expiry| expiry <= self.now_ms()) {

@@ -164,6 +164,13 @@ impl<S: Shim> Store<S> {
         item: &Item<'_>,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
+        if let Some(outcome) = self.overwrite(session, item, condition)? {
+            if outcome.published() {
+                self.count_put(session, item.size().bytes());
+            }
+            self.tell_gone(session);
+            return Ok(outcome);
+        }
         // No room is made in what others have under its number.
         self.refuse_if_gone()?;
         // Meanwhile what was asked for comes, its bucket first of all.
@@ -552,6 +559,8 @@ impl<S: Shim> Store<S> {
             return Ok(Outcome::Refused(version));
         }
         self.note_if_expired(held, &found, present.as_ref())?;
+        let fits = found.found.is_some_and(|standing| item.header.fits_in(standing.header));
+        held.session.note_fit(fits);
         self.publish(held, &found, item.hash, place)?;
         Ok(if present.is_some() { Outcome::Replaced } else { Outcome::Inserted })
     }
@@ -580,7 +589,7 @@ impl Published for Option<Outcome> {
     }
 }
 
-fn holds(condition: Condition, version: Option<Version>) -> bool {
+pub(super) fn holds(condition: Condition, version: Option<Version>) -> bool {
     match condition {
         Condition::Always => true,
         Condition::Absent => version.is_none(),

@@ -11,7 +11,7 @@ use super::stripe::Lines;
 use crate::arena::pieces::{PieceHead, Pieces};
 use crate::error::{Corruption, WriteError};
 use crate::index::CHAIN_LINES_MAX;
-use crate::layout::{LANES, LINK_LANE, Slot, TagWord, Where};
+use crate::layout::{LANES, LINK_LANE, Slot, Stamp, TagWord, Where};
 use crate::region::{Cell64, Shim};
 use crate::store::sound::Head;
 use crate::store::{Session, Store};
@@ -282,7 +282,7 @@ impl<S: Shim> Store<S> {
             let Some(extent) = segment.geometry.extent_of(piece) else { continue };
             let stands = segment.slot_stands(slot);
             let is_piece = (stands || self.has_memory(extent, evidence))
-                && segment.stamp(piece) == Ok(head.stamp)
+                && segment.stamp(piece).map(Stamp::number) == Ok(head.stamp)
                 && PieceHead::of(segment, piece) == Ok(PieceHead { hash: head.hash, number });
             if is_piece {
                 evidence.count(extent, slot, stands);

@@ -94,6 +94,8 @@ pub struct RepairReport {
     pub directory: u64,
     /// Extents whose word denied what lies in them, or made no sense.
     pub extents: u64,
+    /// Items that said that they are being overwritten, which nobody did.
+    pub overwrites: u64,
     /// Times that the next stamp was raised above one that an item has.
     pub stamps: u64,
     /// Extents whose live bytes were counted anew.

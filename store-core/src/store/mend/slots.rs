@@ -11,7 +11,8 @@ use crate::error::{Corruption, WriteError};
 use crate::index::change;
 use crate::index::search::{Search, chain};
 use crate::layout::{Intent, IntentKind, LANES, Slot, TagWord, Where, flags};
-use crate::region::Shim;
+use crate::recovery::redo;
+use crate::region::{Cell64, Shim};
 use crate::store::Store;
 use crate::store::guarded::Held;
 use crate::store::sound::{Body, Head, Unsound};
@@ -105,6 +106,7 @@ impl<S: Shim> Store<S> {
         report: &mut RepairReport,
     ) -> Result<Finding, Corruption> {
         // Each extent that has a part of the item once at most.
+        self.finish_overwrite(slot, report)?;
         for _ in 0..=self.segment.geometry.extents {
             let judged = self.judge(bucket, slot, tag)?;
             if let Finding::Sound(head, _)
@@ -123,6 +125,23 @@ impl<S: Shim> Store<S> {
             }
         }
         Ok(Finding::Unsound("its extents change all the time".to_owned()))
+    }
+
+    /// An item that says that it is being overwritten, which nobody does who could be the guard's holder,
+    /// is what its redo record says, or else what it is.
+    fn finish_overwrite(&self, slot: Slot, report: &mut RepairReport) -> Result<(), Corruption> {
+        let segment = &self.segment;
+        let item = slot.offset();
+        if !segment.slot_stands(slot) {
+            return Ok(());
+        }
+        let Ok(stamp) = segment.stamp(item) else { return Ok(()) };
+        let Ok(Head { hash, is_overwritten: true, .. }) = self.head_at(slot) else { return Ok(()) };
+        if !redo(segment, segment.geometry.stripe_of(hash), slot)? {
+            segment.region.view::<Cell64>(item)?.store::<S>(stamp.number());
+        }
+        report.overwrites += 1;
+        Ok(())
     }
 
     /// Makes sure that no stamp is given out again.

@@ -2,7 +2,7 @@
 
 use super::wreck::Wreck;
 use crate::error::Corruption;
-use crate::layout::{Header, LargeWord, PIECE_HEAD_BYTES, Slot, flags};
+use crate::layout::{Header, LargeWord, PIECE_HEAD_BYTES, RedoRecord, Slot, Stamp, flags};
 use crate::region::Cell64;
 
 /// Stamps are far smaller.
@@ -22,6 +22,8 @@ pub(super) struct Found {
     pub(super) large_bytes: u64,
     /// A hash of the key, by which it is known again.
     pub(super) key_hash: u64,
+    /// Of an item whose writer died while it overwrote it: offset of the record that says what it is.
+    pub(super) redo: Option<u64>,
 }
 
 impl Found {
@@ -29,6 +31,22 @@ impl Found {
     /// both.
     pub(super) fn is_better_than(&self, other: &Self) -> bool {
         (self.is_listed, self.stamp) > (other.is_listed, other.stamp)
+    }
+
+    /// Where its value is.
+    pub(super) fn value_at(&self) -> u64 {
+        match self.redo {
+            Some(record) => record + core::mem::offset_of!(RedoRecord, value) as u64,
+            None => self.item + self.header.shape().value,
+        }
+    }
+
+    /// Where its checksum is, if it has one.
+    pub(super) fn checksum_at(&self) -> u64 {
+        match self.redo {
+            Some(record) => record + core::mem::offset_of!(RedoRecord, checksum) as u64,
+            None => self.item + self.header.shape().checksum,
+        }
     }
 
     /// What it takes of an arena.
@@ -66,7 +84,11 @@ impl Wreck {
         stamp_max: u64,
     ) -> Result<Standing, Corruption> {
         let [stamp, word] = self.region.view::<[Cell64; 2]>(offset)?;
-        let (stamp, header) = (stamp.load(), Header::of(word.load()));
+        let (stamp, stored) = (Stamp(stamp.load()), Header::of(word.load()));
+        let record = stamp.is_overwritten().then(|| self.redo_of(stamp.number(), stored)).flatten();
+        let header = record.map_or(stored, |(_, header)| header);
+        let is_torn = stamp.is_overwritten() && record.is_none();
+        let stamp = stamp.number();
         let shape = header.shape();
         let is_known = header.flags & !flags::KNOWN == 0;
         if stamp == 0 || stamp > stamp_max || !is_known || shape.bytes > room {
@@ -83,6 +105,8 @@ impl Wreck {
         if header.has(flags::COUNTER) && (is_large || value != 8)
             || is_large && (value < 16 || !value.is_multiple_of(8))
             || shape.bytes > self.extent_bytes / 2
+            // Half the old value, half the new one, perhaps: unless a checksum tells.
+            || is_torn && !header.has(flags::CHECKSUM)
         {
             return Ok(Standing::Nothing);
         }
@@ -98,6 +122,7 @@ impl Wreck {
             is_listed: false,
             large_bytes: 0,
             key_hash: 0,
+            redo: record.map(|(record, _)| record),
         }))
     }
 
@@ -113,7 +138,7 @@ impl Wreck {
         let [first, cells @ ..] = self.region.words(item + header.shape().value, words)? else {
             return Ok(None);
         };
-        let stamp = self.region.view::<Cell64>(item)?.load();
+        let stamp = Stamp(self.region.view::<Cell64>(item)?.load()).number();
         let large = LargeWord::of(first.load());
         if large.piece_units == 0
             || large.len > self.extents * self.extent_bytes

@@ -7,7 +7,7 @@ use super::found::{Found, Pieces};
 use super::survey::Survey;
 use super::wreck::Wreck;
 use crate::error::Corruption;
-use crate::layout::{PIECE_HEAD_BYTES, flags, item_checksum};
+use crate::layout::{PIECE_HEAD_BYTES, RedoRecord, Stamp, flags, item_checksum};
 use crate::region::Cell64;
 
 /// Of an item.
@@ -45,7 +45,7 @@ impl Wreck {
             let bytes = value.len() as u64;
             (value, bytes)
         } else if header.has(flags::CHECKSUM) && !header.has(flags::COUNTER) {
-            (self.copy(item + header.shape().value, header.value_bytes as usize)?, 0)
+            (self.copy(found.value_at(), header.value_bytes as usize)?, 0)
         } else {
             (Vec::new(), 0)
         };
@@ -66,7 +66,7 @@ impl Wreck {
     ) -> Result<Option<KeyAndValue>, Corruption> {
         let Found { item, header, .. } = *found;
         let key = self.key(item, header)?;
-        let value_at = item + header.shape().value;
+        let value_at = found.value_at();
         let mut extents = vec![self.extent_of(item)];
         let value = if header.has(flags::COUNTER) {
             self.region.view::<Cell64>(value_at)?.load().cast_signed().to_string().into_bytes()
@@ -89,8 +89,11 @@ impl Wreck {
             })
         };
         let [stamp, word] = self.region.view::<[Cell64; 2]>(item)?;
-        let is_same = stamp.load() == found.stamp
-            && word.load() == header.word()
+        let is_same = Stamp(stamp.load()).number() == found.stamp
+            && match found.redo {
+                None => word.load() == header.word(),
+                Some(record) => self.region.view::<RedoRecord>(record)?.stamp.load() == found.stamp,
+            }
             && survey.key_hashes.hash_one(&key) == found.key_hash
             && extents.into_iter().all(is_as_before)
             && self.checksum_holds(found, &key, &value)? != Some(false);
@@ -104,12 +107,12 @@ impl Wreck {
         key: &[u8],
         value: &[u8],
     ) -> Result<Option<bool>, Corruption> {
-        let Found { item, header, expiry, .. } = *found;
+        let Found { header, expiry, .. } = *found;
         let Some(hasher) = self.hasher.as_ref().filter(|_| header.has(flags::CHECKSUM)) else {
             return Ok(None);
         };
         let value = if header.has(flags::COUNTER) { &[] } else { value };
-        let stored = self.region.view::<Cell64>(item + header.shape().checksum)?.load();
+        let stored = self.region.view::<Cell64>(found.checksum_at())?.load();
         Ok(Some(item_checksum(hasher, header, expiry, (key, value)) == stored))
     }
 }

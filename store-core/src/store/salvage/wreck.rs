@@ -1,13 +1,15 @@
 //! A segment that may be damaged anywhere, mapped read-only, and what of it is believed.
 
+use std::collections::HashMap;
+
 use crate::config::{GuardKind, HashKind, Mode};
 use crate::error::{AttachError, Corruption};
 use crate::hash::Hasher;
 use crate::layout::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use crate::layout::{
     ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FORMAT_VERSION, GUARD_SYSTEM_V,
-    Header, MODE_CACHE, NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceWord, SUPERBLOCK_BYTES,
-    Superblock, format_version_of,
+    Header, MODE_CACHE, NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceWord, REDO_WORDS,
+    RedoRecord, SUPERBLOCK_BYTES, Superblock, format_version_of,
 };
 use crate::region::{Cell64, Region, append_out};
 use crate::store::attach::{map, of_segment, open, system};
@@ -38,6 +40,8 @@ pub struct Wreck {
     pub(super) slot_hash_shift: Option<u32>,
     /// What is added to the monotonic clock, as the superblock says.
     pub(super) clock_offset_ms: u64,
+    /// The redo records, by the stamps of their items.
+    redo: HashMap<u64, u64>,
 }
 
 /// What a record says of a namespace.
@@ -106,6 +110,7 @@ impl Wreck {
             stamps_told: is_stamp.then_some(next_stamp),
             slot_hash_shift: shift.filter(|shift| *shift <= 50),
             clock_offset_ms,
+            redo: redo_records(superblock, &region, arena_offset),
             region,
         })
     }
@@ -189,6 +194,15 @@ impl Wreck {
         (fits && end <= self.arena_offset).then_some(offset)
     }
 
+    /// The redo record of an item with a stamp and a header, and the header that it gets.
+    pub(super) fn redo_of(&self, stamp: u64, stored: Header) -> Option<(u64, Header)> {
+        let offset = *self.redo.get(&stamp)?;
+        let record = self.region.view::<RedoRecord>(offset).ok()?;
+        let header = Header::of(record.header.load());
+        let fits = header.fits_in(stored) && header.value_bytes as usize <= 8 * REDO_WORDS;
+        fits.then_some((offset, header))
+    }
+
     /// The state of an extent, as far as the table can be found.
     pub(super) fn state(&self, extent: u64) -> Option<ExtentState> {
         let bytes = size_of::<ExtentEntry>() as u64;
@@ -252,6 +266,19 @@ fn no_arena(format: u64, name: String) -> AttachError {
         None if format != 0 => AttachError::NotAStore { name, found: format },
         _ => AttachError::NoGeometry { name },
     }
+}
+
+/// Where the redo records are, by the stamps of their items, if the table can be found.
+fn redo_records(superblock: &Superblock, region: &Region, arena: u64) -> HashMap<u64, u64> {
+    let bytes = size_of::<RedoRecord>() as u64;
+    let (first, count) = (superblock.redo_offset.load(), superblock.stripes_count.load());
+    let end = count.checked_mul(bytes).and_then(|bytes| bytes.checked_add(first));
+    if !first.is_multiple_of(64) || end.is_none_or(|end| end > arena) {
+        return HashMap::new();
+    }
+    let records = (0..count).map(|number| first + number * bytes);
+    let stamp = |at| region.view::<RedoRecord>(at).map_or(0, |record| record.stamp.load());
+    records.map(|at| (stamp(at), at)).filter(|(stamp, _)| *stamp != 0).collect()
 }
 
 /// The hash function by the words that tell it, if they are whole.
