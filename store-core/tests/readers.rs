@@ -25,22 +25,27 @@ thread_local! {
     static ASKED: Cell<u32> = const { Cell::new(1) };
 }
 
+/// One of two, by chance.
+fn one_of(rules: [Mutation; 2]) -> Option<Mutation> {
+    // A linear congruential generator.
+    let asked = ASKED.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    ASKED.set(asked);
+    Some(rules[(asked >> 31) as usize])
+}
+
 impl Shim for Believes {
     fn mutation() -> Option<Mutation> {
-        // A linear congruential generator.
-        let asked = ASKED.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        ASKED.set(asked);
-        let is_even = asked & 1 << 31 == 0;
-        Some(if is_even { Mutation::SkipGenerationCheck } else { Mutation::SkipStampCheck })
+        one_of([Mutation::SkipGenerationCheck, Mutation::SkipStampCheck])
     }
 }
 
-/// Recycles extents without bumping their generation.
+/// Recycles extents without bumping their generation, at times; and believes what it read without looking
+/// at the stamp again, at times.
 struct Recycles;
 
 impl Shim for Recycles {
     fn mutation() -> Option<Mutation> {
-        Some(Mutation::SkipGenerationBump)
+        one_of([Mutation::SkipGenerationBump, Mutation::SkipStampCheck])
     }
 }
 

@@ -94,10 +94,12 @@ pub(crate) struct Hit<'a> {
     pub(crate) value: &'a [Cell64],
     /// Its value's length in bytes.
     pub(crate) value_bytes: usize,
+    /// The words before its value.
+    pub(crate) head: &'a [Cell64],
     generation_cell: &'a Cell64,
     generation: u64,
-    stamp_cell: &'a Cell64,
-    stamp: u64,
+    pub(crate) stamp_cell: &'a Cell64,
+    pub(crate) stamp: u64,
 }
 
 impl Hit<'_> {
@@ -204,7 +206,7 @@ pub(crate) fn inspect<'a, S: Shim>(
     }
     let value_bytes = header.value_bytes as usize;
     let value = rest.get(..words_of(value_bytes))?;
-    Some(Hit { value, value_bytes, generation_cell, generation, stamp_cell, stamp })
+    Some(Hit { value, value_bytes, head, generation_cell, generation, stamp_cell, stamp })
 }
 
 /// Looks `key` up and hands the item to `take`, whose answer is given if the item stood

@@ -321,10 +321,16 @@ impl<S: Shim> Segment<S> {
         self.geometry.redo_offset + record + core::mem::offset_of!(RedoRecord, value) as u64
     }
 
-    /// Asks for the stripe of `hash`.
+    /// Asks for the stripe of `hash` and its redo record.
     #[inline(always)]
     pub(crate) fn prefetch_stripe(&self, hash: u64) {
-        self.stripes.prefetch(&self.region, self.geometry.stripe_of(hash).into());
+        let stripe = self.geometry.stripe_of(hash);
+        self.stripes.prefetch(&self.region, stripe.into());
+        // As much as most values take.
+        let redo = self.geometry.redo_offset + u64::from(stripe) * size_of::<RedoRecord>() as u64;
+        self.region.prefetch(redo);
+        self.region.prefetch(redo + 64);
+        self.region.prefetch(redo + 128);
     }
 
     /// The table entry of an extent.

@@ -177,6 +177,12 @@ impl Region {
         self.base.as_ptr() as usize
     }
 
+    /// Offset of a word that is in it.
+    #[inline(always)]
+    pub(crate) fn offset_of(&self, cell: &Cell64) -> u64 {
+        (std::ptr::from_ref(cell) as usize).wrapping_sub(self.address()) as u64
+    }
+
     /// Whether stores are possible.
     pub(crate) fn writable(&self) -> bool {
         self.mapping().writable()

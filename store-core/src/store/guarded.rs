@@ -56,14 +56,14 @@ impl<S: Shim> Held<'_, S> {
         self.arm(standing, new, false);
     }
 
-    /// Arms the intent to overwrite an item where it stands.
-    pub(super) fn arm_overwrite(&self, standing: &Standing) {
+    /// Arms the intent to overwrite the item of the slot at offset `cell` where it stands.
+    pub(super) fn arm_overwrite(&self, cell: u64, slot: Slot) {
         self.record.arm::<S>(&Intent {
             kind: IntentKind::Overwrite,
             items_before: self.record.items.load(),
-            cell: self.segment.slot_offset(standing.at),
-            old: standing.slot,
-            new: standing.slot,
+            cell,
+            old: slot,
+            new: slot,
             line: 0,
         });
     }

@@ -13,146 +13,141 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::guarded::Held;
-use super::write::{Item, Value, holds};
-use super::{Condition, Outcome, Session, Store};
+use super::write::holds;
+use super::{Condition, Outcome, Session, Store, Version};
 use crate::arena::pin;
 use crate::error::{Corruption, WriteError};
-use crate::index::lookup::{Spot, spot};
-use crate::index::search::{Standing, search};
-use crate::layout::{REDO_WORDS, RedoRecord, Slot, Stamp, flags};
+use crate::index::lookup::{Hit, Spot, inspect, prefetch_item, spot};
+use crate::layout::{Header, REDO_WORDS, Slot, Stamp};
 use crate::region::{Cell64, Mutation, Shim, copy_in, mutated};
 
-/// The words of an item that change, and the record that says what to.
+/// The item of a key, as it was seen without its guard.
 struct Target<'a> {
-    stamp: &'a Cell64,
-    header: &'a Cell64,
-    checksum: Option<&'a Cell64>,
-    value: &'a [Cell64],
-    record: &'a RedoRecord,
+    slot_cell: &'a Cell64,
+    slot: Slot,
+    item: Hit<'a>,
+}
+
+impl Target<'_> {
+    /// Whether it still is, for the holder of the guard.
+    #[inline(always)]
+    fn stands(&self) -> bool {
+        self.slot_cell.load() == self.slot.0 && self.item.stamp_cell.load() == self.item.stamp
+    }
 }
 
 impl<S: Shim> Store<S> {
-    /// Puts an item by overwriting the one with its key where it stands; `None` if that can't be done, and
-    /// nothing was.
+    /// Puts a value that does not expire by overwriting the one of the key where it stands; `None` if that
+    /// can't be done, and nothing was. One guard, and two copies of the value.
     ///
     /// # Errors
     /// `Stuck`, `Corruption` and others of a guard; nothing was changed then.
-    #[inline]
+    #[inline(always)]
     pub(super) fn overwrite(
         &self,
         session: &Session,
-        item: &Item<'_>,
+        (key, hash): (&[u8], u64),
+        value: &[u8],
         condition: Condition,
     ) -> Result<Option<Outcome>, WriteError> {
-        let Value::Bytes(value) = item.value else { return Ok(None) };
-        if value.len() > 8 * REDO_WORDS
-            || !self.segment.is_plain(item.header, item.key.len())
-            || !self.seems_to_fit(session, item)
-        {
+        if !session.expects_fit() || value.len() > 8 * REDO_WORDS {
             return Ok(None);
         }
-        let held = self.hold(session, item.hash)?;
-        let found = search(&self.segment, item.key, item.hash)?;
-        let Some(standing) = found.found.filter(|it| item.header.fits_in(it.header)) else {
+        let Some(target) = self.target(session, (key, hash), value.len()) else { return Ok(None) };
+        let held = self.hold(session, hash)?;
+        if !target.stands() {
             return Ok(None);
-        };
-        let version = self.present(&found)?.map(|present| present.version);
+        }
+        let version = Some(Version { stamp: target.item.stamp, number: None });
         if !holds(condition, version) {
             return Ok(Some(Outcome::Refused(version)));
         }
-        if !self.may_be_overwritten(session, standing.slot)? {
+        if pin::is_item_pinned(&self.segment, target.slot.offset())? {
             return Ok(None);
         }
-        self.overwrite_held(&held, item, value, &standing)?;
+        self.overwrite_held(&held, (key, hash), value, &target)?;
         drop(held);
-        self.mark(item.hash);
+        self.mark(hash);
+        self.count_put(session, 8 * (target.item.head.len() + target.item.value.len()) as u64);
+        self.tell_gone(session);
         Ok(Some(Outcome::Replaced))
     }
 
-    /// Whether the key's item looks as if it could be overwritten; without its guard no more than a hint. It
-    /// also has the processor fetch what the holder of the guard looks at.
+    /// The item of a key, if a value of this length fits in the place of its value, and that stands for some
+    /// time.
     #[inline(always)]
-    fn seems_to_fit(&self, session: &Session, item: &Item<'_>) -> bool {
-        if !session.expects_fit() {
-            return false;
-        }
-        let slot = match spot(&self.segment, item.hash) {
-            Spot::Slot(_, slot) => slot,
+    fn target(
+        &self,
+        session: &Session,
+        (key, hash): (&[u8], u64),
+        value_bytes: usize,
+    ) -> Option<Target<'_>> {
+        let (slot_cell, slot) = match spot(&self.segment, hash) {
+            Spot::Slot(cell, slot) => (cell, slot),
             Spot::Missing => {
                 session.note_fit(false);
-                return false;
+                return None;
             }
-            Spot::Unclear => return false,
+            Spot::Unclear => return None,
         };
-        self.segment.slot_stands(slot)
-            && self.segment.header(slot.offset()).is_ok_and(|header| {
-                let fits = item.header.fits_in(header);
-                session.note_fit(fits);
-                fits && self.may_be_overwritten(session, slot) == Ok(true)
-            })
+        // All of its lines: the guard lets no store behind it begin before those before it have ended.
+        let bytes = 8 * self.segment.plain_key_unit() + (key.len() + value_bytes) as u64;
+        prefetch_item(&self.segment, slot, 1 + bytes / 64);
+        let item = inspect(&self.segment, (slot_cell, slot), key);
+        let item = item.filter(|item| item.value.len() == value_bytes.div_ceil(8));
+        session.note_fit(item.is_some());
+        let item = item?;
+        let age = session.last_stamp().wrapping_sub(item.stamp).cast_signed();
+        (age >= S::OVERWRITE_APART).then_some(Target { slot_cell, slot, item })
     }
 
-    /// Whether an item stands for some time, and nobody reads it in place.
-    #[inline(always)]
-    fn may_be_overwritten(&self, session: &Session, slot: Slot) -> Result<bool, Corruption> {
-        let stamp = self.segment.stamp(slot.offset())?;
-        let age = session.last_stamp().wrapping_sub(stamp.number()).cast_signed();
-        Ok(!stamp.is_overwritten()
-            && age >= S::OVERWRITE_APART
-            && !pin::is_item_pinned(&self.segment, slot.offset())?)
-    }
-
-    /// Dies before the stamp is stored: nothing was done. After it: whoever repairs the stripe does the rest.
+    /// Dies before the item's stamp is stored: nothing was done. After it: whoever repairs the stripe does
+    /// the rest.
     #[inline(always)]
     fn overwrite_held(
         &self,
         held: &Held<'_, S>,
-        item: &Item<'_>,
+        (key, hash): (&[u8], u64),
         value: &[u8],
-        standing: &Standing,
+        Target { slot_cell, slot, item }: &Target<'_>,
     ) -> Result<(), WriteError> {
-        let target = self.target(item, standing.slot)?;
-        let checksum =
-            target.checksum.map(|_| self.segment.checksum(item.header, None, item.key, value));
+        let segment = &self.segment;
+        let [stamp_cell, header_cell, others @ ..] = item.head else {
+            return Err(Corruption { what: "an item without a head", offset: slot.offset() }.into());
+        };
+        let header = Header { value_bytes: value.len() as u32, ..Header::of(header_cell.load()) };
+        let checksum = match others {
+            [cell, ..] if segment.checksums => {
+                Some((cell, segment.checksum(header, None, key, value)))
+            }
+            _ => None,
+        };
+        let record = segment.redo(segment.geometry.stripe_of(hash))?;
         let stamp = self.stamp(held.session)?;
+        // From here on nothing fails.
         if !mutated::<S>(Mutation::SkipRedoRecord) {
-            let record = target.record;
             record.stamp.store::<S>(0);
             // Pairs with the fence of a reader before it looks at the record's stamp again.
             fence(Ordering::Release);
-            record.header.store::<S>(item.header.word());
-            record.checksum.store::<S>(checksum.unwrap_or(0));
+            record.header.store::<S>(header.word());
+            if let Some((_, checksum)) = checksum {
+                record.checksum.store::<S>(checksum);
+            }
             copy_in::<S>(value, &record.value);
             record.stamp.store::<S>(stamp);
         }
-        held.arm_overwrite(standing);
-        target.stamp.store::<S>(Stamp::overwritten(stamp).0);
+        held.arm_overwrite(segment.region.offset_of(slot_cell), *slot);
+        stamp_cell.store::<S>(Stamp::overwritten(stamp).0);
         // Pairs with the fence of a reader before it looks at the item's stamp again.
         fence(Ordering::Release);
-        target.header.store::<S>(item.header.word());
-        if let (Some(cell), Some(checksum)) = (target.checksum, checksum) {
+        header_cell.store::<S>(header.word());
+        if let Some((cell, checksum)) = checksum {
             cell.store::<S>(checksum);
         }
-        copy_in::<S>(value, target.value);
-        target.stamp.store::<S>(stamp);
+        copy_in::<S>(value, item.value);
+        stamp_cell.store::<S>(stamp);
         held.record.disarm::<S>();
         Ok(())
-    }
-
-    /// All words that are stored to, so that nothing fails once one was.
-    #[inline(always)]
-    fn target(&self, item: &Item<'_>, slot: Slot) -> Result<Target<'_>, Corruption> {
-        let region = &self.segment.region;
-        let shape = item.header.shape();
-        let [stamp, header] = region.view::<[Cell64; 2]>(slot.offset())?;
-        let checksum = match item.header.has(flags::CHECKSUM) {
-            true => Some(region.view::<Cell64>(slot.offset() + shape.checksum)?),
-            false => None,
-        };
-        let words = (shape.bytes - shape.value) / 8;
-        let value = region.words(slot.offset() + shape.value, words)?;
-        let record = self.segment.redo(self.segment.geometry.stripe_of(item.hash))?;
-        Ok(Target { stamp, header, checksum, value, record })
     }
 }
 
@@ -160,6 +155,7 @@ impl<S: Shim> Store<S> {
 mod tests {
     use super::*;
     use crate::config::CreateOptions;
+    use crate::index::search::search;
     use crate::region::Plain;
     use crate::store::{PutOptions, Ttl, private_on_heap};
 
@@ -284,7 +280,7 @@ mod tests {
         record.stamp.store::<Plain>(stamp);
         let held = store.hold(&session, hash).expect("a guard");
         let found = search(&store.segment, KEY, hash).expect("a search").found.expect("it stands");
-        held.arm_overwrite(&found);
+        held.arm_overwrite(store.segment.slot_offset(found.at), found.slot);
         let cell = region.view::<Cell64>(item).expect("a stamp");
         cell.store::<Plain>(Stamp::overwritten(stamp).0);
         region.view::<Cell64>(item + shape.value + 16).expect("a word").store::<Plain>(!0);

@@ -132,8 +132,6 @@ impl<S: Shim> Store<S> {
     ) -> Result<Outcome, WriteError> {
         let hash = self.segment.hasher.hash(key);
         prefetch_bucket(&self.segment, hash);
-        let share = self.segment.share_of(self.group());
-        self.segment.ghost.prefetch(&self.segment.region, share, hash);
         self.segment.prefetch_stripe(hash);
         self.put_hashed(session, (key, hash), value, options, condition)
     }
@@ -149,8 +147,14 @@ impl<S: Shim> Store<S> {
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
         let expiry = self.expiry_with(options)?;
-        let value = Value::Bytes(value);
-        let item = self.item((key, hash), value, expiry)?;
+        if expiry.is_none()
+            && let Some(outcome) = self.overwrite(session, (key, hash), value, condition)?
+        {
+            return Ok(outcome);
+        }
+        let share = self.segment.share_of(self.group());
+        self.segment.ghost.prefetch(&self.segment.region, share, hash);
+        let item = self.item((key, hash), Value::Bytes(value), expiry)?;
         if let Some(refusal) = self.refused_early(key, hash, condition)? {
             return Ok(refusal);
         }
@@ -164,13 +168,6 @@ impl<S: Shim> Store<S> {
         item: &Item<'_>,
         condition: Condition,
     ) -> Result<Outcome, WriteError> {
-        if let Some(outcome) = self.overwrite(session, item, condition)? {
-            if outcome.published() {
-                self.count_put(session, item.size().bytes());
-            }
-            self.tell_gone(session);
-            return Ok(outcome);
-        }
         // No room is made in what others have under its number.
         self.refuse_if_gone()?;
         // Meanwhile what was asked for comes, its bucket first of all.
