@@ -54,6 +54,9 @@ pub(crate) struct Memory {
 
 /// A store of pairs of bytes. `get` copies the value out.
 pub(crate) trait Engine: Sized + 'static {
+    /// Whether a value may have another length than the one that it replaces.
+    const RESIZES: bool = true;
+
     /// Makes it, empty.
     fn create(setting: &Setting) -> Result<Self>;
 

@@ -17,7 +17,8 @@ use crate::workload::{Distribution, KEY_BYTES};
 
 use store_benches::stats::median;
 
-const WORKS: [Work; 5] = [Work::Get, Work::GetIndependent, Work::GetMany, Work::Miss, Work::Put];
+const WORKS: [Work; 6] =
+    [Work::Get, Work::GetIndependent, Work::GetMany, Work::Miss, Work::Put, Work::Resize];
 
 /// What a thread has of the time on a machine with nothing else to do, at least.
 const QUIET_SHARE: f64 = 0.98;

@@ -109,7 +109,14 @@ impl Plan {
             });
             let mut course = Course {
                 kinds: kinds.collect(),
-                works: vec![Work::Get, Work::GetIndependent, Work::GetMany, Work::Miss, Work::Put],
+                works: vec![
+                    Work::Get,
+                    Work::GetIndependent,
+                    Work::GetMany,
+                    Work::Miss,
+                    Work::Put,
+                    Work::Resize,
+                ],
                 limits: vec![Limit::DependentRead, Limit::IndependentRead, Limit::Prefetched],
                 ..self.course(*items, self.value_bytes)
             };

@@ -165,7 +165,7 @@ impl<E: Engine> Side<'_, E> {
                     let count = CHURN_PIECE.min(puts - first);
                     let numbers =
                         Distribution::Uniform.draw(self.setting.items, count, first as u64);
-                    self.worker.run(Work::Put, &numbers)?;
+                    self.worker.run(Work::Resize, &numbers)?;
                 }
                 Ok(Answer::Done)
             }

@@ -68,10 +68,11 @@ pub(crate) fn serve(setting: &Setting, puts: u32, seed: u64, parent: &mut Parent
     let numbers = Distribution::Uniform.draw(setting.items, count, seed);
     // The first puts of a process take memory of its own.
     hands.run(Work::Put, &numbers[..CONTROL_PUTS as usize])?;
+    hands.run(Work::Resize, &numbers[..CONTROL_PUTS as usize])?;
     parent.tell(&Answer::Ready)?;
     give_system_calls_up()?;
-    for piece in numbers.chunks(PIECE) {
-        hands.run(Work::Put, piece)?;
+    for (turn, piece) in numbers.chunks(PIECE).enumerate() {
+        hands.run([Work::Put, Work::Resize][turn % 2], piece)?;
     }
     if puts == 0 {
         getppid();

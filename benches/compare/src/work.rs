@@ -16,6 +16,8 @@ use crate::workload::{ABSENT, Key, fill_value, key_of};
 
 /// Of a mix, one operation in so many is a put.
 const MIX: usize = 20;
+/// By so much the shorter ones of values of two sizes are shorter.
+const SHORTER: usize = 16;
 /// Versions of a value, before they come round.
 pub(crate) const VERSIONS: u32 = 1 << 16;
 
@@ -35,6 +37,8 @@ pub(crate) enum Work {
     Miss,
     /// Overwrites with a value of the same size.
     Put,
+    /// Overwrites with a value that is 16 bytes shorter, then with one of the full size.
+    Resize,
     /// 95 gets to 5 puts.
     Mix,
     /// Puts keys that never were.
@@ -49,6 +53,7 @@ impl Work {
             Self::GetMany => "get_many of 32, per key",
             Self::Miss => "miss",
             Self::Put => "put",
+            Self::Resize => "put, another size",
             Self::Mix => "95 get, 5 put",
             Self::Insert => "insert",
         }
@@ -120,6 +125,8 @@ impl<E: Engine> Worker<E> {
                 None => return Ok(false),
             },
             Work::Put => (self.put(numbers)?, 0),
+            Work::Resize if !self.can_resize() => return Ok(false),
+            Work::Resize => (self.resize(numbers)?, 0),
             Work::Mix => (self.mix(numbers)?, numbers.len() - numbers.len().div_ceil(MIX)),
             Work::Insert => (self.insert()?, 0),
         };
@@ -179,6 +186,24 @@ impl<E: Engine> Worker<E> {
         Ok(0)
     }
 
+    /// Whether values can be shorter, and still say whose they are.
+    fn can_resize(&self) -> bool {
+        E::RESIZES && self.value_bytes >= SHORTER + 8
+    }
+
+    /// Half of the numbers twice.
+    #[inline(never)]
+    fn resize(&mut self, numbers: &[u32]) -> Result<usize> {
+        for length in [self.value_bytes - SHORTER, self.value_bytes] {
+            let value = &mut self.value[..length];
+            for (number, key) in numbers[..numbers.len() / 2].iter().zip(&self.keys) {
+                fill_value(value, *number, self.version);
+                self.engine.put(key, value)?;
+            }
+        }
+        Ok(0)
+    }
+
     #[inline(never)]
     fn mix(&mut self, numbers: &[u32]) -> Result<usize> {
         let (mut bytes, nothing) = (0, black_box(0_u8));
@@ -224,7 +249,7 @@ impl<E: Engine> Worker<E> {
             let (key, puts): (Key, bool) = match work {
                 Work::Get | Work::GetIndependent | Work::GetMany => (key_of(*number), false),
                 Work::Miss => (key_of(ABSENT + number), false),
-                Work::Put => (key_of(*number), true),
+                Work::Put | Work::Resize => (key_of(*number), true),
                 Work::Mix => (key_of(*number), at.is_multiple_of(MIX)),
                 Work::Insert => {
                     self.next += 1;
@@ -233,18 +258,26 @@ impl<E: Engine> Worker<E> {
             };
             let value = if work == Work::Insert { self.next - 1 } else { *number };
             if puts {
-                fill_value(&mut self.value, value, self.version);
-                let start = Instant::now();
-                let put = self.engine.put(&key, &self.value);
-                latencies.record(start.elapsed());
-                put?;
+                let shorter = (work == Work::Resize).then(|| length - SHORTER);
+                for length in shorter.into_iter().chain([length]) {
+                    let value_now = &mut self.value[..length];
+                    fill_value(value_now, value, self.version);
+                    let start = Instant::now();
+                    let put = self.engine.put(&key, value_now);
+                    latencies.record(start.elapsed());
+                    put?;
+                }
             } else {
                 let start = Instant::now();
                 let found = self.engine.get(&key, &mut self.buffer[..length]);
                 latencies.record(start.elapsed());
-                let expected = (work != Work::Miss).then_some(length);
                 let found = found?;
-                ensure!(found == expected, "item {number}: found {found:?} bytes");
+                let is_right = match found {
+                    // Another process may be at [`Work::Resize`].
+                    Some(found) => found == length || found + SHORTER == length,
+                    None => work == Work::Miss,
+                };
+                ensure!(is_right, "item {number}: found {found:?} bytes");
                 black_box(&mut self.buffer);
             }
         }

@@ -47,6 +47,8 @@ fn prefix_of(setting: &Setting) -> String {
 }
 
 impl Engine for Blackboard {
+    const RESIZES: bool = false;
+
     fn create(setting: &Setting) -> Result<Self> {
         ensure!(setting.value_bytes == VALUE_BYTES, "its values have {VALUE_BYTES} bytes here");
         ensure!(setting.items <= ITEMS_MAX, "more than {ITEMS_MAX} entries take minutes");
