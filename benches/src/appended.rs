@@ -30,6 +30,8 @@ fn record_len(stamp: Stamp) -> usize {
     match mix(seed) % 20 {
         0 => varied_len(seed, 4100, 13_000),
         1..=3 => varied_len(seed, 400, 4000),
+        // Many of one length, which are overwritten where they stand.
+        4..=13 => 40,
         _ => varied_len(seed, LEN_MIN, 256),
     }
 }

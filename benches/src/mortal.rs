@@ -6,7 +6,7 @@
 //! have the segment at the same address, so they are forked.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
@@ -35,8 +35,8 @@ impl Shim for Mortal {
     const OVERWRITE_APART: i64 = 2;
 
     #[inline]
-    fn mutation() -> Option<Mutation> {
-        left_out()
+    fn leaves_out(rule: Mutation) -> bool {
+        LEFT_OUT.load(Ordering::Relaxed) & bit_of(rule) != 0
     }
 
     #[inline]
@@ -49,21 +49,18 @@ impl Shim for Mortal {
     }
 }
 
-/// One more than the number of the rule that this process leaves out.
-static LEFT_OUT: AtomicUsize = AtomicUsize::new(0);
+/// A bit for each rule that this process leaves out.
+static LEFT_OUT: AtomicU32 = AtomicU32::new(0);
 
-/// From now on this process, and those that it forks, leave out `rule`.
-pub fn leave_out(rule: Option<Mutation>) {
-    let number = Mutation::ALL.iter().position(|known| Some(*known) == rule);
-    LEFT_OUT.store(number.map_or(0, |number| number + 1), Ordering::Relaxed);
+/// From now on this process, and those that it forks, leave out `rules` and no others.
+pub fn leave_out(rules: &[Mutation]) {
+    let bits = rules.iter().fold(0, |bits, rule| bits | bit_of(*rule));
+    LEFT_OUT.store(bits, Ordering::Relaxed);
 }
 
 #[inline]
-fn left_out() -> Option<Mutation> {
-    match LEFT_OUT.load(Ordering::Relaxed) {
-        0 => None,
-        number => Mutation::ALL.get(number - 1).copied(),
-    }
+fn bit_of(rule: Mutation) -> u32 {
+    1 << rule as u32
 }
 
 thread_local! {

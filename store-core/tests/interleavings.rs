@@ -32,8 +32,8 @@ macro_rules! without {
         impl Shim for $name {
             const OVERWRITE_APART: i64 = 1;
 
-            fn mutation() -> Option<Mutation> {
-                Some(Mutation::$name)
+            fn leaves_out(rule: Mutation) -> bool {
+                rule == Mutation::$name
             }
         }
     };

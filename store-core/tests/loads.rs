@@ -34,8 +34,8 @@ impl Shim for Interrupted {
 struct LooksOnce;
 
 impl Shim for LooksOnce {
-    fn mutation() -> Option<Mutation> {
-        Some(Mutation::SkipSecondLook)
+    fn leaves_out(rule: Mutation) -> bool {
+        rule == Mutation::SkipSecondLook
     }
     const OBSERVES: bool = true;
 

@@ -1,12 +1,11 @@
 //! Readers beside a writer that recycles extents as fast as it can: no torn or foreign value, no
 //! miss of a key that is always there.
 
-use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use store_core::{Mutation, Plain, Shim};
-use store_testing::races::readers::race;
+use store_testing::races::readers::{overwrites, race};
 
 #[test]
 fn readers_see_whole_values_only() {
@@ -17,36 +16,55 @@ fn readers_see_whole_values_only() {
     assert_eq!(seen.backwards.load(Ordering::Relaxed), 0, "{seen:?}");
 }
 
-/// Believes what it read without looking at generation or stamp again: leaves out now the one check, now
-/// the other, and so at times both. Nearly all that one of them sees the other one sees too.
+/// Believes what it read without looking at generation or stamp again. Nearly all that one of them sees the
+/// other one sees too.
 struct Believes;
 
-thread_local! {
-    static ASKED: Cell<u32> = const { Cell::new(1) };
-}
-
-/// One of two, by chance.
-fn one_of(rules: [Mutation; 2]) -> Option<Mutation> {
-    // A linear congruential generator.
-    let asked = ASKED.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-    ASKED.set(asked);
-    Some(rules[(asked >> 31) as usize])
-}
-
 impl Shim for Believes {
-    fn mutation() -> Option<Mutation> {
-        one_of([Mutation::SkipGenerationCheck, Mutation::SkipStampCheck])
+    fn leaves_out(rule: Mutation) -> bool {
+        matches!(rule, Mutation::SkipGenerationCheck | Mutation::SkipStampCheck)
     }
 }
 
-/// Recycles extents without bumping their generation, at times; and believes what it read without looking
-/// at the stamp again, at times.
+/// Recycles extents without bumping their generation; and believes what it read without looking at the stamp
+/// again.
 struct Recycles;
 
 impl Shim for Recycles {
-    fn mutation() -> Option<Mutation> {
-        one_of([Mutation::SkipGenerationBump, Mutation::SkipStampCheck])
+    fn leaves_out(rule: Mutation) -> bool {
+        matches!(rule, Mutation::SkipGenerationBump | Mutation::SkipStampCheck)
     }
+}
+
+/// Overwrites values where they stand, as soon as they can be.
+struct Hasty;
+
+impl Shim for Hasty {
+    const OVERWRITE_APART: i64 = 1;
+}
+
+/// The same, and believes what it read without looking at the stamp again.
+struct HastyBelieves;
+
+impl Shim for HastyBelieves {
+    const OVERWRITE_APART: i64 = 1;
+
+    fn leaves_out(rule: Mutation) -> bool {
+        rule == Mutation::SkipStampCheck
+    }
+}
+
+#[test]
+fn readers_see_whole_values_where_these_are_overwritten() {
+    let seen = overwrites::<Hasty>(Duration::from_millis(if cfg!(miri) { 50 } else { 3000 }));
+    assert!(seen.reads.load(Ordering::Relaxed) > 0);
+    assert_eq!(seen.wrong(), 0, "{seen:?}");
+}
+
+#[test]
+fn negative_control_stamp_check() {
+    let seen = overwrites::<HastyBelieves>(Duration::from_secs(30));
+    assert!(seen.torn.load(Ordering::Relaxed) > 0, "the harness does not need the check: {seen:?}");
 }
 
 #[test]

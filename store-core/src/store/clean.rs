@@ -283,8 +283,8 @@ mod tests {
 
     impl Shim for WithoutNotes {
         const OBSERVES: bool = true;
-        fn mutation() -> Option<Mutation> {
-            Some(Mutation::SkipInFlight)
+        fn leaves_out(rule: Mutation) -> bool {
+            rule == Mutation::SkipInFlight
         }
 
         fn before_store(_: usize, _: u64, _: usize) {

@@ -273,7 +273,7 @@ mod tests {
         let shape = header.shape();
         let record = store.segment.redo(stripe).expect("a record");
         let stamp = store.stamp(&session).expect("a stamp");
-        let header = crate::layout::Header { value_bytes: 99, ..header };
+        let header = Header { value_bytes: 99, ..header };
         record.header.store::<Plain>(header.word());
         record.checksum.store::<Plain>(store.segment.checksum(header, None, KEY, &[3; 99]));
         copy_in::<Plain>(&[3; 99], &record.value);

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use store_core::{Condition, CreateOptions, PutOptions, ReadError, Shim, Store, private_on_heap};
 
+/// Bytes of short values.
+const SHORT_BYTES: usize = 200;
 /// Keys that there are.
 pub(super) const KEYS: u64 = 16;
 
@@ -44,8 +46,17 @@ impl Seen {
     }
 }
 
-/// Two readers and a writer for `limit`, or until a torn value was seen.
+/// Two readers and a writer for `limit`, or until a torn value was seen. The values are of many lengths.
 pub fn race<S: Shim>(limit: Duration) -> Seen {
+    race_of::<S>(limit, value)
+}
+
+/// The same with short values of one length, which are overwritten where they stand.
+pub fn overwrites<S: Shim>(limit: Duration) -> Seen {
+    race_of::<S>(limit, |key, turn| value(key, turn)[..SHORT_BYTES].to_vec())
+}
+
+fn race_of<S: Shim>(limit: Duration, value: fn(u64, u64) -> Vec<u8>) -> Seen {
     let options = CreateOptions::new(160 << 10).extent_size(4 << 10).items(8);
     let store: Store<S> = private_on_heap(&options, 3).expect("a tiny store");
     let session = store.open_session().expect("a client entry");

@@ -11,6 +11,8 @@ use store_core::{
 const ITEMS: u64 = 100_000;
 /// Bytes of a value.
 pub(crate) const VALUE_BYTES: usize = 100;
+/// So much shorter is a value of another size: it takes fewer words.
+const OTHER_BYTES: usize = 16;
 /// Bytes of a key.
 pub(crate) const KEY_BYTES: usize = 20;
 /// How often an operation is done, or on how many keys.
@@ -29,19 +31,21 @@ pub(crate) enum Operation {
     GetMany,
     PutOver,
     PutManyOver,
+    PutOther,
     PutNew,
     Delete,
     Incr,
 }
 
 impl Operation {
-    pub(crate) const COUNTED: [Self; 9] = [
+    pub(crate) const COUNTED: [Self; 10] = [
         Self::Get,
         Self::GetInto,
         Self::Miss,
         Self::GetMany,
         Self::PutOver,
         Self::PutManyOver,
+        Self::PutOther,
         Self::PutNew,
         Self::Delete,
         Self::Incr,
@@ -56,6 +60,7 @@ impl Operation {
             Self::GetMany => "get_many of 32, a key",
             Self::PutOver => "put, overwriting",
             Self::PutManyOver => "put_many of 32, overwriting, a key",
+            Self::PutOther => "put, overwriting with another size",
             Self::PutNew => "put, a new key",
             Self::Delete => "delete",
             Self::Incr => "incr",
@@ -171,6 +176,12 @@ pub(crate) fn perform(operation: Operation) -> Result<()> {
             right += done.iter().filter(|outcome| outcome.is_ok()).count() as u64;
             Ok(())
         })?,
+        Operation::PutOther => {
+            for number in numbers() {
+                fixture.put(&key(number), &value[..VALUE_BYTES - OTHER_BYTES])?;
+                right += 1;
+            }
+        }
         Operation::PutNew => {
             for number in numbers() {
                 fixture.put(&key(number + ITEMS), &value)?;

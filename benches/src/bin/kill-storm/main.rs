@@ -119,7 +119,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Outcome<Figures>> {
     ensure_one_thread()?;
-    leave_out(args.without);
+    leave_out(args.without.as_slice());
     let kills = args.kills.unwrap_or(if args.quick { 2_000 } else { 100_000 });
     let per_store = args.kills_per_store.unwrap_or(if args.quick { 140 } else { 1_000 });
     let mut rng = SmallRng::seed_from_u64(args.seed);

@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Outcome<Figures>> {
     ensure_one_thread()?;
-    leave_out(args.without);
+    leave_out(args.without.as_slice());
     let histories = args.histories.unwrap_or(if args.quick { 200 } else { 10_000 });
     let mut rng = SmallRng::seed_from_u64(args.seed);
     let mut controls = Stage::new(zeroed()?, &mut rng, args.seed, args.guard, true);

@@ -64,6 +64,7 @@ impl Harness {
             Mutation::SkipGenerationCheck | Mutation::SkipGenerationBump => {
                 Self::Race(Race::Readers)
             }
+            Mutation::SkipStampCheck => Self::Race(Race::Overwrites),
             Mutation::SkipEpochBump => Self::Race(Race::Chains),
             Mutation::SkipPins | Mutation::SkipReuseFence => Self::Race(Race::Pins),
             Mutation::SkipSecondLook => Self::Race(Race::Loads),
