@@ -28,6 +28,8 @@ const NAMESPACES_MAX: u64 = 256;
 /// Loader leases: one in 64 KiB of the store, within these bounds.
 const LOADERS_MIN: u64 = 32;
 const LOADERS_MAX: u64 = 1024;
+/// So many semaphores of guards are in a set that any kernel takes.
+const STRIPES_MAX: u64 = 4096;
 const EXTENTS_MIN: u64 = 8;
 const BUCKETS_MIN: u64 = 4;
 const COUNTED_STEP_MAX: u64 = 16;
@@ -271,11 +273,18 @@ fn extent_sizes(options: &CreateOptions) -> Result<impl Iterator<Item = u64> + C
     Ok(std::iter::successors(Some(largest), halved))
 }
 
+/// Stripes of a store of `size` bytes, a power of two: one in 64 KiB, from 1024 on one in a MiB. With their
+/// redo records they take 320 bytes each, and many more writers than there are processors don't meet.
+fn stripes_for(size: u64) -> u64 {
+    let few = (size >> 16).next_power_of_two().clamp(64, 1024);
+    few.max((size >> 20).next_power_of_two().min(STRIPES_MAX))
+}
+
 impl Geometry {
     /// The counts that don't depend on the number of extents.
     fn head(size: u64, (items, buckets): (u64, u64), extent_bytes: u64, max_size: u64) -> Self {
         // A bucket and what it is split into have one stripe, so there are no more than buckets.
-        let stripes = (size >> 16).next_power_of_two().clamp(64, 4096).min(buckets);
+        let stripes = stripes_for(size).min(buckets);
         Self {
             segment_bytes: max_size,
             clients_offset: SUPERBLOCK_BYTES,
