@@ -500,7 +500,7 @@ fn a_store_has_its_name_when_it_is_whole() {
         target.kv(["info"]).exits(3);
         of_part(&["rm", "--yes"]).exits(0);
         // One that does not take all leaves nothing.
-        salvage(&[&source.spec, &target.spec, "--size", "680KiB"]).fails(5, "larger --size");
+        salvage(&[&source.spec, &target.spec, "--size", "700KiB"]).fails(5, "larger --size");
         target.kv(["info"]).exits(3);
         of_part(&["info"]).exits(3);
         salvage(&[&source.spec, &target.spec]).ends(0);

@@ -61,19 +61,18 @@ impl<S: Shim> Store<S> {
         window: &mut Window,
         victim: Victim,
         (item, end): (u64, u64),
-        stamps: u64,
         key: &mut Vec<u8>,
     ) -> Result<Option<Candidate>, Corruption> {
         // What was being written when it was looked at ahead stays in its extent, which counts too much
         // then; a recount frees the extent, so it looks at each place when it is there.
         if victim.recount {
-            return self.candidate(victim, item, end - item, stamps, key);
+            return self.candidate(victim, item, end - item, key);
         }
         window.begin_at(victim, item);
         let share = self.segment.share_of(self.segment.stream(victim.extent)?.group);
         while window.items.len() < AHEAD && window.end + 16 <= end {
             let room = end - window.end;
-            let Some(next) = self.candidate(victim, window.end, room, stamps, key)? else { break };
+            let Some(next) = self.candidate(victim, window.end, room, key)? else { break };
             self.ask_for(share, &next);
             window.end += next.header.shape().bytes;
             // It is looked at the next time.

@@ -401,6 +401,42 @@ mod tests {
         assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
     }
 
+    /// While an extent is recounted, an item that the walk has not come to is overwritten where it stands, with
+    /// a stamp that was not given out when the walk began.
+    #[test]
+    fn what_is_overwritten_within_a_recount_is_found() {
+        let options = CreateOptions::new(1 << 20).extent_size(16 << 10);
+        let store: Store<Interrupted> = private_on_heap(&options, 3).expect("a store");
+        let store: &'static Store<Interrupted> = Box::leak(Box::new(store));
+        let session = store.open_session().expect("an entry");
+        let other: &'static Session =
+            Box::leak(Box::new(store.open_session().expect("another entry")));
+        let put = |session: &Session, key: u64, value: &[u8]| {
+            let (options, always) = (PutOptions::new(), Condition::Always);
+            store.put(session, &key.to_le_bytes(), value, &options, always).expect("room");
+        };
+        (0..20).for_each(|key| put(&session, key, &[1; 200]));
+        while other.last_stamp() == 0 || !other.last_stamp().is_multiple_of(4096) {
+            put(other, 100, &[2; 9]);
+        }
+        let item_of = |key: u64| {
+            let (key, hash) = (key.to_le_bytes(), store.segment.hasher.hash(&key.to_le_bytes()));
+            let found = search(&store.segment, &key, hash).expect("a search").found;
+            found.expect("it stands").slot.offset()
+        };
+        let (first, last) = (item_of(0), item_of(19));
+        let extent = store.segment.geometry.extent_of(last).expect("in the arena");
+        assert_eq!(store.segment.geometry.extent_of(first), Some(extent));
+        retire::mark_suspect(&store.segment, last).expect("marked");
+        other.set_guard_deadline(Duration::from_millis(1));
+        INTERRUPTION.set(Some((60, Box::new(move || put(other, 19, &[9; 200])))));
+        store.empty_extent(&session, extent).expect("a walk");
+        assert!(INTERRUPTION.take().is_none(), "it happened meanwhile");
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
+        (1000..3000).for_each(|key| put(&session, key, &[3; 200]));
+        assert_eq!(store.get(&19_u64.to_le_bytes()), Ok(Some(vec![9; 200])));
+    }
+
     /// Somebody else recounts every extent and fills what that gives, before the n-th store of a
     /// put, for every n; each put must stand.
     fn recount_within_puts<S: Shim>(len: u64, turns: u64) -> bool {

@@ -54,13 +54,14 @@ impl<S: Shim> Store<S> {
             return Ok(None);
         }
         let Some(target) = self.target(session, (key, hash), value.len()) else { return Ok(None) };
+        let version = Some(Version { stamp: target.item.stamp, number: None });
+        // A refusal waits for no guard.
+        if !holds(condition, version) {
+            return Ok(None);
+        }
         let held = self.hold(session, hash)?;
         if !target.stands() {
             return Ok(None);
-        }
-        let version = Some(Version { stamp: target.item.stamp, number: None });
-        if !holds(condition, version) {
-            return Ok(Some(Outcome::Refused(version)));
         }
         if pin::is_item_pinned(&self.segment, target.slot.offset())? {
             return Ok(None);
@@ -258,6 +259,51 @@ mod tests {
         assert_eq!(put_if(&[5; 50], Condition::Present), Outcome::Replaced);
         assert_eq!(slot_of(&store), before);
         assert_eq!(store.get(KEY), Ok(Some(vec![5; 50])));
+    }
+
+    #[test]
+    fn a_refusal_waits_for_no_guard() {
+        let (store, session) = store(false);
+        put(&store, &session, KEY, &[2; 50]);
+        wait(&store, &session);
+        let other = store.open_session().expect("an entry");
+        let _held = store.hold(&other, store.segment.hasher.hash(KEY)).expect("a guard");
+        session.set_guard_deadline(std::time::Duration::from_millis(1));
+        for condition in [Condition::Absent, Condition::Version(Version { stamp: 1, number: None })]
+        {
+            let refused = store.put(&session, KEY, &[3; 50], &PutOptions::new(), condition);
+            assert!(matches!(refused, Ok(Outcome::Refused(Some(_)))), "{refused:?}");
+        }
+    }
+
+    /// A damaged word must not take the place of the bit that says that an item is overwritten.
+    #[test]
+    fn stamps_have_no_highest_bit() {
+        let (store, session) = store(false);
+        let next_stamp = &store.segment.superblock().next_stamp;
+        next_stamp.store::<Plain>(next_stamp.load() | 1 << 63);
+        put(&store, &session, KEY, &[2; 50]);
+        assert_eq!(store.get(KEY), Ok(Some(vec![2; 50])));
+    }
+
+    /// A slot that was damaged leads into the value of another item, which looks like an item that is being
+    /// overwritten.
+    #[test]
+    fn a_repair_changes_nothing_that_a_damaged_slot_leads_into() {
+        let (store, session) = store(false);
+        let words = [-1_i64, 7].iter().cycle().take(60);
+        let value: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
+        put(&store, &session, KEY, &value);
+        put(&store, &session, b"another", &value);
+        let hash = store.segment.hasher.hash(b"another");
+        let found = search(&store.segment, b"another", hash).expect("a search").found;
+        let cell = store.segment.slot_cell(found.expect("it stands").at).expect("a cell");
+        // A word of the value that has the highest bit, after stamp, header and key.
+        cell.store::<Plain>(cell.load() & !((1 << 38) - 1) | (slot_of(&store).unit() + 3));
+        let options = crate::store::RepairOptions::new().max_loss(1);
+        let report = store.repair(&session, &options, |_, _| {}).expect("a repair");
+        assert_eq!((report.dropped, report.overwrites), (1, 0), "{report:?}");
+        assert_eq!(store.get(KEY), Ok(Some(value)));
     }
 
     /// A writer that died in the middle: readers read on, and the next writer finishes it.

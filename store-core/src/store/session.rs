@@ -16,7 +16,7 @@ use super::pace::Pace;
 use super::tally::Tally;
 use crate::arena::{Lease, pin};
 use crate::error::{AttachError, Corruption};
-use crate::layout::{ClientState, ClientWord};
+use crate::layout::{ClientState, ClientWord, Stamp};
 use crate::recovery::{Reaped, bequeath, reap, release, state_of};
 use crate::region::Shim;
 use crate::sync::{Owner, WaitLimit};
@@ -400,7 +400,8 @@ impl<S: Shim> Store<S> {
             let next = if last.is_multiple_of(STAMP_BLOCK) {
                 // Dies after it: a block of numbers is never used.
                 let block = self.segment.superblock().next_stamp.fetch_add::<S>(STAMP_BLOCK);
-                block / STAMP_BLOCK * STAMP_BLOCK + 1
+                // The highest bit is none of the number.
+                Stamp(block).number() / STAMP_BLOCK * STAMP_BLOCK + 1
             } else {
                 last.wrapping_add(1)
             };

@@ -160,12 +160,11 @@ impl<S: Shim> Store<S> {
         let base = segment.geometry.extent_offset(extent);
         let generation = segment.generation(extent)?.load();
         let victim = Victim { extent, generation, recount: true, evict: false };
-        let stamps = segment.superblock().next_stamp.load();
         let end = u64::from(segment.extent_word(extent)?.used) * 8;
         let mut at = 0;
         let (mut key, mut hashed, mut standing) = (Vec::new(), 0, 0);
         while at + 16 <= end && hashed <= HASHED_FACTOR * segment.geometry.extent_bytes() {
-            at += match self.candidate(victim, base + at, end - at, stamps, &mut key)? {
+            at += match self.candidate(victim, base + at, end - at, &mut key)? {
                 Some(candidate) => {
                     let header = candidate.header;
                     hashed += u64::from(header.key_bytes);

@@ -2,6 +2,8 @@
 //! under its guard; in the end the extent is free. A piece is moved by itself, under the guard of its
 //! item, and goes only with all of it.
 
+use std::sync::atomic::{Ordering, fence};
+
 use super::evict::Verdict;
 use super::{Session, Store};
 use crate::arena::pieces::{PieceHead, Pieces};
@@ -91,7 +93,6 @@ impl<S: Shim> Store<S> {
     ) -> Result<Walked, WriteError> {
         let segment = &self.segment;
         let base = segment.geometry.extent_offset(victim.extent);
-        let stamps = segment.superblock().next_stamp.load();
         let mut key = Vec::new();
         let mut hashed = 0;
         let mut window = session.ahead.window(segment.cleaners(), cleaner).lock();
@@ -109,7 +110,7 @@ impl<S: Shim> Store<S> {
                 return Ok(Walked::Stopped);
             }
             let bounds = (base + at, base + end);
-            let found = self.candidate_ahead(&mut window, victim, bounds, stamps, &mut key)?;
+            let found = self.candidate_ahead(&mut window, victim, bounds, &mut key)?;
             let Some(candidate) = found else {
                 *budget = budget.saturating_sub(self.cost(victim, Moved::Dead, 8));
                 at += 8;
@@ -193,16 +194,17 @@ impl<S: Shim> Store<S> {
         victim: Victim,
         item: u64,
         room: u64,
-        stamps: u64,
         key: &mut Vec<u8>,
     ) -> Result<Option<Candidate>, Corruption> {
         let segment = &self.segment;
         // Also of one that is being overwritten: by the time its guard is had that is over.
         let stamp = segment.stamp(item)?.number();
+        // After the stamp: one that is overwritten meanwhile gets a later one.
+        fence(Ordering::Acquire);
         let header = segment.header(item)?;
         if stamp == 0
             // The last one of a block is where the next block begins.
-            || stamp > stamps
+            || stamp > segment.superblock().next_stamp.load()
             || header.flags & !flags::KNOWN != 0
             || header.shape().bytes > room
         {

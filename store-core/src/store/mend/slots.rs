@@ -106,7 +106,7 @@ impl<S: Shim> Store<S> {
         report: &mut RepairReport,
     ) -> Result<Finding, Corruption> {
         // Each extent that has a part of the item once at most.
-        self.finish_overwrite(slot, report)?;
+        self.finish_overwrite(bucket, slot, report)?;
         for _ in 0..=self.segment.geometry.extents {
             let judged = self.judge(bucket, slot, tag)?;
             if let Finding::Sound(head, _)
@@ -129,15 +129,27 @@ impl<S: Shim> Store<S> {
 
     /// An item that says that it is being overwritten, which nobody does who could be the guard's holder,
     /// is what its redo record says, or else what it is.
-    fn finish_overwrite(&self, slot: Slot, report: &mut RepairReport) -> Result<(), Corruption> {
+    fn finish_overwrite(
+        &self,
+        bucket: u64,
+        slot: Slot,
+        report: &mut RepairReport,
+    ) -> Result<(), Corruption> {
         let segment = &self.segment;
+        let geometry = &segment.geometry;
         let item = slot.offset();
         if !segment.slot_stands(slot) {
             return Ok(());
         }
         let Ok(stamp) = segment.stamp(item) else { return Ok(()) };
         let Ok(Head { hash, is_overwritten: true, .. }) = self.head_at(slot) else { return Ok(()) };
-        if !redo(segment, segment.geometry.stripe_of(hash), slot)? {
+        // What a damaged slot leads into is not to be changed.
+        if geometry.stripe_of(hash) != geometry.stripe_of(bucket)
+            || !slot.may_be(hash, geometry.slot_hash_shift)
+        {
+            return Ok(());
+        }
+        if !redo(segment, geometry.stripe_of(hash), slot)? {
             segment.region.view::<Cell64>(item)?.store::<S>(stamp.number());
         }
         report.overwrites += 1;
