@@ -338,7 +338,8 @@ impl Writer {
 
     /// The value of `key` in place, without a copy: for large values that are looked at in part, or
     /// often. It stays as it is until it is dropped, also if the key is overwritten or deleted
-    /// meanwhile, and holds its memory back. A process has at most 8 at a time.
+    /// meanwhile, and holds its memory back. A process has at most 8 at a time. Takes the guard of a key
+    /// that is there, up to the deadline.
     ///
     /// ```
     /// # use store_client::{CreateOptions, Writer};

@@ -352,7 +352,7 @@ pub enum PinError {
     /// See [`Corruption`].
     #[error(transparent)]
     Corruption(#[from] Corruption),
-    /// The guard of the key, which a value in several parts needs, could not be had.
+    /// The guard of the key could not be had.
     #[error(transparent)]
     Guard(Box<WriteError>),
     /// The process forked, and the child could not become a client of its own.

@@ -96,8 +96,8 @@ pub(crate) struct Hit<'a> {
     pub(crate) value_bytes: usize,
     /// The words before its value.
     pub(crate) head: &'a [Cell64],
-    generation_cell: &'a Cell64,
-    generation: u64,
+    pub(crate) generation_cell: &'a Cell64,
+    pub(crate) generation: u64,
     pub(crate) stamp_cell: &'a Cell64,
     pub(crate) stamp: u64,
 }

@@ -369,6 +369,13 @@ impl Geometry {
         (extent < u64::from(self.extents)).then_some(extent as u32)
     }
 
+    /// Whether `bytes` bytes from `offset` on are in one extent.
+    #[inline(always)]
+    pub(crate) fn is_within_extent(&self, offset: u64, bytes: u64) -> bool {
+        let within = offset.wrapping_sub(self.arena_offset) & (self.extent_bytes() - 1);
+        within + bytes <= self.extent_bytes()
+    }
+
     /// The places of cleaners that are in use, and so the free extents that are kept for them.
     #[inline]
     pub(crate) fn cleaners(&self) -> u32 {

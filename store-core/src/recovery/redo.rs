@@ -1,5 +1,7 @@
 //! Finishing what a writer left that died while it overwrote a value where it stands.
 
+use std::sync::atomic::{Ordering, fence};
+
 use crate::error::Corruption;
 use crate::layout::{Header, REDO_WORDS, Segment, Slot, Stamp, flags};
 use crate::region::{Cell64, Shim, copy_across};
@@ -23,11 +25,14 @@ pub(crate) fn redo<S: Shim>(
         || stamp.number() != record.stamp.load()
         || words > REDO_WORDS
         || !header.fits_in(Header::of(header_cell.load()))
+        || !segment.geometry.is_within_extent(item, header.shape().bytes)
     {
         return Ok(false);
     }
     let shape = header.shape();
     let value = segment.region.words(item + shape.value, words as u64)?;
+    // As in `store::overwrite`: readers see the stamp that its writer stored before anything of this.
+    fence(Ordering::Release);
     header_cell.store::<S>(header.word());
     if header.has(flags::CHECKSUM) {
         let checksum = segment.region.view::<Cell64>(item + shape.checksum)?;

@@ -6,9 +6,9 @@
 //! on the new value is the one of the key: who reads meanwhile reads the record, and who finds the writer
 //! dead copies it into the item. Before that store nothing has happened.
 //!
-//! A reader that is overtaken starts anew. So that none is overtaken again and again, a value that was
-//! written a short while ago is not overwritten where it stands: it goes to another place, and those who
-//! read the old one go on reading it.
+//! A reader that is overtaken starts anew. So that this is rare, a value that the same client wrote a short
+//! while ago is not overwritten where it stands: it goes to another place, and those who read the old one go
+//! on reading it.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -18,8 +18,8 @@ use super::{Condition, Outcome, Session, Store, Version};
 use crate::arena::pin;
 use crate::error::{Corruption, WriteError};
 use crate::index::lookup::{Hit, Spot, inspect, prefetch_item, spot};
-use crate::layout::{Header, REDO_WORDS, Slot, Stamp};
-use crate::region::{Cell64, Mutation, Shim, copy_in, mutated};
+use crate::layout::{Header, KEY_BYTES_MAX, REDO_WORDS, Slot, Stamp};
+use crate::region::{Cell64, Mutation, Shim, copy_in, copy_out, mutated};
 
 /// The item of a key, as it was seen without its guard.
 struct Target<'a> {
@@ -32,7 +32,10 @@ impl Target<'_> {
     /// Whether it still is, for the holder of the guard.
     #[inline(always)]
     fn stands(&self) -> bool {
-        self.slot_cell.load() == self.slot.0 && self.item.stamp_cell.load() == self.item.stamp
+        let item = &self.item;
+        self.slot_cell.load() == self.slot.0
+            && item.generation_cell.load() == item.generation
+            && item.stamp_cell.load() == item.stamp
     }
 }
 
@@ -50,7 +53,7 @@ impl<S: Shim> Store<S> {
         value: &[u8],
         condition: Condition,
     ) -> Result<Option<Outcome>, WriteError> {
-        if !session.expects_fit() || value.len() > 8 * REDO_WORDS {
+        if !session.expects_fit() || value.len() > 8 * REDO_WORDS || key.len() > KEY_BYTES_MAX {
             return Ok(None);
         }
         let Some(target) = self.target(session, (key, hash), value.len()) else { return Ok(None) };
@@ -63,10 +66,11 @@ impl<S: Shim> Store<S> {
         if !target.stands() {
             return Ok(None);
         }
-        if pin::is_item_pinned(&self.segment, target.slot.offset())? {
+        if pin::is_item_pinned(&self.segment, target.slot.offset())?
+            || !self.overwrite_held(&held, (key, hash), value, &target)?
+        {
             return Ok(None);
         }
-        self.overwrite_held(&held, (key, hash), value, &target)?;
         drop(held);
         self.mark(hash);
         self.count_put(session, 8 * (target.item.head.len() + target.item.value.len()) as u64);
@@ -102,6 +106,9 @@ impl<S: Shim> Store<S> {
         (age >= S::OVERWRITE_APART).then_some(Target { slot_cell, slot, item })
     }
 
+    /// Whether it was done: not where the item's bytes are not what its checksum says, so that a damaged
+    /// length does not lead into the item behind it.
+    ///
     /// Dies before the item's stamp is stored: nothing was done. After it: whoever repairs the stripe does
     /// the rest.
     #[inline(always)]
@@ -111,14 +118,24 @@ impl<S: Shim> Store<S> {
         (key, hash): (&[u8], u64),
         value: &[u8],
         Target { slot_cell, slot, item }: &Target<'_>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<bool, WriteError> {
         let segment = &self.segment;
         let [stamp_cell, header_cell, others @ ..] = item.head else {
             return Err(Corruption { what: "an item without a head", offset: slot.offset() }.into());
         };
-        let header = Header { value_bytes: value.len() as u32, ..Header::of(header_cell.load()) };
+        let stands = Header::of(header_cell.load());
+        let header = Header { value_bytes: value.len() as u32, ..stands };
+        if !segment.geometry.is_within_extent(slot.offset(), header.shape().bytes) {
+            return Ok(false);
+        }
         let checksum = match others {
             [cell, ..] if segment.checksums => {
+                let mut old = [0; 8 * REDO_WORDS];
+                let old = &mut old[..item.value_bytes];
+                copy_out(item.value, old);
+                if cell.load() != segment.checksum(stands, None, key, old) {
+                    return Ok(false);
+                }
                 Some((cell, segment.checksum(header, None, key, value)))
             }
             _ => None,
@@ -148,7 +165,7 @@ impl<S: Shim> Store<S> {
         copy_in::<S>(value, item.value);
         stamp_cell.store::<S>(stamp);
         held.record.disarm::<S>();
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -304,6 +321,48 @@ mod tests {
         let report = store.repair(&session, &options, |_, _| {}).expect("a repair");
         assert_eq!((report.dropped, report.overwrites), (1, 0), "{report:?}");
         assert_eq!(store.get(KEY), Ok(Some(value)));
+    }
+
+    /// A length that was damaged, and a put of just that length: it must not reach into the next item.
+    #[test]
+    fn a_wrong_length_is_told_by_the_checksum() {
+        let (store, session) = store(true);
+        put(&store, &session, KEY, &[2; 8]);
+        put(&store, &session, b"second", &[4; 8]);
+        wait(&store, &session);
+        let header = slot_of(&store).offset() + 8;
+        let cell = store.segment.region.view::<Cell64>(header).expect("a header");
+        cell.store::<Plain>(cell.load() ^ 64);
+        put(&store, &session, KEY, &[3; 72]);
+        assert_eq!(store.get(KEY), Ok(Some(vec![3; 72])));
+        assert_eq!(store.get(b"second"), Ok(Some(vec![4; 8])));
+    }
+
+    /// A slot with a wrong bit of the hash, which a repair keeps, leads to what a dead writer left.
+    #[test]
+    fn a_repair_finishes_what_a_damaged_slot_leads_to() {
+        let (store, session) = store(false);
+        put(&store, &session, KEY, &[2; 40]);
+        // Others that show where the hash bits come from.
+        (0..8_u8).for_each(|other| put(&store, &session, &[other], &[1; 40]));
+        let hash = store.segment.hasher.hash(KEY);
+        let (slot, stripe) = (slot_of(&store), store.segment.geometry.stripe_of(hash));
+        let record = store.segment.redo(stripe).expect("a record");
+        let stamp = store.stamp(&session).expect("a stamp");
+        let header = store.segment.header(slot.offset()).expect("a header");
+        record.header.store::<Plain>(header.word());
+        copy_in::<Plain>(&[3; 40], &record.value);
+        record.stamp.store::<Plain>(stamp);
+        let cell = store.segment.region.view::<Cell64>(slot.offset()).expect("a stamp");
+        cell.store::<Plain>(Stamp::overwritten(stamp).0);
+        let found = search(&store.segment, KEY, hash).expect("a search").found.expect("it stands");
+        let slot_cell = store.segment.slot_cell(found.at).expect("a cell");
+        slot_cell.store::<Plain>(slot.0 ^ 1 << 55);
+        let options = crate::store::RepairOptions::new();
+        let report = store.repair(&session, &options, |_, _| {}).expect("a repair");
+        assert_eq!((report.overwrites, report.slots), (1, 1), "{report:?}");
+        assert_eq!(store.get(KEY), Ok(Some(vec![3; 40])));
+        assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
     }
 
     /// A writer that died in the middle: readers read on, and the next writer finishes it.

@@ -556,8 +556,9 @@ impl<S: Shim> Store<S> {
             return Ok(Outcome::Refused(version));
         }
         self.note_if_expired(held, &found, present.as_ref())?;
-        let fits = found.found.is_some_and(|standing| item.header.fits_in(standing.header));
-        held.session.note_fit(fits);
+        if found.found.is_some_and(|standing| item.header.fits_in(standing.header)) {
+            held.session.note_fit(true);
+        }
         self.publish(held, &found, item.hash, place)?;
         Ok(if present.is_some() { Outcome::Replaced } else { Outcome::Inserted })
     }

@@ -105,8 +105,8 @@ impl<S: Shim> Store<S> {
         tag: u8,
         report: &mut RepairReport,
     ) -> Result<Finding, Corruption> {
+        self.finish_overwrite(bucket, (slot, tag), report)?;
         // Each extent that has a part of the item once at most.
-        self.finish_overwrite(bucket, slot, report)?;
         for _ in 0..=self.segment.geometry.extents {
             let judged = self.judge(bucket, slot, tag)?;
             if let Finding::Sound(head, _)
@@ -132,7 +132,7 @@ impl<S: Shim> Store<S> {
     fn finish_overwrite(
         &self,
         bucket: u64,
-        slot: Slot,
+        (slot, tag): (Slot, u8),
         report: &mut RepairReport,
     ) -> Result<(), Corruption> {
         let segment = &self.segment;
@@ -143,10 +143,9 @@ impl<S: Shim> Store<S> {
         }
         let Ok(stamp) = segment.stamp(item) else { return Ok(()) };
         let Ok(Head { hash, is_overwritten: true, .. }) = self.head_at(slot) else { return Ok(()) };
-        // What a damaged slot leads into is not to be changed.
-        if geometry.stripe_of(hash) != geometry.stripe_of(bucket)
-            || !slot.may_be(hash, geometry.slot_hash_shift)
-        {
+        // What a damaged slot leads into is not to be changed: it must be one that could be kept.
+        let vouches = tag == TagWord::tag_of(hash) || slot.may_be(hash, geometry.slot_hash_shift);
+        if geometry.stripe_of(hash) != geometry.stripe_of(bucket) || !vouches {
             return Ok(());
         }
         if !redo(segment, geometry.stripe_of(hash), slot)? {
