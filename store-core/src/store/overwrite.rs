@@ -106,6 +106,15 @@ impl<S: Shim> Store<S> {
         (age >= S::OVERWRITE_APART).then_some(Target { slot_cell, slot, item })
     }
 
+    /// What the checksum of an item is to be, by its bytes. Not inlined: most stores have none.
+    #[inline(never)]
+    fn checksum_of(&self, header: Header, key: &[u8], item: &Hit<'_>) -> u64 {
+        let mut value = [0; 8 * REDO_WORDS];
+        let value = &mut value[..item.value_bytes];
+        copy_out(item.value, value);
+        self.segment.checksum(header, None, key, value)
+    }
+
     /// Whether it was done: not where the item's bytes are not what its checksum says, so that a damaged
     /// length does not lead into the item behind it.
     ///
@@ -118,10 +127,10 @@ impl<S: Shim> Store<S> {
         (key, hash): (&[u8], u64),
         value: &[u8],
         Target { slot_cell, slot, item }: &Target<'_>,
-    ) -> Result<bool, WriteError> {
+    ) -> Result<bool, Corruption> {
         let segment = &self.segment;
         let [stamp_cell, header_cell, others @ ..] = item.head else {
-            return Err(Corruption { what: "an item without a head", offset: slot.offset() }.into());
+            return Err(Corruption { what: "an item without a head", offset: slot.offset() });
         };
         let stands = Header::of(header_cell.load());
         let header = Header { value_bytes: value.len() as u32, ..stands };
@@ -130,10 +139,7 @@ impl<S: Shim> Store<S> {
         }
         let checksum = match others {
             [cell, ..] if segment.checksums => {
-                let mut old = [0; 8 * REDO_WORDS];
-                let old = &mut old[..item.value_bytes];
-                copy_out(item.value, old);
-                if cell.load() != segment.checksum(stands, None, key, old) {
+                if cell.load() != self.checksum_of(stands, key, item) {
                     return Ok(false);
                 }
                 Some((cell, segment.checksum(header, None, key, value)))

@@ -89,7 +89,7 @@ impl Keyset {
 /// are all as long, so that they are overwritten where they stand.
 pub(crate) fn value_len(key: &[u8], stamp: Stamp) -> usize {
     let end = key.iter().rev().take(5).fold(0, |sum, byte| sum * 256 + u64::from(*byte));
-    if end.is_multiple_of(2) {
+    if key.last().is_some_and(|byte| byte.is_multiple_of(2)) {
         return varied_len(end, LEN_MIN, SHORT_LEN_MAX);
     }
     varied_len(end << 32 ^ u64::from(stamp.seq) << 4 ^ u64::from(stamp.writer), LEN_MIN, LEN_MAX)
