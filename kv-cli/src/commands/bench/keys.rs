@@ -137,9 +137,8 @@ impl Sequence {
         u64::from(self.draws[self.next])
     }
 
-    /// The key to be put next. Uniform puts go in rounds, and each worker starts at its own place:
-    /// the store uses memory anew once everything near is overwritten, so puts at random, which
-    /// leave something alive everywhere, would fill any store before long.
+    /// The key to be put next. Uniform puts go in rounds, and each worker starts at its own place: so each key
+    /// is put as often as any other.
     #[inline]
     pub(super) fn next_put(&mut self) -> u64 {
         if !self.draws.is_empty() {

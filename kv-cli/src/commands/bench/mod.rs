@@ -49,8 +49,7 @@ store. Every value read is verified; a bad one ends in exit code 6. ns_per_op is
 processes by operations, a key of a batch counting as one. Percentiles are those of single calls (a
 whole batch for multi-get), of which each 64th is timed, the clock's own 25 ns or so included.
 
-Uniform puts go over the keys in rounds, since this version uses memory anew only where everything
-around is overwritten too. Those of zipf go at random and fill the store in time: then the bench
+Uniform puts go over the keys in rounds, those of zipf at random. Where the store is full the bench
 ends early, says so, exits 5, and puts its keys anew. Ctrl-C ends it too: it shows what was measured
 until then and exits 130.";
 
