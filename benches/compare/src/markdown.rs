@@ -100,8 +100,8 @@ impl Page<'_> {
                 (None, Some(why)) => why,
                 (None, None) => "",
             };
-            let (work, of, goal) = (&row.work, &row.of, row.goal);
-            text += &format!("| {work} | {of} | {figure} | {sign} {goal} | {verdict} |\n");
+            let (work, of, goal, floor) = (&row.work, &row.of, row.goal, row.floor());
+            text += &format!("| {work} | {of} | {figure} | {sign} {goal} | {verdict}{floor} |\n");
         }
         text + "\n"
     }

@@ -112,6 +112,12 @@ impl Size {
         Some(median_ratio(ours, theirs))
     }
 
+    /// Two dependent reads of memory, of a get of a peer.
+    pub(crate) fn two_reads(&self, peer: Kind) -> Option<f64> {
+        let reads = self.limits.get(&Limit::DependentRead)?;
+        Some(2.0 * median_ratio(reads, self.rounds(peer, Work::Get)?))
+    }
+
     /// The same to what the machine takes.
     pub(crate) fn limit_ratio(&self, ours: (Kind, Work), limit: Limit) -> Option<f64> {
         Some(median_ratio(self.rounds(ours.0, ours.1)?, self.limits.get(&limit)?))

@@ -32,6 +32,21 @@ pub(crate) struct Row {
     /// Why it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) left_out: Option<String>,
+    /// Of lookups: the figure of two dependent reads of memory and nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) two_reads: Option<f64>,
+}
+
+impl Row {
+    /// What it says of that, if it does not hold.
+    pub(crate) fn floor(&self) -> String {
+        match self.two_reads {
+            Some(figure) if self.holds == Some(false) => {
+                format!("; two dependent reads alone are {figure:.3}")
+            }
+            _ => String::new(),
+        }
+    }
 }
 
 /// A row in the making.
@@ -52,7 +67,8 @@ impl Draft {
         // A quotient of nothing is none.
         let figure = figure.filter(|figure| figure.is_finite()).map(|figure| rounded(figure, 4));
         let holds = figure.map(|figure| if at_least { figure >= goal } else { figure <= goal });
-        Row { work, of, figure, goal, at_least, holds, left_out: figure.is_none().then(why_not) }
+        let left_out = figure.is_none().then(why_not);
+        Row { work, of, figure, goal, at_least, holds, left_out, two_reads: None }
     }
 }
 
@@ -98,10 +114,12 @@ fn beside_peer(
         Kind::Redis => "Redis, both sides on one processor".into(),
         peer => format!("{}'s", peer.name()),
     };
-    Draft::at_most(goal, name, of).of(figure, || match served {
+    let row = Draft::at_most(goal, name, of).of(figure, || match served {
         true => "a server's time is no time of this process".into(),
         false => why_not(results, items, 100, peer),
-    })
+    });
+    let two_reads = size.filter(|_| work == Work::Get).and_then(|size| size.two_reads(peer));
+    Row { two_reads: two_reads.map(|figure| rounded(figure, 4)), ..row }
 }
 
 fn gets(results: &Results, plan: &Plan) -> Vec<Row> {

@@ -64,7 +64,8 @@ pub(crate) fn conclude(
     let failures = rows.iter().filter(|row| judged && row.holds == Some(false)).map(|row| {
         let (figure, goal) = (row.figure.unwrap_or_default(), row.goal);
         let asked = if row.at_least { "at least" } else { "at most" };
-        format!("{}: {figure} of {}, {asked} {goal} is asked for", row.work, row.of)
+        let floor = row.floor();
+        format!("{}: {figure} of {}, {asked} {goal} is asked for{floor}", row.work, row.of)
     });
     let failures = failures.collect();
     let figures = Figures {
