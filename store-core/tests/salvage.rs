@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use store_core::{
     AttachError, Condition, CreateOptions, Mode, NamespaceOptions, ObjectName, Plain, PutOptions,
-    Salvaged, Store, Survey, Wreck, private_on_heap,
+    Salvaged, Store, Survey, Wreck, from_image, private_on_heap,
 };
+use store_testing::crash::each_prefix;
 use store_testing::pair::{Model, Op, Pair, contents, geometries};
+use store_testing::trace::{Logging, record};
 use tempfile::TempDir;
 
 /// Bytes in a file.
@@ -453,5 +455,30 @@ fn hostile_bytes_give_something_or_an_error() {
             let _ = store.salvage(&session, &wreck, &survey, |_, _| {});
             assert_eq!(store.check(|_, _| {}).violations, [""; 0]);
         }
+    }
+}
+
+/// A wreck whose writer died while it overwrote a value where it stands: saved is the old value or the new
+/// one, and the new one from where on readers see it.
+#[test]
+fn what_was_half_overwritten_is_saved_whole() {
+    for options in &geometries()[..2] {
+        let mut pair = Pair::<Logging>::new(options);
+        (0..8).for_each(|number| pair.apply(&Op::Put(number, 150)));
+        // From now on it looks for what it can overwrite.
+        pair.apply(&Op::Overwrite(4));
+        let (image, before) = (pair.store.image().expect("an image"), pair.model.clone());
+        let address = pair.store.info().expect("info").address as usize;
+        let ((), stores) = record(|| pair.apply(&Op::Overwrite(3)));
+        let mut half_written = 0;
+        each_prefix(image, address, &stores, |_, image, _| {
+            let read: Store = from_image(image).expect("a store");
+            let expected = contents(&read);
+            assert!(expected == before || expected == pair.model);
+            let (store, survey, _) = salvaged(image);
+            assert_eq!((contents(&store), survey.torn), (expected, 0));
+            half_written += u32::from(read.check(|_, _| {}).notes.join("").contains("overwritten"));
+        });
+        assert!(half_written > 15, "{half_written} states with half a value");
     }
 }
