@@ -17,9 +17,6 @@ use crate::workload::{Distribution, KEY_BYTES};
 
 use store_benches::stats::median;
 
-const WORKS: [Work; 6] =
-    [Work::Get, Work::GetIndependent, Work::GetMany, Work::Miss, Work::Put, Work::Resize];
-
 /// What a thread has of the time on a machine with nothing else to do, at least.
 const QUIET_SHARE: f64 = 0.98;
 
@@ -224,8 +221,10 @@ fn of_size(size: &Size, results: &Results) -> String {
         count(size.items),
         size.value_bytes
     );
-    let works: Vec<_> =
-        WORKS.into_iter().filter(|work| size.ns(Kind::Cistern, *work).is_some()).collect();
+    let works: Vec<_> = Work::OF_TABLES
+        .into_iter()
+        .filter(|work| size.ns(Kind::Cistern, *work).is_some())
+        .collect();
     for work in &works {
         text += &format!(" {} |", work.name());
     }

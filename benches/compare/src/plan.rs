@@ -109,14 +109,7 @@ impl Plan {
             });
             let mut course = Course {
                 kinds: kinds.collect(),
-                works: vec![
-                    Work::Get,
-                    Work::GetIndependent,
-                    Work::GetMany,
-                    Work::Miss,
-                    Work::Put,
-                    Work::Resize,
-                ],
+                works: Work::OF_TABLES.to_vec(),
                 limits: vec![Limit::DependentRead, Limit::IndependentRead, Limit::Prefetched],
                 ..self.course(*items, self.value_bytes)
             };

@@ -46,6 +46,10 @@ pub(crate) enum Work {
 }
 
 impl Work {
+    /// What is done at each number of items.
+    pub(crate) const OF_TABLES: [Self; 6] =
+        [Self::Get, Self::GetIndependent, Self::GetMany, Self::Miss, Self::Put, Self::Resize];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Get => "get",

@@ -150,16 +150,8 @@ pub(super) fn leave_if_pinned<S: Shim>(
     Ok(true)
 }
 
-/// Whether a client has the large item at `item` pinned, with its pieces; under its guard.
-pub(crate) fn is_pinned_with_pieces<S: Shim>(
-    segment: &Segment<S>,
-    item: u64,
-) -> Result<bool, Corruption> {
-    any_pin(segment, |pin| pin.large && pin.item() == item)
-}
-
-/// Whether a client has the item at `item` pinned, or one that is none of it any more; under its guard.
-/// One load where nobody ever pinned.
+/// Whether a client has the item at `item` pinned, a large one with its pieces; under its guard. One load where
+/// nobody ever pinned.
 pub(crate) fn is_item_pinned<S: Shim>(segment: &Segment<S>, item: u64) -> Result<bool, Corruption> {
     any_pin(segment, |pin| pin.item() == item)
 }

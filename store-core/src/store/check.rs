@@ -261,7 +261,10 @@ impl<S: Shim> Store<S> {
                 let at = Where { line: number, lane };
                 let slot = line.slot(lane);
                 if slot.is_item() {
-                    match self.walk_item_at_rest(bucket, at, slot, tags.tag(lane), walk) {
+                    let tag = tags.tag(lane);
+                    let walked =
+                        self.undisturbed(slot, || self.walk_item(bucket, at, slot, tag, walk));
+                    match walked {
                         Ok(key) => {
                             if !keys.insert(key) {
                                 walk.problems.push(format!("bucket {bucket} has a key twice"));
@@ -275,15 +278,12 @@ impl<S: Shim> Store<S> {
         Ok(())
     }
 
-    /// Verifies one item, once more where it was overwritten meanwhile.
-    fn walk_item_at_rest(
+    /// Has an item verified, once more where it was overwritten meanwhile.
+    fn undisturbed<R>(
         &self,
-        bucket: u64,
-        at: Where,
         slot: Slot,
-        tag: u8,
-        walk: &mut Walk,
-    ) -> Result<(u8, Vec<u8>), String> {
+        mut verify: impl FnMut() -> Result<R, String>,
+    ) -> Result<R, String> {
         // Where nothing has memory nothing is read.
         let stamp = || match self.segment.slot_stands(slot) {
             true => self.segment.stamp(slot.offset()).ok(),
@@ -291,14 +291,16 @@ impl<S: Shim> Store<S> {
         };
         for _ in 1..OVERTAKEN_MAX {
             let before = stamp();
+            // Pairs with the Release store of the stamp: the bytes are at least as new.
             fence(Ordering::Acquire);
-            let walked = self.walk_item(bucket, at, slot, tag, walk);
+            let verified = verify();
+            // Pairs with the Release fence of `store::overwrite`: what was half written shows in the stamp.
             fence(Ordering::Acquire);
-            if walked.is_ok() || stamp() == before {
-                return walked;
+            if verified.is_ok() || stamp() == before {
+                return verified;
             }
         }
-        self.walk_item(bucket, at, slot, tag, walk)
+        verify()
     }
 
     /// Verifies one item, adds it to the walk and gives its key.

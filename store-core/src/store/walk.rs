@@ -199,7 +199,7 @@ impl<S: Shim> Store<S> {
         let segment = &self.segment;
         // Also of one that is being overwritten: by the time its guard is had that is over.
         let stamp = segment.stamp(item)?.number();
-        // After the stamp: one that is overwritten meanwhile gets a later one.
+        // Pairs with the Release store of the stamp: its block was leased before, so `next_stamp` is beyond it.
         fence(Ordering::Acquire);
         let header = segment.header(item)?;
         if stamp == 0
@@ -291,7 +291,7 @@ impl<S: Shim> Store<S> {
             self.verdict(stream, hash, victim.evict.then_some((cleaner, units)))
         };
         if let (Lies::Piece(..), Verdict::Stays { .. }) = (lies, stays)
-            && pin::is_pinned_with_pieces(segment, standing.slot.offset())?
+            && pin::is_item_pinned(segment, standing.slot.offset())?
         {
             return Ok(Moved::Pinned);
         }

@@ -100,7 +100,7 @@ impl Wreck {
         } else {
             clock::wall_ms().wrapping_sub(clock::monotonic_coarse_ms())
         };
-        Ok(Self {
+        let mut wreck = Self {
             name,
             arena_offset,
             extent_bytes,
@@ -110,9 +110,11 @@ impl Wreck {
             stamps_told: is_stamp.then_some(next_stamp),
             slot_hash_shift: shift.filter(|shift| *shift <= 50),
             clock_offset_ms,
-            redo: redo_records(superblock, &region, arena_offset),
+            redo: HashMap::new(),
             region,
-        })
+        };
+        wreck.redo = wreck.redo_records();
+        Ok(wreck)
     }
 
     /// Its name, as the operating system knows it.
@@ -194,6 +196,17 @@ impl Wreck {
         (fits && end <= self.arena_offset).then_some(offset)
     }
 
+    /// Where the redo records are, by the stamps of their items, if the table can be found.
+    fn redo_records(&self) -> HashMap<u64, u64> {
+        let Ok(superblock) = self.superblock() else { return HashMap::new() };
+        let (offset, count) = (superblock.redo_offset.load(), superblock.stripes_count.load());
+        let bytes = size_of::<RedoRecord>() as u64;
+        let Some(first) = self.table(offset, count, bytes) else { return HashMap::new() };
+        let stamp = |at| self.region.view::<RedoRecord>(at).map_or(0, |record| record.stamp.load());
+        let records = (0..count).map(|number| first + number * bytes);
+        records.map(|at| (stamp(at), at)).filter(|(stamp, _)| *stamp != 0).collect()
+    }
+
     /// The redo record of an item with a stamp and a header, and the header that it gets.
     pub(super) fn redo_of(&self, stamp: u64, stored: Header) -> Option<(u64, Header)> {
         let offset = *self.redo.get(&stamp)?;
@@ -266,19 +279,6 @@ fn no_arena(format: u64, name: String) -> AttachError {
         None if format != 0 => AttachError::NotAStore { name, found: format },
         _ => AttachError::NoGeometry { name },
     }
-}
-
-/// Where the redo records are, by the stamps of their items, if the table can be found.
-fn redo_records(superblock: &Superblock, region: &Region, arena: u64) -> HashMap<u64, u64> {
-    let bytes = size_of::<RedoRecord>() as u64;
-    let (first, count) = (superblock.redo_offset.load(), superblock.stripes_count.load());
-    let end = count.checked_mul(bytes).and_then(|bytes| bytes.checked_add(first));
-    if !first.is_multiple_of(64) || end.is_none_or(|end| end > arena) {
-        return HashMap::new();
-    }
-    let records = (0..count).map(|number| first + number * bytes);
-    let stamp = |at| region.view::<RedoRecord>(at).map_or(0, |record| record.stamp.load());
-    records.map(|at| (stamp(at), at)).filter(|(stamp, _)| *stamp != 0).collect()
 }
 
 /// The hash function by the words that tell it, if they are whole.
