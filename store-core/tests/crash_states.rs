@@ -77,6 +77,7 @@ fn negative_controls() {
     for (rule, len) in [
         (Mutation::SkipRepair, 20),
         (Mutation::SkipRedoRecord, 60),
+        (Mutation::SlotBeforeFilter, 0),
         (Mutation::LinkBeforeCopy, 0),
         (Mutation::ClearBeforeSize, 0),
     ] {

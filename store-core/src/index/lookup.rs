@@ -121,9 +121,19 @@ pub(crate) enum Spot<'a> {
 }
 
 /// The bucket's half of a glance: the same steps as in [`lookup`], for a key that is in its
-/// bucket's line, or in no line at all. One cache miss.
+/// bucket's line, or in no line at all. One cache miss, of a lookup that misses mostly one in an index of a
+/// sixteenth: that in the filter.
 #[inline(always)]
 pub(crate) fn spot<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
+    if segment.filter.rules_out_if_wanted(hash) {
+        return Spot::Missing;
+    }
+    spot_in_bucket(segment, hash)
+}
+
+/// [`spot`] without a look at the filter.
+#[inline(always)]
+fn spot_in_bucket<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
     let size = segment.index_size();
     // Pairs with the Release store that publishes a new size.
     fence(Ordering::Acquire);
@@ -153,8 +163,11 @@ pub(crate) fn spot_in<'a, S: Shim>(
     let Some(lane) = tags.first_with(TagWord::tag_of(hash)) else {
         // Pairs with the Release of whoever changed size or epoch.
         fence(Ordering::Acquire);
-        let believed = !tags.is_linked() && segment.index_size() == size;
-        return if believed { Spot::Missing } else { Spot::Unclear };
+        if tags.is_linked() || segment.index_size() != size {
+            return Spot::Unclear;
+        }
+        segment.filter.note_miss();
+        return Spot::Missing;
     };
     let slot = line.slot(lane);
     if slot.may_be(hash, segment.geometry.slot_hash_shift) {
@@ -219,11 +232,17 @@ pub(crate) fn lookup<'a, S: Shim, R>(
     hash: u64,
     mut take: impl FnMut(&Located<'a>) -> Option<R>,
 ) -> Result<Option<R>, ReadError> {
+    if segment.filter.rules_out_if_wanted(hash) {
+        return Ok(None);
+    }
     let mut attempts = 0;
     loop {
         match attempt(segment, key, hash, &mut take) {
             Step::Found(found) => return Ok(Some(found)),
-            Step::Missing => return Ok(None),
+            Step::Missing => {
+                segment.filter.note_miss();
+                return Ok(None);
+            }
             Step::Again => attempts = pause(segment, key, hash, attempts)?,
         }
     }
@@ -424,7 +443,7 @@ pub(crate) fn prefetch_line(line: &Line) {
 /// one that is about to be replaced.
 #[inline(always)]
 pub(crate) fn prefetch_standing<S: Shim>(segment: &Segment<S>, hash: u64) {
-    if let Spot::Slot(_, slot) = spot(segment, hash) {
+    if let Spot::Slot(_, slot) = spot_in_bucket(segment, hash) {
         prefetch_item(segment, slot, 1);
     }
 }

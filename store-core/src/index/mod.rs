@@ -1,11 +1,12 @@
 //! The hash table: buckets of one line each, overflow lines behind them.
 //!
 //! Readers use [`lookup`] and [`prefetch`] alone; writers, who hold the stripe's guard, find
-//! places with [`search`] and change them with [`change`] and [`overflow`]. The index knows no
+//! places with [`search`] and change them with [`change`], [`overflow`] and [`filter`]. The index knows no
 //! extents but by the generation that a reader validates.
 
 pub(crate) mod change;
 pub(crate) mod cursor;
+pub(crate) mod filter;
 pub(crate) mod lookup;
 pub(crate) mod overflow;
 pub(crate) mod search;

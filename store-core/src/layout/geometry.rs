@@ -75,6 +75,8 @@ pub(crate) struct Geometry {
     /// Of the extents of the index: those of buckets from the front, those of overflow lines from
     /// the back.
     pub(crate) directory_offset: u64,
+    /// Words of the filter, one for each bucket that there is at first.
+    pub(crate) filter_offset: u64,
     /// Marks of what was hit, a byte for each hash value; 0 bytes in store mode.
     pub(crate) heat_offset: u64,
     pub(crate) heat_bytes: u64,
@@ -301,6 +303,7 @@ impl Geometry {
             extent_shift: extent_bytes.trailing_zeros(),
             generations_offset: 0,
             directory_offset: 0,
+            filter_offset: 0,
             heat_offset: 0,
             heat_bytes: 0,
             ghost_offset: 0,
@@ -328,9 +331,15 @@ impl Geometry {
         self.extents_offset = place(extents.into(), size_of::<ExtentEntry>() as u64);
         self.generations_offset = place(extents.into(), 8);
         self.directory_offset = place(extents.into(), 8);
+        self.filter_offset = place(self.filter_words(), 4);
         self.heat_offset = place(self.heat_bytes, 1);
         self.ghost_offset = place(self.ghost_count, 4);
         self.arena_offset = end.next_multiple_of(page_bytes);
+    }
+
+    /// Words of the filter. With as many bits of the hash as say the word, slots carry the next ones.
+    pub(crate) fn filter_words(&self) -> u64 {
+        1 << self.slot_hash_shift
     }
 
     /// Bytes of an extent.
@@ -481,7 +490,7 @@ impl Geometry {
     }
 
     /// Writes the geometry into a new superblock's words.
-    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 22] {
+    pub(crate) fn fields<'a>(&self, to: &'a Superblock) -> [(&'a crate::region::Cell64, u64); 23] {
         [
             (&to.segment_bytes, self.segment_bytes),
             (&to.slot_hash_shift, self.slot_hash_shift.into()),
@@ -500,6 +509,7 @@ impl Geometry {
             (&to.extent_bytes, self.extent_bytes()),
             (&to.generations_offset, self.generations_offset),
             (&to.directory_offset, self.directory_offset),
+            (&to.filter_offset, self.filter_offset),
             (&to.heat_offset, self.heat_offset),
             (&to.heat_bytes, self.heat_bytes),
             (&to.ghost_offset, self.ghost_offset),
@@ -533,6 +543,7 @@ impl Geometry {
             extent_shift: extent_bytes.trailing_zeros(),
             generations_offset: from.generations_offset.load(),
             directory_offset: from.directory_offset.load(),
+            filter_offset: from.filter_offset.load(),
             heat_offset: from.heat_offset.load(),
             heat_bytes: from.heat_bytes.load(),
             ghost_offset: from.ghost_offset.load(),
@@ -572,6 +583,10 @@ impl Geometry {
         if geometry.extents == 0 || geometry.slot_hash_shift > 50 {
             return Err(wrong("number of extents or shift", &from.extents_max));
         }
+        // A word of the filter is of one stripe.
+        if u64::from(geometry.stripes) > geometry.filter_words() {
+            return Err(wrong("shift of the slot hash", &from.slot_hash_shift));
+        }
         geometry.validate_places(mapped).map_err(|what| Corruption { what, offset: 0 })?;
         Ok(geometry)
     }
@@ -587,6 +602,7 @@ impl Geometry {
             (self.extents_offset, self.extents.into(), size_of::<ExtentEntry>() as u64),
             (self.generations_offset, self.extents.into(), 8),
             (self.directory_offset, self.extents.into(), 8),
+            (self.filter_offset, self.filter_words(), 4),
             (self.heat_offset, self.heat_bytes, 1),
             (self.ghost_offset, self.ghost_count, 4),
             (self.arena_offset, self.extents.into(), self.extent_bytes()),

@@ -5,6 +5,7 @@ mod cleaner;
 mod client;
 mod counts;
 mod extent;
+mod filter;
 #[cfg(test)]
 mod format_doc;
 mod geometry;
@@ -26,6 +27,7 @@ pub(crate) use client::{
 };
 pub(crate) use counts::{COUNTS, Counts};
 pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, Shelf, Stream};
+pub(crate) use filter::Filter;
 pub(crate) use geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, Geometry, Plan, WHOLE_VALUE_BYTES};
 pub(crate) use heat::{HEAT_PERMISSIONS, Heat};
 pub(crate) use item::{

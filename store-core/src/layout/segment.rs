@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::filter::Filter;
 use super::ghost::Ghost;
 use super::heat::Heat;
 use super::item::{Header, ItemShape, flags, item_checksum};
@@ -56,6 +57,7 @@ pub(crate) struct Segment<S: Shim> {
     extents: Table<ExtentEntry>,
     generations: Table<Cell64>,
     directory: Table<Cell64>,
+    pub(crate) filter: Filter,
     /// Whether eviction makes room.
     pub(crate) evicts: bool,
     pub(crate) heat: Heat,
@@ -103,6 +105,10 @@ impl<S: Shim> Segment<S> {
             extents: region.table(geometry.extents_offset, geometry.extents.into())?,
             generations: region.table(geometry.generations_offset, geometry.extents.into())?,
             directory: region.table(geometry.directory_offset, geometry.extents.into())?,
+            filter: Filter::new(
+                region.table(geometry.filter_offset, geometry.filter_words())?,
+                geometry.slot_hash_shift,
+            ),
             evicts: superblock.mode.load() == MODE_CACHE,
             heat: Heat::new(region.table(geometry.heat_offset, geometry.heat_bytes)?),
             ghost: Ghost::new(region.table(geometry.ghost_offset, geometry.ghost_count)?),
@@ -138,6 +144,7 @@ impl<S: Shim> Segment<S> {
             extents: self.extents.clone(),
             generations: self.generations.clone(),
             directory: self.directory.clone(),
+            filter: self.filter.clone(),
             evicts: self.evicts,
             heat: self.heat.clone(),
             ghost: self.ghost.clone(),

@@ -52,6 +52,12 @@ impl Slot {
         hash >> (shift & 63) & ((1 << HASH_BITS) - 1)
     }
 
+    /// The hash bits that an item's slot carries.
+    #[inline(always)]
+    pub(crate) fn hash_bits(self) -> u64 {
+        self.0 >> (OFFSET_BITS + GENERATION_BITS) & ((1 << HASH_BITS) - 1)
+    }
+
     #[inline(always)]
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0

@@ -22,7 +22,7 @@ pub(crate) unsafe trait Shared: Sized {}
 #[derive(Debug)]
 pub(crate) struct Cell64(AtomicU64);
 
-/// A 32-bit word of shared memory, always accessed whole: guards, which are futexes.
+/// A 32-bit word of shared memory, always accessed whole: guards, which are futexes, and filters.
 #[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct Cell32(AtomicU32);
@@ -118,6 +118,16 @@ impl Cell32 {
             S::before_store(self.0.as_ptr() as usize, u64::from(to), 4);
         }
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
+    }
+
+    /// Release store.
+    #[inline(always)]
+    pub(crate) fn store<S: Shim>(&self, value: u32) {
+        step::access();
+        if S::OBSERVES {
+            S::before_store(self.0.as_ptr() as usize, u64::from(value), 4);
+        }
+        self.0.store(value, Ordering::Release);
     }
 
     /// Relaxed store of a hint, which any value will do for; not seen by the [`Shim`].

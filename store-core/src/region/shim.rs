@@ -24,6 +24,8 @@ pub enum Mutation {
     SkipEpochBump,
     /// A split clears the old bucket before the size word says that there is a new one.
     ClearBeforeSize,
+    /// An item is published before its bits are in the filter.
+    SlotBeforeFilter,
     /// Live bytes are added after publication instead of at reservation.
     SkipLiveBytes,
     /// An extent is recounted without asking who may still publish in it.
@@ -44,7 +46,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SkipRepair,
         Self::SkipGenerationCheck,
         Self::SkipStampCheck,
@@ -52,6 +54,7 @@ impl Mutation {
         Self::LinkBeforeCopy,
         Self::SkipEpochBump,
         Self::ClearBeforeSize,
+        Self::SlotBeforeFilter,
         Self::SkipLiveBytes,
         Self::SkipInFlight,
         Self::SkipPins,
@@ -72,6 +75,7 @@ impl Mutation {
             Self::LinkBeforeCopy => "link-before-copy",
             Self::SkipEpochBump => "skip-epoch-bump",
             Self::ClearBeforeSize => "clear-before-size",
+            Self::SlotBeforeFilter => "slot-before-filter",
             Self::SkipLiveBytes => "skip-live-bytes",
             Self::SkipInFlight => "skip-in-flight",
             Self::SkipPins => "skip-pins",
@@ -111,7 +115,7 @@ pub trait Shim: Send + Sync + 'static {
     /// Whether [`Shim::before_store`] is to be called at all.
     const OBSERVES: bool = false;
 
-    /// Called before the word of `bytes` bytes (8, or 4 for a guard) at `address` becomes `value`;
+    /// Called before the word of `bytes` bytes (8, or 4 for a guard or a filter) at `address` becomes `value`;
     /// of compare-and-swaps, before those that are about to succeed.
     #[inline(always)]
     fn before_store(address: usize, value: u64, bytes: usize) {

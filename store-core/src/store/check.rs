@@ -324,6 +324,9 @@ impl<S: Shim> Store<S> {
         if !slot.may_be(head.hash, segment.geometry.slot_hash_shift) {
             return wrong("the hash bits of the slot are not the key's");
         }
+        if segment.filter.rules_out(head.hash) {
+            return wrong("the filter rules the key out");
+        }
         if tag != TagWord::tag_of(head.hash) {
             return wrong("the tag is not the key's");
         }

@@ -10,10 +10,10 @@ use super::{Session, Store, Version};
 use crate::arena::{Place, retire};
 use crate::error::{AttachError, Corruption, WriteError};
 use crate::index::search::{Search, Standing};
-use crate::index::{CHAIN_LINES_MAX, change, overflow};
+use crate::index::{CHAIN_LINES_MAX, change, filter, overflow};
 use crate::layout::{Intent, IntentKind, LINK_LANE, Segment, Slot, Stripe, TagWord, flags};
 use crate::recovery::{is_dead, repair_stripe};
-use crate::region::Shim;
+use crate::region::{Mutation, Shim, mutated};
 use crate::sync::{Acquired, Guard, Refused, WaitLimit};
 
 /// A stripe's guard, given back when dropped.
@@ -224,6 +224,11 @@ impl<S: Shim> Store<S> {
         let new = Slot::of_item(place.offset, place.generation, hash, shift);
         let tag = TagWord::tag_of(hash);
         let items = held.record.items.load();
+        let late = mutated::<S>(Mutation::SlotBeforeFilter);
+        // Dies behind this: bits of an item that is not there, until the next removal.
+        if found.found.is_none() && !late {
+            segment.filter.add::<S>(hash);
+        }
         match (found.found, found.free) {
             (Some(standing), _) => {
                 held.arm_swap(&standing, new);
@@ -263,6 +268,9 @@ impl<S: Shim> Store<S> {
                 held.count_items(items.wrapping_add(1));
                 self.count_namespaced(segment.namespace, 1);
             }
+        }
+        if found.found.is_none() && late {
+            segment.filter.add::<S>(hash);
         }
         held.record.disarm::<S>();
         Ok(())
@@ -311,6 +319,7 @@ impl<S: Shim> Store<S> {
         if segment.line(segment.bucket_line(bucket)?)?.slot(LINK_LANE).is_link() {
             overflow::shorten(segment, held.record, bucket)?;
         }
+        filter::renew(segment, bucket);
         Ok(())
     }
 }

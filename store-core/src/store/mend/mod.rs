@@ -11,6 +11,7 @@
 mod chain;
 mod evidence;
 mod extents;
+mod filter;
 mod namespaces;
 mod restore;
 mod slots;
@@ -77,6 +78,8 @@ pub struct RepairReport {
     pub restored: Vec<String>,
     /// Lines whose tags did not fit their slots.
     pub tags: u64,
+    /// Words of the filter that ruled out what is there.
+    pub filters: u64,
     /// Slots with another hash than that of their key.
     pub slots: u64,
     /// Items that no lookup found any more, and that were put where one does: from behind a link that

@@ -73,6 +73,7 @@ impl<S: Shim> Store<S> {
                 overflow::shorten(&self.segment, held.record, *bucket)?;
             }
         }
+        self.mend_filter(stripe, &mut census.report)?;
         // A count beyond all lanes is damaged, and says nothing.
         if counted <= lanes {
             let dropped = census.report.dropped - dropped_before;
