@@ -94,6 +94,12 @@ impl Image {
         lanes.filter(|at| self.word(*at) >> 63 != 0).collect()
     }
 
+    /// Offsets of the words of the filter, two at a time.
+    fn filter(&self) -> impl Iterator<Item = usize> + use<> {
+        let (first, count) = (self.word(288) as usize, 1 << self.word(160));
+        (0..count / 2).map(move |pair| first + 8 * pair)
+    }
+
     fn stripes(&self) -> impl Iterator<Item = usize> + use<> {
         let (first, count) = (self.word(224) as usize, self.word(232) as usize);
         (0..count).map(move |stripe| first + 64 * stripe)
@@ -194,6 +200,25 @@ fn tags_follow_the_slots() {
             all.set(line, 0);
         }
         assert!(repaired_whole(&all, &pair.model, "all tags").tags > 0);
+    }
+}
+
+#[test]
+fn the_filter_follows_the_slots() {
+    for pair in pairs() {
+        let image = image_of(&pair);
+        let mut all = image.clone();
+        for at in image.filter() {
+            for bits in wrong_words(image.word(at)) {
+                let mut image = image.clone();
+                image.set(at, bits);
+                let report =
+                    repaired_whole(&image, &pair.model, &format!("bits {bits:#x} at {at:#x}"));
+                assert_eq!(report.filters > 0, image_of(&pair).word(at) & !bits != 0);
+            }
+            all.set(at, 0);
+        }
+        assert!(repaired_whole(&all, &pair.model, "the whole filter").filters > 0);
     }
 }
 
@@ -722,11 +747,16 @@ fn what_is_missing_is_told() {
 
 #[test]
 fn a_wrong_shift_of_hash_bits_is_refused() {
-    for pair in pairs() {
+    let mut refused = 0;
+    for (pair, wrong) in pairs().map(|pair| (pair, -1)).chain(pairs().map(|pair| (pair, -3))) {
         let mut image = image_of(&pair);
         let shift = image.word(160);
+        // A larger one is told at once: the filter would be larger, and reach into the next part.
         image.set(160, shift + 9);
+        assert!(from_image::<Plain>(&image.0).is_err());
+        image.set(160, shift.wrapping_add_signed(wrong));
         let Ok(store) = from_image::<Plain>(&image.0) else { continue };
+        refused += 1;
         let session = store.open_session().expect("an entry");
         let before = store.image().expect("an image");
         match store.repair(&session, &LOSSY, |_, _| {}) {
@@ -738,6 +768,7 @@ fn a_wrong_shift_of_hash_bits_is_refused() {
         image.set(160, shift);
         repaired_whole(&image, &pair.model, "with the right one");
     }
+    assert!(refused > 0);
 }
 
 /// A damage of each kind at once, that costs no key.
@@ -748,6 +779,9 @@ fn damaged(image: &Image) -> Image {
     }
     for stripe in image.stripes().step_by(3) {
         damaged.set(stripe + 48, 77);
+    }
+    for at in image.filter() {
+        damaged.set(at, 0x0000_1111_0000_0000);
     }
     for (number, link) in image.links().into_iter().enumerate() {
         damaged.set(link, [u64::MAX, 0, 1 << 63 | 5][number % 3]);
@@ -786,6 +820,7 @@ fn a_repair_that_dies_is_done_again() {
         let whole = whole.expect("it can be mended");
         compare(&store, &pair.model).expect("nothing is lost");
         assert!(whole.tags > 0 && whole.extents > 0 && whole.counts > 0, "{whole:?}");
+        assert!(whole.filters > 0, "{whole:?}");
         for (done, Stored { address: at, value, bytes }) in stores.iter().enumerate() {
             let at = at - address;
             state.0[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..*bytes]);
