@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use super::slot::Slot;
 use crate::region::{Cell32, Shim, Table};
 
-/// Of so many hashes that a filter lets pass, one ends its use until there is a miss again.
-const PASSES: u64 = 256;
+/// Of so many hashes that a filter lets pass, one ends its use until there is a miss again. Many, since each
+/// change is a cache miss for all threads of the process.
+const PASSES: u64 = 4096;
 
 /// See the module.
 #[derive(Debug)]

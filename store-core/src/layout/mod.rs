@@ -15,6 +15,7 @@ mod item;
 mod line;
 mod loader;
 mod namespace;
+mod plan;
 mod redo;
 mod segment;
 mod slot;
@@ -28,7 +29,7 @@ pub(crate) use client::{
 pub(crate) use counts::{COUNTS, Counts};
 pub(crate) use extent::{ExtentEntry, ExtentState, ExtentWord, Queue, Shelf, Stream};
 pub(crate) use filter::Filter;
-pub(crate) use geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, Geometry, Plan, WHOLE_VALUE_BYTES};
+pub(crate) use geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, Geometry, WHOLE_VALUE_BYTES};
 pub(crate) use heat::{HEAT_PERMISSIONS, Heat};
 pub(crate) use item::{
     Header, KEY_BYTES_MAX, LargeWord, PIECE_HEAD_BYTES, Stamp, flags, item_checksum,
@@ -38,6 +39,7 @@ pub(crate) use loader::{LOADER_WINDOW, LoaderLease};
 pub(crate) use namespace::{
     NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceState, NamespaceWord, Share,
 };
+pub(crate) use plan::Plan;
 pub(crate) use redo::{REDO_WORDS, RedoRecord};
 pub(crate) use segment::{Segment, Where, namespace_id};
 pub(crate) use slot::Slot;
