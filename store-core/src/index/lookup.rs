@@ -128,12 +128,16 @@ pub(crate) fn spot<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
     if segment.filter.rules_out_if_wanted(hash) {
         return Spot::Missing;
     }
-    spot_in_bucket(segment, hash)
+    let spot = spot_in_bucket(segment, hash);
+    if let Spot::Missing = spot {
+        segment.filter.note_miss(segment.index_size().buckets());
+    }
+    spot
 }
 
-/// [`spot`] without a look at the filter.
+/// [`spot`] without a look at the filter: for those who are about to write.
 #[inline(always)]
-fn spot_in_bucket<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
+pub(crate) fn spot_in_bucket<S: Shim>(segment: &Segment<S>, hash: u64) -> Spot<'_> {
     let size = segment.index_size();
     // Pairs with the Release store that publishes a new size.
     fence(Ordering::Acquire);
@@ -166,7 +170,6 @@ pub(crate) fn spot_in<'a, S: Shim>(
         if tags.is_linked() || segment.index_size() != size {
             return Spot::Unclear;
         }
-        segment.filter.note_miss();
         return Spot::Missing;
     };
     let slot = line.slot(lane);
@@ -240,7 +243,7 @@ pub(crate) fn lookup<'a, S: Shim, R>(
         match attempt(segment, key, hash, &mut take) {
             Step::Found(found) => return Ok(Some(found)),
             Step::Missing => {
-                segment.filter.note_miss();
+                segment.filter.note_miss(segment.index_size().buckets());
                 return Ok(None);
             }
             Step::Again => attempts = pause(segment, key, hash, attempts)?,

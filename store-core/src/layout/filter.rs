@@ -7,14 +7,23 @@
 //!
 //! A bit that is set may mean nothing. One that is not says that no item of the index has it.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use super::slot::Slot;
 use crate::region::{Cell32, Shim, Table};
 
-/// Of so many hashes that a filter lets pass, one ends its use until there is a miss again. Many, since each
-/// change is a cache miss for all threads of the process.
-const PASSES: u64 = 4096;
+/// After so many lookups of a thread that a filter let pass, it is not asked until there is a miss again.
+/// Many, since each change of that is a cache miss for all threads.
+const PASSES: u32 = 4096;
+/// Buckets for each word up to which a filter is kept and asked. With more, it lets more than a third of all
+/// misses pass, and a removal would have to look at as many buckets.
+const BUCKETS_MAX: u64 = 2;
+
+thread_local! {
+    /// Lookups that a filter let pass.
+    static PASSED: Cell<u32> = const { Cell::new(0) };
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -22,7 +31,8 @@ pub(crate) struct Filter {
     words: Table<Cell32>,
     /// The lowest bit of the hash that a slot carries.
     shift: u32,
-    /// Whether there was a miss lately: who finds what he looks for need not ask. At first nobody knows.
+    /// Whether a lookup through this segment missed lately: who finds what he looks for need not ask. At first
+    /// nobody knows.
     is_wanted: AtomicBool,
 }
 
@@ -41,6 +51,12 @@ impl Filter {
     /// How many words there are, a power of two.
     pub(crate) fn count(&self) -> u64 {
         self.words.count()
+    }
+
+    /// Whether it tells much in an index of so many buckets.
+    #[inline(always)]
+    pub(crate) fn serves(&self, buckets: u64) -> bool {
+        buckets <= BUCKETS_MAX * self.count()
     }
 
     #[inline(always)]
@@ -87,17 +103,26 @@ impl Filter {
         if is_ruled_out {
             // Pairs with the Release store of the word: the slots of what is gone are at least as new.
             fence(Ordering::Acquire);
-        } else if (hash >> 40).is_multiple_of(PASSES) {
-            self.is_wanted.store(false, Ordering::Relaxed);
+        } else {
+            self.note_pass();
         }
         is_ruled_out
     }
 
-    /// Notes a miss.
     #[inline(always)]
-    pub(crate) fn note_miss(&self) {
+    fn note_pass(&self) {
+        let passed = PASSED.get().wrapping_add(1);
+        PASSED.set(passed);
+        if passed.is_multiple_of(PASSES) {
+            self.is_wanted.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a lookup missed, in an index of so many buckets.
+    #[inline(always)]
+    pub(crate) fn note_miss(&self, buckets: u64) {
         // Threads share it: it is written when it changes.
-        if !self.is_wanted.load(Ordering::Relaxed) {
+        if !self.is_wanted.load(Ordering::Relaxed) && self.serves(buckets) {
             self.is_wanted.store(true, Ordering::Relaxed);
         }
     }
@@ -130,15 +155,18 @@ mod tests {
         let region = Region::private(Mapping::heap(4096));
         let filter = Filter::new(region.table(0, 16).expect("a table"), 4);
         let (there, elsewhere) = (0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210);
+        PASSED.set(0);
         assert!(filter.rules_out_if_wanted(there), "at first it is asked");
         filter.add::<Plain>(there);
         assert!(!filter.rules_out(there) && filter.rules_out(elsewhere));
-        for hash in 1..=PASSES {
-            assert!(filter.rules_out_if_wanted(elsewhere), "after {hash} found");
-            assert!(!filter.rules_out_if_wanted(there & !(u64::MAX << 40) | hash << 40));
+        for found in 0..PASSES {
+            assert!(filter.rules_out_if_wanted(elsewhere), "after {found} found");
+            assert!(!filter.rules_out_if_wanted(there));
         }
         assert!(!filter.rules_out_if_wanted(elsewhere), "not asked any more");
-        filter.note_miss();
+        filter.note_miss(16 * BUCKETS_MAX + 1);
+        assert!(!filter.rules_out_if_wanted(elsewhere), "not in an index that has grown out of it");
+        filter.note_miss(16 * BUCKETS_MAX);
         assert!(filter.rules_out_if_wanted(elsewhere), "asked again");
     }
 }

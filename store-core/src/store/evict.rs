@@ -16,7 +16,7 @@ use super::guarded::Held;
 use super::listener::Cause;
 use super::{Session, Store};
 use crate::error::Corruption;
-use crate::index::lookup::{Spot, spot};
+use crate::index::lookup::{Spot, spot_in_bucket};
 use crate::index::search::Standing;
 use crate::layout::{Cleaner, ExtentState, ExtentWord, Queue, Slot, Stream, Victim};
 use crate::region::Shim;
@@ -79,7 +79,7 @@ impl<S: Shim> Store<S> {
 
     fn queue_of(&self, hash: u64) -> Queue {
         let segment = &self.segment;
-        if let Spot::Slot(_, slot) = spot(segment, hash)
+        if let Spot::Slot(_, slot) = spot_in_bucket(segment, hash)
             && let Some(extent) = segment.geometry.extent_of(slot.offset())
             && segment.slot_stands(slot)
         {

@@ -226,7 +226,7 @@ impl<S: Shim> Store<S> {
         let items = held.record.items.load();
         let late = mutated::<S>(Mutation::SlotBeforeFilter);
         // Dies behind this: bits of an item that is not there, until the next removal.
-        if found.found.is_none() && !late {
+        if !late {
             segment.filter.add::<S>(hash);
         }
         match (found.found, found.free) {
@@ -269,7 +269,7 @@ impl<S: Shim> Store<S> {
                 self.count_namespaced(segment.namespace, 1);
             }
         }
-        if found.found.is_none() && late {
+        if late {
             segment.filter.add::<S>(hash);
         }
         held.record.disarm::<S>();

@@ -17,7 +17,7 @@ use super::write::holds;
 use super::{Condition, Outcome, Session, Store, Version};
 use crate::arena::pin;
 use crate::error::{Corruption, WriteError};
-use crate::index::lookup::{Hit, Spot, inspect, prefetch_item, spot};
+use crate::index::lookup::{Hit, Spot, inspect, prefetch_item, spot_in_bucket};
 use crate::layout::{Header, KEY_BYTES_MAX, REDO_WORDS, Slot, Stamp};
 use crate::region::{Cell64, Mutation, Shim, copy_in, copy_out, mutated};
 
@@ -87,7 +87,7 @@ impl<S: Shim> Store<S> {
         (key, hash): (&[u8], u64),
         value_bytes: usize,
     ) -> Option<Target<'_>> {
-        let (slot_cell, slot) = match spot(&self.segment, hash) {
+        let (slot_cell, slot) = match spot_in_bucket(&self.segment, hash) {
             Spot::Slot(cell, slot) => (cell, slot),
             Spot::Missing => {
                 session.note_fit(false);

@@ -8,13 +8,8 @@ use crate::error::{Corruption, WriteError};
 use crate::layout::{ExtentState, ExtentWord};
 use crate::recovery::is_dead;
 use crate::region::Shim;
+use crate::store::check::Before;
 use crate::store::{Session, Store};
-
-/// What an extent was when a repair began.
-pub(super) struct Before {
-    word: u64,
-    generation: u64,
-}
 
 /// How often extents are counted anew that somebody writes to meanwhile.
 const RECOUNTS_MAX: u32 = 3;
@@ -323,14 +318,6 @@ impl<S: Shim> Store<S> {
         }
         report.suspects = suspects as u64;
         Ok(())
-    }
-
-    /// The words and generations of all extents.
-    pub(super) fn extents_before(&self) -> Vec<Before> {
-        let words = (0..).zip(self.extent_words());
-        let generation =
-            |extent| self.segment.generation(extent).map_or(0, |generation| generation.load());
-        words.map(|(extent, word)| Before { word, generation: generation(extent) }).collect()
     }
 
     /// Whether an extent has not been filled anew.

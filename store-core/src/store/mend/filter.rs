@@ -16,7 +16,7 @@ impl<S: Shim> Store<S> {
         let words = &self.segment.filter;
         let stripes = self.segment.geometry.stripes as usize;
         for bucket in (u64::from(stripe)..words.count()).step_by(stripes) {
-            let bits = filter::asked_for(&self.segment, bucket)?;
+            let bits = filter::asked_for(&self.segment, bucket, u32::MAX)?;
             // Bits that are set and need not be are no damage: a crash may leave them.
             report.filters += u64::from(bits & !words.load(bucket) != 0);
             words.set::<S>(bucket, bits);
@@ -58,7 +58,8 @@ mod tests {
     fn words_are_what_items_ask_for(store: &Store<Plain>) {
         let words = &store.segment.filter;
         for bucket in 0..words.count() {
-            let asked = filter::asked_for(&store.segment, bucket).expect("whole chains");
+            let asked = filter::asked_for(&store.segment, bucket, u32::MAX);
+            let asked = asked.expect("whole chains");
             assert_eq!(words.load(bucket), asked, "word {bucket}");
         }
     }
@@ -122,5 +123,17 @@ mod tests {
         assert!((0..5000_u32).all(|key| store.contains(&key.to_le_bytes()) == Ok(true)));
         let again = store.repair(&session, &RepairOptions::new(), |_, _| {}).expect("a repair");
         assert_eq!(again.filters, 0);
+    }
+
+    #[test]
+    fn fewer_buckets_than_words_are_refused() {
+        let (store, session) = store_of(600, 1);
+        let words = store.segment.filter.count();
+        store.segment.superblock().index_size.store::<Plain>(words - 1);
+        assert!(store.check(|_, _| {}).violations[0].contains("the number of buckets"));
+        assert!(store.repair(&session, &RepairOptions::new(), |_, _| {}).is_err());
+        store.segment.superblock().index_size.store::<Plain>(words);
+        assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
+        words_are_what_items_ask_for(&store);
     }
 }

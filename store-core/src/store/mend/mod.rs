@@ -260,7 +260,7 @@ impl<S: Shim> Store<S> {
         let buckets = self.segment.index_size().buckets();
         let entries = u64::from(self.segment.geometry.extents);
         let most = entries << self.segment.geometry.line_shift();
-        if buckets == 0 || buckets > most {
+        if buckets < self.segment.filter.count() || buckets > most {
             let what = "the number of buckets in use, which no repair can tell";
             return Err(Corruption { what, offset: 512 });
         }
