@@ -8,7 +8,7 @@ use crate::hash::Hasher;
 use crate::layout::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN};
 use crate::layout::{
     ExtentEntry, ExtentState, ExtentWord, FEATURE_CHECKSUMS, FORMAT_VERSION, GUARD_SYSTEM_V,
-    Header, MODE_CACHE, NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceWord, REDO_WORDS,
+    Header, Line, MODE_CACHE, NAMESPACE_NAME_BYTES, NamespaceRecord, NamespaceWord, REDO_WORDS,
     RedoRecord, SUPERBLOCK_BYTES, Superblock, format_version_of,
 };
 use crate::region::{Cell64, Region, append_out};
@@ -85,6 +85,7 @@ impl Wreck {
         }
         let told = arena_told(superblock, region.bytes());
         let given = extent_bytes.and_then(|bytes| arena_at_end(region.bytes(), bytes));
+        let given = given.map(|given| without_head(&region, given));
         let Some((arena_offset, extent_bytes, extents)) = told.or(given) else {
             return Err(no_arena(superblock.format.load(), name));
         };
@@ -336,6 +337,24 @@ fn arena_at_end(bytes: u64, extent_bytes: u64) -> Option<(u64, u64, u64)> {
     let extents = bytes.checked_sub(SUPERBLOCK_BYTES)?.checked_div(extent_bytes)?;
     let fits = is_extent_size(extent_bytes) && extents > 0;
     fits.then(|| (bytes - extents * extent_bytes, extent_bytes, extents))
+}
+
+/// Leaves out the extents that are none: what lies before the arena is as long as some of them in many
+/// stores, and its words look like items. The directory, which is a part of it, begins with the address of
+/// the arena's first line. It is at most a quarter of a store; without that word nothing is left out.
+fn without_head(region: &Region, given: (u64, u64, u64)) -> (u64, u64, u64) {
+    let (offset, extent_bytes, extents) = given;
+    let line = size_of::<Line>() as u64;
+    let last = offset + extents / 4 * extent_bytes;
+    let words = region.words(SUPERBLOCK_BYTES, (last - SUPERBLOCK_BYTES) / 8).unwrap_or(&[]);
+    let starts = (SUPERBLOCK_BYTES..).step_by(8).zip(words).filter_map(|(at, cell)| {
+        let start = cell.load().checked_mul(line)?;
+        let skipped = start.checked_sub(offset)?;
+        let may_be = skipped.is_multiple_of(extent_bytes) && at < start && start <= last;
+        may_be.then_some(skipped / extent_bytes)
+    });
+    let skipped = starts.min().unwrap_or(0);
+    (offset + skipped * extent_bytes, extent_bytes, extents - skipped)
 }
 
 fn is_extent_size(bytes: u64) -> bool {
