@@ -40,12 +40,13 @@ impl Shim for Mortal {
     }
 
     #[inline]
-    fn before_store(address: usize, value: u64, bytes: usize) {
-        FATE.with_borrow_mut(|fate| {
-            if let Some(fate) = fate {
-                fate.before_store(address, value as u32, bytes == size_of::<u32>());
-            }
-        });
+    fn before_store(address: usize, _: u64, _: usize) {
+        with_fate(|fate| fate.before_store(address, 0, false));
+    }
+
+    #[inline]
+    fn before_guard_store(address: usize, value: u32) {
+        with_fate(|fate| fate.before_store(address, value, true));
     }
 }
 
@@ -65,6 +66,11 @@ fn bit_of(rule: Mutation) -> u32 {
 
 thread_local! {
     static FATE: RefCell<Option<Fate>> = const { RefCell::new(None) };
+}
+
+#[inline]
+fn with_fate(tell: impl FnOnce(&mut Fate)) {
+    FATE.with_borrow_mut(|fate| fate.as_mut().map_or((), tell));
 }
 
 /// When a process dies by its own hand.

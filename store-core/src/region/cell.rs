@@ -115,7 +115,7 @@ impl Cell32 {
     pub(crate) fn compare_exchange<S: Shim>(&self, from: u32, to: u32) -> Result<(), u32> {
         step::access();
         if S::OBSERVES && self.load() == from {
-            S::before_store(self.0.as_ptr() as usize, u64::from(to), 4);
+            S::before_guard_store(self.0.as_ptr() as usize, to);
         }
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
     }
@@ -142,7 +142,7 @@ impl Cell32 {
     pub(crate) fn swap<S: Shim>(&self, to: u32) -> u32 {
         step::access();
         if S::OBSERVES {
-            S::before_store(self.0.as_ptr() as usize, u64::from(to), 4);
+            S::before_guard_store(self.0.as_ptr() as usize, to);
         }
         self.0.swap(to, Ordering::AcqRel)
     }

@@ -115,11 +115,17 @@ pub trait Shim: Send + Sync + 'static {
     /// Whether [`Shim::before_store`] is to be called at all.
     const OBSERVES: bool = false;
 
-    /// Called before the word of `bytes` bytes (8, or 4 for a guard or a filter) at `address` becomes `value`;
-    /// of compare-and-swaps, before those that are about to succeed.
+    /// Called before the word of `bytes` bytes (8, or 4 of the filter and of guards) at `address` becomes
+    /// `value`; of compare-and-swaps, before those that are about to succeed.
     #[inline(always)]
     fn before_store(address: usize, value: u64, bytes: usize) {
         let _ = (address, value, bytes);
+    }
+
+    /// Called instead of [`Shim::before_store`] for the word of a guard, or of a loader lease's owner.
+    #[inline(always)]
+    fn before_guard_store(address: usize, value: u32) {
+        Self::before_store(address, value.into(), size_of::<u32>());
     }
 }
 
