@@ -357,6 +357,27 @@ fn a_store_without_a_superblock_needs_the_size_of_its_extents() {
 }
 
 #[test]
+fn a_number_in_a_value_is_not_where_the_arena_begins() {
+    let store = filled();
+    let bytes = Bytes::of(&store);
+    let (arena, size) = (bytes.word(304), bytes.extent_bytes());
+    for number in 0..128 {
+        // The address of an extent behind it, at each alignment.
+        let line = (arena + (10 + number / 4) * size) / 64;
+        let key = format!("number{number:03}");
+        let value = [&b"padding"[..(number % 8) as usize], &line.to_le_bytes()[..]].concat();
+        store.kv_with(["put", &key, "-"], &value).exits(0);
+    }
+    let before = dump(&store, None);
+    bytes.clear(0, arena);
+    let (target, _) = salvaged(&store, &["--source-extent-size", &size.to_string()]);
+    let after = dump(&target, None);
+    for (key, value) in before.iter().filter(|(key, _)| *key != "key7") {
+        assert_eq!(after.get(key), Some(value), "{key}");
+    }
+}
+
+#[test]
 fn salvage_makes_a_new_store_or_none() {
     let (source, target) = (filled(), Store::posix());
     let run = |source: &str, target: &str| {

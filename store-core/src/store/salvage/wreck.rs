@@ -84,9 +84,11 @@ impl Wreck {
             return Err(AttachError::OtherVersion { name, found, supported: FORMAT_VERSION });
         }
         let told = arena_told(superblock, region.bytes());
-        let given = extent_bytes.and_then(|bytes| arena_at_end(region.bytes(), bytes));
-        let given = given.map(|given| without_head(&region, given));
-        let Some((arena_offset, extent_bytes, extents)) = told.or(given) else {
+        let given = || {
+            let whole = arena_at_end(region.bytes(), extent_bytes?)?;
+            Some(without_head(&region, whole))
+        };
+        let Some((arena_offset, extent_bytes, extents)) = told.or_else(given) else {
             return Err(no_arena(superblock.format.load(), name));
         };
         let shift = u32::try_from(superblock.slot_hash_shift.load()).ok();
@@ -340,20 +342,27 @@ fn arena_at_end(bytes: u64, extent_bytes: u64) -> Option<(u64, u64, u64)> {
 }
 
 /// Leaves out the extents that are none: what lies before the arena is as long as some of them in many
-/// stores, and its words look like items. The directory, which is a part of it, begins with the address of
-/// the arena's first line. It is at most a quarter of a store; without that word nothing is left out.
+/// stores, and its words look like items. It is known by the directory, which lies there: of as many entries
+/// as there are extents behind it, the first one leads to the first of them, the last one to a later one. Where
+/// none is found, or beyond a quarter of the store, nothing is left out.
 fn without_head(region: &Region, given: (u64, u64, u64)) -> (u64, u64, u64) {
     let (offset, extent_bytes, extents) = given;
-    let line = size_of::<Line>() as u64;
     let last = offset + extents / 4 * extent_bytes;
     let words = region.words(SUPERBLOCK_BYTES, (last - SUPERBLOCK_BYTES) / 8).unwrap_or(&[]);
-    let starts = (SUPERBLOCK_BYTES..).step_by(8).zip(words).filter_map(|(at, cell)| {
-        let start = cell.load().checked_mul(line)?;
-        let skipped = start.checked_sub(offset)?;
-        let may_be = skipped.is_multiple_of(extent_bytes) && at < start && start <= last;
-        may_be.then_some(skipped / extent_bytes)
+    // The extent whose first line has this address.
+    let extent_of = |line: u64| {
+        let from = line.checked_mul(size_of::<Line>() as u64)?.checked_sub(offset)?;
+        let extent = from / extent_bytes;
+        (from.is_multiple_of(extent_bytes) && extent < extents).then_some(extent)
+    };
+    let heads = words.iter().enumerate().filter_map(|(at, first)| {
+        let skipped = extent_of(first.load())?;
+        let end = at + usize::try_from(extents - skipped).ok()?;
+        let is_before = SUPERBLOCK_BYTES + 8 * end as u64 <= offset + skipped * extent_bytes;
+        let of_lines = extent_of(words.get(end - 1)?.load())?;
+        (is_before && of_lines > skipped).then_some(skipped)
     });
-    let skipped = starts.min().unwrap_or(0);
+    let skipped = heads.min().unwrap_or(0);
     (offset + skipped * extent_bytes, extent_bytes, extents - skipped)
 }
 
