@@ -167,10 +167,8 @@ pub(crate) fn spot_in<'a, S: Shim>(
     let Some(lane) = tags.first_with(TagWord::tag_of(hash)) else {
         // Pairs with the Release of whoever changed size or epoch.
         fence(Ordering::Acquire);
-        if tags.is_linked() || segment.index_size() != size {
-            return Spot::Unclear;
-        }
-        return Spot::Missing;
+        let believed = !tags.is_linked() && segment.index_size() == size;
+        return if believed { Spot::Missing } else { Spot::Unclear };
     };
     let slot = line.slot(lane);
     if slot.may_be(hash, segment.geometry.slot_hash_shift) {

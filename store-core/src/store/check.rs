@@ -64,8 +64,8 @@ impl CheckReport {
     }
 }
 
-/// What an extent was when a check or a repair began.
-pub(super) struct Before {
+/// What an extent was at some time.
+pub(super) struct ExtentSeen {
     pub(super) word: u64,
     pub(super) generation: u64,
 }
@@ -177,16 +177,17 @@ impl<S: Shim> Store<S> {
     }
 
     /// The words and generations of all extents.
-    pub(super) fn extents_before(&self) -> Vec<Before> {
+    pub(super) fn extents_before(&self) -> Vec<ExtentSeen> {
         let extents = 0..self.segment.geometry.extents;
         extents.map(|extent| self.extent_now(extent)).collect()
     }
 
-    fn extent_now(&self, extent: u32) -> Before {
-        Before {
-            word: self.extent_word_of(extent),
-            generation: self.segment.generation(extent).map_or(0, Cell64::load),
-        }
+    fn extent_now(&self, extent: u32) -> ExtentSeen {
+        let word = self.extent_word_of(extent);
+        // Pairs with the compare-and-swap and the store of the word: its generation is at least as new.
+        fence(Ordering::Acquire);
+        let generation = self.segment.generation(extent).map_or(0, Cell64::load);
+        ExtentSeen { word, generation }
     }
 
     fn extent_word_of(&self, extent: u32) -> u64 {
@@ -362,7 +363,7 @@ impl<S: Shim> Store<S> {
         Ok((head.header.namespace, head.key))
     }
 
-    fn check_extents(&self, before: &[Before], live: &[u64], report: &mut CheckReport) {
+    fn check_extents(&self, before: &[ExtentSeen], live: &[u64], report: &mut CheckReport) {
         let geometry = &self.segment.geometry;
         let mut over = 0;
         for (extent, before) in before.iter().enumerate() {

@@ -8,7 +8,7 @@ use crate::error::{Corruption, WriteError};
 use crate::layout::{ExtentState, ExtentWord};
 use crate::recovery::is_dead;
 use crate::region::Shim;
-use crate::store::check::Before;
+use crate::store::check::ExtentSeen;
 use crate::store::{Session, Store};
 
 /// How often extents are counted anew that somebody writes to meanwhile.
@@ -226,7 +226,7 @@ impl<S: Shim> Store<S> {
     /// that nobody wrote to meanwhile. Where somebody did, it may be suspect for nothing.
     pub(super) fn doubt_counts(
         &self,
-        before: &[Before],
+        before: &[ExtentSeen],
         units: &[u64],
         report: &mut RepairReport,
     ) -> Result<(), Corruption> {
@@ -277,7 +277,7 @@ impl<S: Shim> Store<S> {
     pub(super) fn recount(
         &self,
         session: &Session,
-        before: &[Before],
+        before: &[ExtentSeen],
         report: &mut RepairReport,
         mut progress: impl FnMut(u64),
     ) -> Result<(), WriteError> {
@@ -321,7 +321,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Whether an extent has not been filled anew.
-    fn is_as_before(&self, extent: u32, before: &Before) -> Result<bool, Corruption> {
+    fn is_as_before(&self, extent: u32, before: &ExtentSeen) -> Result<bool, Corruption> {
         Ok(self.segment.generation(extent)?.load() == before.generation)
     }
 
