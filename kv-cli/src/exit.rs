@@ -378,8 +378,16 @@ mod tests {
         assert_eq!(exit(WriteError::Retired { name: String::new() }), 3);
         assert_eq!(exit(WriteError::Overflow { current: 1, delta: 1 }), 8);
         assert_eq!(exit(WriteError::InvalidTtl { millis: 0, limit: 1 }), 8);
-        let full =
-            Fullness { needed: 1, live: 1, dead: 1, free: 1, reserve: 1, largest: 1, capacity: 1 };
+        let full = Fullness {
+            needed: 1,
+            live: 1,
+            limit: 1,
+            dead: 1,
+            free: 1,
+            reserve: 1,
+            largest: 1,
+            capacity: 1,
+        };
         assert_eq!(exit(WriteError::Full(full)), 5);
         assert_eq!(exit(WriteError::IndexFull { items: 1, buckets: 1 }), 5);
         let source = Box::new(AttachError::ForeignGuards { name: name() });

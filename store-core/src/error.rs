@@ -50,6 +50,9 @@ pub struct Fullness {
     pub needed: u64,
     /// Bytes of items that can be read.
     pub live: u64,
+    /// How many of them there may be: what is beyond them is for cleaning, and for namespaces that were
+    /// promised a part.
+    pub limit: u64,
     /// Bytes of overwritten and deleted items that still share an extent with live ones.
     pub dead: u64,
     /// Bytes in extents that are free, or open with room left.
@@ -113,10 +116,10 @@ pub enum WriteError {
     },
     /// No room for the item.
     #[error(
-        "the store is full: {} bytes are needed, the largest free piece has {}; of {} bytes {} are \
-         live, {} dead in extents that hold live items too, {} free in pieces that are too small, {} \
-         kept for cleaning; delete keys, or dump the store and load it into a larger one",
-        .0.needed, .0.largest, .0.capacity, .0.live, .0.dead, .0.free, .0.reserve
+        "the store is full: {} bytes are needed, there is room for an item of {}; of {} bytes {} are \
+         live (at most {} may be), {} dead in extents that hold live items too, {} free, {} kept for \
+         cleaning; delete keys, or dump the store and load it into a larger one",
+        .0.needed, .0.largest, .0.capacity, .0.live, .0.limit, .0.dead, .0.free, .0.reserve
     )]
     Full(Fullness),
     /// The item does not fit into what its namespace may take.

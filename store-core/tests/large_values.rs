@@ -154,3 +154,32 @@ fn what_is_deleted_is_room_after_large_values_took_the_last() {
     }
     assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "too long")]
+fn the_limit_is_the_same_for_writers_who_come_and_go() {
+    for extent_bytes in [64 << 10, 1 << 20] {
+        let options = CreateOptions::new(16 << 20).extent_size(extent_bytes);
+        let store: Store<Plain> = private_on_heap(&options, 3).expect("a store");
+        let put_alone = |key: &str| {
+            let session = store.open_session().expect("an entry");
+            let outcome = put(&store, &session, key, 400);
+            store.close_session(&session).expect("it ends");
+            outcome
+        };
+        let count = (0..100_000).take_while(|nth| put_alone(&nth.to_string()).is_ok()).count();
+        for nth in 0..10 {
+            let error = put_alone(&format!("more {nth}")).expect_err("it is full");
+            let WriteError::Full(full) = error else { panic!("{error}") };
+            assert!(full.live <= full.limit && full.largest < full.needed, "{full:?}");
+            assert!(full.live + full.needed > full.limit, "{full:?}");
+        }
+        let session = store.open_session().expect("an entry");
+        for nth in (0..count).step_by(31) {
+            let key = nth.to_string();
+            assert!(store.delete(&session, key.as_bytes()).expect("a delete"));
+            put_alone(&key).unwrap_or_else(|error| panic!("{key}: {error}"));
+        }
+        assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
+    }
+}

@@ -38,7 +38,8 @@ pub(crate) struct Lease {
     open: [Opened; Shelf::COUNT],
     /// Few extents are free: puts clean ahead of need.
     short: AtomicBool,
-    /// No free extent was to be had the last time: what is left in others may be kept.
+    /// No free extent was to be had the last time, or nobody looked yet: what is left in others may be
+    /// kept.
     scarce: AtomicBool,
 }
 
@@ -80,7 +81,7 @@ struct Limits {
 
 impl Lease {
     pub(crate) fn new(owner: Owner, group: u8) -> Self {
-        let (short, scarce) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (short, scarce) = (AtomicBool::new(false), AtomicBool::new(true));
         Self { owner, group, open: Default::default(), short, scarce }
     }
 
@@ -183,9 +184,11 @@ impl Lease {
     ) -> Result<Candidates, Corruption> {
         let extents = segment.geometry.extents;
         let capacity = segment.geometry.extent_units();
-        // Each looks through the whole table, so not before one of them counts.
-        let (mut limits, mut left_to_live) = (None, None);
+        // It looks through the whole table, so not before it counts.
+        let mut limits = None;
         let mut found = Candidates::default();
+        // The open extent with the least room that is enough, and the units that it has left.
+        let mut open: Option<(u32, u32)> = None;
         let (mut first_free, mut free) = (None, 0);
         let hint = segment.superblock().orphan_hint.load() as u32 % extents;
         let order = std::iter::once(hint).chain((0..extents).map(|i| (start + i) % extents));
@@ -197,11 +200,16 @@ impl Lease {
                         && capacity.saturating_sub(word.used) >= units
                         // Only hostile bytes say otherwise, and nothing can be reserved there.
                         && word.live <= word.used
-                        && self.suits(segment, extent, shelf)?
-                        && (last || self.may_fill(segment, word, &mut left_to_live)?) =>
+                        && self.suits(segment, extent, shelf)? =>
                 {
-                    found.handed_on = Some(extent);
-                    return Ok(found);
+                    if last || !self.scarce.load(Ordering::Relaxed) {
+                        found.handed_on = Some(extent);
+                        return Ok(found);
+                    }
+                    let rest = capacity - word.used;
+                    if open.is_none_or(|(_, least)| rest < least) {
+                        open = Some((extent, rest));
+                    }
                 }
                 ExtentState::Free if segment.is_free(extent)? => {
                     let Limits { kept, left, .. } = *self.limits(segment, last, &mut limits)?;
@@ -221,6 +229,13 @@ impl Lease {
                 }
                 _ => {}
             }
+            if let Some((extent, _)) = open
+                && (found.free.is_some() || found.uncommissioned.is_some())
+            {
+                self.scarce.store(false, Ordering::Relaxed);
+                found.handed_on = Some(extent);
+                return Ok(found);
+            }
             // Of the free ones all may be kept for others.
             if looked as u32 >= ORPHAN_SEARCH_MAX && found.free.is_some() {
                 let plenty = self.limits(segment, last, &mut limits)?.plenty;
@@ -235,25 +250,13 @@ impl Lease {
         self.short.store(short, Ordering::Relaxed);
         let scarce = last || found.free.is_none() && !growing;
         self.scarce.store(scarce, Ordering::Relaxed);
+        // Nothing is free. It is filled if as much more may live.
+        if let Some((extent, rest)) = open
+            && u64::from(rest) * 8 <= may_live(segment, self.group)?
+        {
+            found.handed_on = Some(extent);
+        }
         Ok(found)
-    }
-
-    /// Whether there are free extents, or as much more may live as an open extent has left. How much
-    /// that is is found out the first time.
-    fn may_fill<S: Shim>(
-        &self,
-        segment: &Segment<S>,
-        word: ExtentWord,
-        known: &mut Option<u64>,
-    ) -> Result<bool, Corruption> {
-        let left = match *known {
-            Some(left) => left,
-            None if self.scarce.load(Ordering::Relaxed) => may_live(segment, self.group)?,
-            None => u64::MAX,
-        };
-        *known = Some(left);
-        let rest = segment.geometry.extent_units().saturating_sub(word.used);
-        Ok(u64::from(rest) * 8 <= left)
     }
 
     /// What limits a search for a free extent, found out the first time.

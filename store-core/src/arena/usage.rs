@@ -38,22 +38,8 @@ pub(crate) fn may_live<S: Shim>(segment: &Segment<S>, group: u8) -> Result<u64, 
         return Ok(u64::MAX);
     }
     let usage = Usage::of(segment)?;
-    // What suspects count is not known.
-    if usage.suspect > 0 {
-        return Ok(u64::MAX);
-    }
-    let shift = segment.geometry.extent_shift;
-    let all = usage.capacity_bytes + (u64::from(usage.uncommissioned) << shift);
-    let kept = u64::from(segment.kept_extents()) << shift;
-    let for_quotas = u64::from(quota::kept_from(segment, group)?) << shift;
-    let limit = all.saturating_sub(kept + for_quotas);
-    let scattered = &segment.superblock().scattered_bytes;
-    let found = scattered.load();
-    if found != 0 && usage.live_bytes < limit / 2 && segment.region.writable() {
-        // There is room, and for long. Readers ask for the limit, too.
-        scattered.store::<S>(0);
-    }
-    Ok((limit + found.min(kept / 2)).saturating_sub(usage.live_bytes))
+    let limit = usage.live_limit(segment, group)?;
+    Ok(limit.map_or(u64::MAX, |limit| limit.saturating_sub(usage.live_bytes)))
 }
 
 /// Notes that an item took so many bytes more than it would where there is room.
@@ -113,6 +99,30 @@ impl Usage {
         usage.reserve_bytes += kept;
         usage.free_bytes -= kept;
         Ok(usage)
+    }
+
+    /// Bytes of a group that may live in all, see [`may_live`]. `None` where there is no limit.
+    pub(crate) fn live_limit<S: Shim>(
+        &self,
+        segment: &Segment<S>,
+        group: u8,
+    ) -> Result<Option<u64>, Corruption> {
+        // What suspects count is not known.
+        if segment.evicts || self.suspect > 0 {
+            return Ok(None);
+        }
+        let shift = segment.geometry.extent_shift;
+        let all = self.capacity_bytes + (u64::from(self.uncommissioned) << shift);
+        let kept = u64::from(segment.kept_extents()) << shift;
+        let for_quotas = u64::from(quota::kept_from(segment, group)?) << shift;
+        let limit = all.saturating_sub(kept + for_quotas);
+        let scattered = &segment.superblock().scattered_bytes;
+        let found = scattered.load();
+        if found != 0 && self.live_bytes < limit / 2 && segment.region.writable() {
+            // There is room, and for long. Readers ask for the limit, too.
+            scattered.store::<S>(0);
+        }
+        Ok(Some(limit + found.min(kept / 2)))
     }
 
     /// The largest item of fewer than `needed` bytes that could be put as things are: one that lies

@@ -150,18 +150,23 @@ impl<S: Shim> Store<S> {
         match error {
             NoRoom::Grow(source) => WriteError::Grow { name: self.name.clone(), source },
             NoRoom::Corruption(error) => error.into(),
-            NoRoom::Full => match Usage::of(&self.segment) {
-                Ok(usage) => WriteError::Full(Fullness {
-                    needed: bytes,
-                    live: usage.live_bytes,
-                    dead: usage.dead_bytes,
-                    free: usage.free_bytes,
-                    reserve: usage.reserve_bytes,
-                    largest: usage.largest_below(bytes, self.segment.geometry.whole_bytes_max()),
-                    capacity: usage.capacity_bytes,
-                }),
-                Err(error) => error.into(),
-            },
+            NoRoom::Full => self.fullness(bytes).map_or_else(WriteError::from, WriteError::Full),
         }
+    }
+
+    fn fullness(&self, needed: u64) -> Result<Fullness, Corruption> {
+        let usage = Usage::of(&self.segment)?;
+        let limit = usage.live_limit(&self.segment, self.group())?.unwrap_or(u64::MAX);
+        let largest = usage.largest_below(needed, self.segment.geometry.whole_bytes_max());
+        Ok(Fullness {
+            needed,
+            live: usage.live_bytes,
+            limit: limit.min(usage.capacity_bytes),
+            dead: usage.dead_bytes,
+            free: usage.free_bytes,
+            reserve: usage.reserve_bytes,
+            largest: largest.min(limit.saturating_sub(usage.live_bytes)),
+            capacity: usage.capacity_bytes,
+        })
     }
 }
