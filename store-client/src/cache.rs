@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use store_core::{
-    CreateError, CreateOptions, Gone, LoadError, Mode, PutOptions, ReadError, Stats, Ttl,
+    CreateError, CreateOptions, Entry, Gone, LoadError, Mode, PutOptions, ReadError, Stats, Ttl,
     WriteError,
 };
 
@@ -142,7 +142,12 @@ impl Cache {
     /// `Contended` or `Corruption`; a miss is `None`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         let Some(to_idle) = self.to_idle else { return self.writer.get(key) };
-        let Some(entry) = self.writer.get_entry(key)? else { return Ok(None) };
+        let entry = self.writer.get_entry(key)?;
+        Ok(entry.map(|entry| self.used(key, entry, to_idle)))
+    }
+
+    /// The value of an entry that was looked up, which lives the longer for it.
+    fn used(&self, key: &[u8], entry: Entry, to_idle: Duration) -> Vec<u8> {
         let (end, value) = self.parts(entry.value);
         if let Ttl::Left(left) = entry.ttl
             && left < to_idle - to_idle / IDLE_PART
@@ -152,7 +157,7 @@ impl Cache {
             // That it was deleted or evicted meanwhile is no error of a lookup, nor is a full store.
             let _ = self.writer.expire(key, time);
         }
-        Ok(Some(value))
+        value
     }
 
     /// Whether `key` is there; no lookup that keeps it.
@@ -187,9 +192,13 @@ impl Cache {
         key: &[u8],
         load: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Vec<u8>, LoadError<E>> {
-        if let Some(value) = self.get(key)? {
-            return Ok(value);
+        if let Some(to_idle) = self.to_idle
+            && let Some(entry) = self.writer.store.get_entry(key)?
+        {
+            self.writer.count(1, 0);
+            return Ok(self.used(key, entry, to_idle));
         }
+        // Counts the lookup, hit or miss.
         let mut options = store_core::LoadOptions::new();
         if let Some(time) = self.first_time() {
             options = options.ttl(time);

@@ -30,7 +30,7 @@ impl Clone for Reader {
 impl Reader {
     /// Counts lookups, if this is a writer's handle.
     #[inline]
-    fn count(&self, hits: u64, misses: u64) {
+    pub(crate) fn count(&self, hits: u64, misses: u64) {
         if let Some(tally) = &self.tally {
             self.store.count_lookups(tally, hits, misses);
         }

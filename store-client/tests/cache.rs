@@ -140,6 +140,22 @@ fn stats_have_the_hit_ratio() {
 }
 
 #[test]
+fn who_gets_or_inserts_looks_up_once() {
+    for idle in [None, Some(millis(60_000))] {
+        let mut builder = Cache::builder(1 << 20);
+        if let Some(idle) = idle {
+            builder = builder.time_to_idle(idle);
+        }
+        let cache = builder.build().unwrap();
+        for _ in 0..4 {
+            cache.get_or_insert_with::<()>(b"k", || Ok(b"v".to_vec())).unwrap();
+        }
+        let counts = cache.stats().unwrap().counts;
+        assert_eq!((counts.hits, counts.misses), (3, 1), "{idle:?}");
+    }
+}
+
+#[test]
 fn times_that_are_too_short_are_refused() {
     let refused = Cache::builder(1 << 20).time_to_idle(millis(3)).build().unwrap_err().to_string();
     assert!(refused.contains("time-to-idle") && refused.contains("16 ms"), "{refused}");
