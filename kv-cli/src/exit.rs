@@ -246,7 +246,7 @@ impl From<NamespaceError> for Failure {
     }
 }
 
-const CHECK: &str = "kv-cli check";
+const CHECK: &str = "kv-cli check; kv-cli salvage saves what can be read into a new store";
 const REMOVE: &str = "kv-cli rm";
 
 /// The commands of this program for what the library's text advises.
@@ -388,7 +388,7 @@ mod tests {
             largest: 1,
             capacity: 1,
         };
-        assert_eq!(exit(WriteError::Full(full)), 5);
+        assert_eq!(exit(WriteError::Full(Box::new(full))), 5);
         assert_eq!(exit(WriteError::IndexFull { items: 1, buckets: 1 }), 5);
         let source = Box::new(AttachError::ForeignGuards { name: name() });
         assert_eq!(exit(WriteError::GuardsRemoved { name: name(), source }), 9);
@@ -430,7 +430,7 @@ mod tests {
         let line = |failure: Failure| failure.line().expect("a message");
         let text = line(AttachError::NotFound { name: name() }.into());
         assert!(text.ends_with(" (kv-cli create makes one, kv-cli ls lists them)"), "{text}");
-        assert!(line(BROKEN.into()).ends_with(" (kv-cli check)"));
+        assert!(line(BROKEN.into()).contains(" (kv-cli check; kv-cli salvage "));
         assert!(line(CreateError::Exists { name: name() }.into()).ends_with(" (kv-cli rm)"));
         // Nobody is told to remove what is no store.
         let foreign = CreateError::Occupied { name: name(), kind: "a directory" };

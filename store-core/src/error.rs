@@ -10,14 +10,25 @@ use std::time::Duration;
 ///
 /// Never a panic: shared bytes are input. `check` lists everything that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the segment is corrupt: {what} at offset {offset:#x}; a check of it lists all that is broken"
-)]
 pub struct Corruption {
     /// What is wrong, in a few words.
     pub what: &'static str,
-    /// Where, in bytes from the superblock.
+    /// Where, in bytes from the superblock; 0 for the superblock, without which nothing can be checked.
     pub offset: u64,
+}
+
+impl std::fmt::Display for Corruption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { what, offset } = self;
+        match offset {
+            0 => write!(f, "the segment is corrupt: {what}, by what its superblock says"),
+            _ => write!(
+                f,
+                "the segment is corrupt: {what} at offset {offset:#x}; a check of it lists all that is \
+                 broken"
+            ),
+        }
+    }
 }
 
 /// Why a lookup gave no answer. A key that is absent is not an error.
@@ -71,7 +82,9 @@ pub struct Fullness {
 #[non_exhaustive]
 pub enum RepairError {
     /// More slots lead to no sound item than may be dropped. None was.
-    #[error("{slots} slots lead to no sound item, and {limit} may be dropped; nothing was")]
+    #[error(
+        "slots that lead to no sound item: {slots}, and {limit} may be dropped; nothing was changed"
+    )]
     WouldLose {
         /// How many there are.
         slots: u64,
@@ -121,7 +134,7 @@ pub enum WriteError {
          cleaning; delete keys, or dump the store and load it into a larger one",
         .0.needed, .0.largest, .0.capacity, .0.live, .0.limit, .0.dead, .0.free, .0.reserve
     )]
-    Full(Fullness),
+    Full(Box<Fullness>),
     /// The item does not fit into what its namespace may take.
     #[error(
         "the quota of namespace {namespace} is used up: {needed} bytes are needed, and all of its \

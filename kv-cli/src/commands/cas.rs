@@ -30,7 +30,7 @@ pub(crate) struct CasArgs {
     version: Version,
 
     /// The value; `-` reads standard input to its end
-    #[arg(allow_negative_numbers = true)]
+    #[arg(value_name = "VALUE|-", allow_negative_numbers = true)]
     value: OsString,
 
     #[command(flatten)]

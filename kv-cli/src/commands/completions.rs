@@ -1,5 +1,6 @@
 //! `completions`: scripts that complete this command line in a shell.
 
+use clap::Command;
 use clap_complete::Shell;
 
 use super::Context;
@@ -25,9 +26,20 @@ pub(crate) fn run(args: CompletionsArgs, context: &mut Context) -> Result<Exit, 
     context.output.format(Format::Raw, &[])?;
     // Into memory first: the generator panics when its writer fails.
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut cli::definition(), "kv-cli", &mut script);
+    clap_complete::generate(args.shell, &mut shown(), "kv-cli", &mut script);
     context.output.raw(mended(&String::from_utf8_lossy(&script)).as_bytes())?;
     Ok(Exit::Done)
+}
+
+/// The command line without the commands that this program starts itself with: generators offer hidden
+/// ones too.
+fn shown() -> Command {
+    let whole = cli::definition();
+    let commands = whole.get_subcommands().filter(|command| !command.is_hide_set());
+    Command::new("kv-cli")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(whole.get_arguments().cloned())
+        .subcommands(commands.cloned())
 }
 
 /// The bash generator writes the hyphen of the program's name in two ways, so that the cases of its

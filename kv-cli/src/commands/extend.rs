@@ -42,7 +42,7 @@ struct ExtendArgs {
     key: OsString,
 
     /// The bytes to add; `-` reads standard input to its end
-    #[arg(allow_negative_numbers = true)]
+    #[arg(value_name = "VALUE|-", allow_negative_numbers = true)]
     value: OsString,
 }
 

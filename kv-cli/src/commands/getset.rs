@@ -24,7 +24,7 @@ pub(crate) struct GetsetArgs {
     key: OsString,
 
     /// The value; `-` reads standard input to its end
-    #[arg(allow_negative_numbers = true)]
+    #[arg(value_name = "VALUE|-", allow_negative_numbers = true)]
     value: OsString,
 
     #[command(flatten)]

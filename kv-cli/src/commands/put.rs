@@ -49,7 +49,7 @@ pub(crate) struct WriteArgs {
     key: OsString,
 
     /// The value; `-` reads standard input to its end
-    #[arg(allow_negative_numbers = true)]
+    #[arg(value_name = "VALUE|-", allow_negative_numbers = true)]
     value: OsString,
 
     #[command(flatten)]

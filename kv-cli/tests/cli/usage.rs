@@ -128,6 +128,7 @@ fn completions_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = kv(&["completions", shell]).exits(0);
         assert!(script.text().contains("mget"), "{shell}");
+        assert!(!script.text().contains("-worker"), "{shell}");
     }
     kv(&["completions", "tcsh"]).fails(2, "tcsh");
 }

@@ -31,6 +31,7 @@ mod overwrite;
 mod pace;
 mod permissions;
 mod pinned;
+mod quoted;
 mod read;
 mod reader_heat;
 mod remains;

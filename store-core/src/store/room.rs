@@ -150,7 +150,10 @@ impl<S: Shim> Store<S> {
         match error {
             NoRoom::Grow(source) => WriteError::Grow { name: self.name.clone(), source },
             NoRoom::Corruption(error) => error.into(),
-            NoRoom::Full => self.fullness(bytes).map_or_else(WriteError::from, WriteError::Full),
+            NoRoom::Full => match self.fullness(bytes) {
+                Ok(fullness) => WriteError::Full(Box::new(fullness)),
+                Err(error) => error.into(),
+            },
         }
     }
 

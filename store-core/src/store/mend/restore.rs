@@ -33,12 +33,12 @@ impl std::fmt::Display for Restoration {
         match self {
             Self::Generation { extent, found, generation, slots } => write!(
                 f,
-                "extent {extent} is of generation {generation}, as {slots} slots say; it said {found}"
+                "extent {extent} is of generation {generation}, as its slots say ({slots}); it said {found}"
             ),
             Self::Namespace { number, name, generation, slots } => write!(
                 f,
-                "namespace {number}, {name:?}, is in use with generation {generation}, as {slots} slots \
-                 say"
+                "namespace {number}, {name:?}, is in use with generation {generation}, as its slots say \
+                 ({slots})"
             ),
         }
     }
@@ -61,7 +61,7 @@ impl<S: Shim> Store<S> {
             if others > 0 {
                 lost += others;
                 sentences.push(format!(
-                    "of another generation than extent {extent}, which is of {found}: {others} slots"
+                    "slots of another generation than extent {extent}, which is of {found}: {others}"
                 ));
             }
         }

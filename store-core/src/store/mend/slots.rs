@@ -15,6 +15,7 @@ use crate::recovery::redo;
 use crate::region::{Cell64, Shim};
 use crate::store::Store;
 use crate::store::guarded::Held;
+use crate::store::quoted::quoted;
 use crate::store::sound::{Body, Head, Unsound};
 
 /// A stamp beyond this one is a damaged word: no store lives for so long.
@@ -52,7 +53,7 @@ impl From<Finding> for Judged {
 /// What is wrong with a slot, with the key of the item that it leads to.
 pub(super) fn sentence_of(at: Where, slot: Slot, why: &str, key: Option<&[u8]>) -> String {
     let Where { line, lane } = at;
-    let key = key.map_or_else(String::new, |key| format!(", key \"{}\"", key.escape_ascii()));
+    let key = key.map_or_else(String::new, |key| format!(", key {}", quoted(key)));
     format!("line {line}, lane {lane}: {why} (item at {:#x}{key})", slot.offset())
 }
 

@@ -15,6 +15,7 @@ mod writers;
 
 use std::time::Duration;
 
+use super::quoted::quoted;
 use super::{Condition, NamespaceOptions, PutOptions, Session, Store};
 use crate::config::Mode;
 use crate::error::{NamespaceError, WriteError};
@@ -125,8 +126,7 @@ impl<S: Shim> Store<S> {
                 ) => {
                     salvaged.refused += 1;
                     if salvaged.refused_items.len() < SENTENCES_MAX {
-                        let key = key.escape_ascii();
-                        salvaged.refused_items.push(format!("key \"{key}\": {error}"));
+                        salvaged.refused_items.push(format!("key {}: {error}", quoted(&key)));
                     }
                 }
                 Err(error) => return Err(error),
