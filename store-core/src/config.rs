@@ -237,7 +237,7 @@ impl CreateOptions {
         self
     }
 
-    /// Whether each item carries a checksum, which `check` verifies: 8 bytes and a hash of the
+    /// Whether each item carries a checksum, which `check` verifies, and no lookup: 8 bytes and a hash of the
     /// value for each put. On for files if not given, off elsewhere.
     pub fn checksums(mut self, checksums: bool) -> Self {
         self.checksums = Some(checksums);
