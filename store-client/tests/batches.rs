@@ -25,6 +25,24 @@ fn put_kind(writer: &Writer, number: usize, key: &[u8]) {
     .expect("there is room");
 }
 
+/// In an index that grew, one bucket in three has more than one line.
+#[test]
+fn a_batch_finds_what_is_in_other_lines_than_the_first() {
+    let writer = Writer::private(&CreateOptions::new(8 << 20)).expect("a store");
+    let all: Vec<String> = (0..40_000).map(|number| number.to_string()).collect();
+    for (number, key) in all.iter().enumerate().filter(|(number, _)| number % 5 > 0) {
+        writer.put(key.as_bytes(), &number.to_le_bytes()).expect("there is room");
+    }
+    let mut values = Values::new();
+    for count in [40_000, 17, 1] {
+        writer.get_many_into(&all[..count], &mut values).expect("a batch");
+        for (number, value) in values.iter().enumerate() {
+            let put = (number % 5 > 0).then_some(number.to_le_bytes());
+            assert_eq!(value, put.as_ref().map(|put| &put[..]), "{number}");
+        }
+    }
+}
+
 #[test]
 fn a_batch_has_what_single_lookups_give() {
     let writer = Writer::private(&CreateOptions::new(16 << 20)).expect("a store");

@@ -8,6 +8,7 @@
 //! directory of its own
 #![cfg(interleave)]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -121,6 +122,17 @@ impl<S: Shim> World<S> {
         }
     }
 
+    /// All of these keys, in one batch.
+    fn get_many(&self, keys: Range<u64>) -> Vec<Option<Vec<u8>>> {
+        let keys: Vec<_> = keys.map(u64::to_le_bytes).collect();
+        loop {
+            match self.store.get_many(&keys) {
+                Err(ReadError::Contended { .. }) => shuttle::thread::yield_now(),
+                found => return found.expect("lookups"),
+            }
+        }
+    }
+
     fn verify(&self) {
         assert_eq!(self.store.check(|_, _| {}).violations, [""; 0]);
     }
@@ -166,9 +178,11 @@ fn split<S: Shim>() {
     let reader = {
         let world = Arc::clone(&world);
         shuttle::thread::spawn(move || {
-            for key in (0..12).chain(0..12) {
+            for key in 0..12 {
                 assert_eq!(world.get(key), Some(vec![key as u8; 8]), "key {key} is missed");
             }
+            let found = world.get_many(0..12);
+            assert!(found.into_iter().eq((0..12).map(|key| Some(vec![key; 8]))), "a key is missed");
         })
     };
     (12..60).for_each(|key| world.put(&session, key, &[key as u8; 8]));
@@ -187,6 +201,11 @@ fn chains<S: Shim>() {
             for key in 15..30 {
                 assert_eq!(world.get(key), Some(vec![key as u8; 8]), "key {key} is missed");
             }
+            let found = world.get_many(15..30);
+            assert!(
+                found.into_iter().eq((15..30).map(|key| Some(vec![key; 8]))),
+                "a key is missed"
+            );
         })
     };
     for key in 0..15 {
@@ -330,7 +349,9 @@ fn overwrites<S: Shim>() {
         let world = Arc::clone(&world);
         shuttle::thread::spawn(move || {
             let session = world.session();
-            (0..2).for_each(|_| drop(world.store.clean(&session, 3).expect("cleaning")));
+            (0..2).for_each(|_| {
+                world.store.clean(&session, 3).expect("cleaning");
+            });
         })
     };
     for turn in 1..TURNS {

@@ -178,6 +178,19 @@ pub(crate) fn spot_in<'a, S: Shim>(
     }
 }
 
+/// The line that a bucket's line leads to: for keys that [`spot_in`] is unclear about.
+#[inline(always)]
+pub(crate) fn linked<'a, S: Shim>(segment: &'a Segment<S>, line: &Line) -> Option<&'a Line> {
+    let slot = line.slot(LINK_LANE);
+    if !slot.is_link() {
+        return None;
+    }
+    let linked = segment.linked_line(slot).ok()?;
+    // Pairs with the Release store of the link: the line is as it was linked.
+    fence(Ordering::Acquire);
+    segment.line_at(linked)
+}
+
 /// Words that hold `bytes` bytes: `div_ceil` in two instructions, for lengths far from overflow.
 #[inline(always)]
 #[expect(clippy::manual_div_ceil, reason = "six instructions on the read path")]

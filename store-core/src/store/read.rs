@@ -353,7 +353,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// Three passes over each batch: all buckets are asked for, then all items, then each key is
-    /// finished.
+    /// finished. Of the few whose bucket has more than one line the second one is asked for, too.
     #[inline(always)]
     fn get_each<K: AsRef<[u8]>, V: NextValue>(
         &self,
@@ -376,14 +376,38 @@ impl<S: Shim> Store<S> {
                     prefetch_line(line);
                 }
             }
-            for ((spot, line), hash) in spots.iter_mut().zip(lines).zip(&hashes).take(keys.len()) {
-                *spot = match line {
-                    Some(line) => lookup::spot_in(&self.segment, size, line, *hash),
-                    None => Spot::Unclear,
+            let ask_for = |slot, hash| {
+                prefetch_item(&self.segment, slot, PREFETCH_LINES);
+                self.segment.heat.prefetch(&self.segment.region, share, hash);
+            };
+            let (mut linked, mut linked_count) = ([0; BATCH], 0);
+            let batch = spots.iter_mut().zip(&mut lines).zip(&hashes).take(keys.len());
+            for (number, ((spot, line), hash)) in batch.enumerate() {
+                let Some(first) = *line else {
+                    *spot = Spot::Unclear;
+                    continue;
                 };
-                if let Spot::Slot(_, slot) = *spot {
-                    prefetch_item(&self.segment, slot, PREFETCH_LINES);
-                    self.segment.heat.prefetch(&self.segment.region, share, *hash);
+                *spot = lookup::spot_in(&self.segment, size, first, *hash);
+                match *spot {
+                    Spot::Slot(_, slot) => ask_for(slot, *hash),
+                    Spot::Missing => {}
+                    Spot::Unclear => {
+                        *line = lookup::linked(&self.segment, first);
+                        line.inspect(|line| prefetch_line(line));
+                        linked[linked_count] = number;
+                        linked_count += 1;
+                    }
+                }
+            }
+            for number in &linked[..linked_count] {
+                let hash = hashes[*number];
+                // Only a slot is clear there: another line may have the key.
+                if let Some(line) = lines[*number]
+                    && let spot @ Spot::Slot(_, slot) =
+                        lookup::spot_in(&self.segment, size, line, hash)
+                {
+                    spots[*number] = spot;
+                    ask_for(slot, hash);
                 }
             }
             for ((key, hash), spot) in keys.iter().zip(&hashes).zip(&spots) {
