@@ -10,25 +10,14 @@ use std::time::Duration;
 ///
 /// Never a panic: shared bytes are input. `check` lists everything that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the segment is corrupt: {what} at offset {offset:#x}; a check of it lists all that is broken"
+)]
 pub struct Corruption {
     /// What is wrong, in a few words.
     pub what: &'static str,
-    /// Where, in bytes from the superblock; 0 for the superblock, without which nothing can be checked.
+    /// Where, in bytes from the superblock.
     pub offset: u64,
-}
-
-impl std::fmt::Display for Corruption {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { what, offset } = self;
-        match offset {
-            0 => write!(f, "the segment is corrupt: {what}, by what its superblock says"),
-            _ => write!(
-                f,
-                "the segment is corrupt: {what} at offset {offset:#x}; a check of it lists all that is \
-                 broken"
-            ),
-        }
-    }
 }
 
 /// Why a lookup gave no answer. A key that is absent is not an error.

@@ -183,3 +183,25 @@ fn the_limit_is_the_same_for_writers_who_come_and_go() {
         assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
     }
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "too long")]
+fn the_limit_is_the_same_for_several_writers() {
+    let options = CreateOptions::new(16 << 20).extent_size(64 << 10);
+    let store: Store<Plain> = private_on_heap(&options, 3).expect("a store");
+    let sessions = [(); 6].map(|()| store.open_session().expect("an entry"));
+    let mut random = numbers(5);
+    let mut put_by_one = |key: &str| put(&store, &sessions[random(6) as usize], key, 400);
+    let count = (0..100_000).take_while(|nth| put_by_one(&nth.to_string()).is_ok()).count();
+    for nth in 0..100 {
+        let Err(WriteError::Full(full)) = put_by_one(&format!("more {nth}")) else { continue };
+        // What the others had open is theirs: less than an item each.
+        assert!(full.live <= full.limit + 6 * full.needed, "{full:?}");
+    }
+    for nth in (0..count).step_by(31) {
+        let key = nth.to_string();
+        assert!(store.delete(&sessions[0], key.as_bytes()).expect("a delete"));
+        put_by_one(&key).unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+    assert_eq!(store.check(|_, _| {}).violations, Vec::<String>::new());
+}

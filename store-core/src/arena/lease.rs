@@ -38,9 +38,6 @@ pub(crate) struct Lease {
     open: [Opened; Shelf::COUNT],
     /// Few extents are free: puts clean ahead of need.
     short: AtomicBool,
-    /// No free extent was to be had the last time, or nobody looked yet: what is left in others may be
-    /// kept.
-    scarce: AtomicBool,
 }
 
 /// An open extent of a client.
@@ -81,8 +78,7 @@ struct Limits {
 
 impl Lease {
     pub(crate) fn new(owner: Owner, group: u8) -> Self {
-        let (short, scarce) = (AtomicBool::new(false), AtomicBool::new(true));
-        Self { owner, group, open: Default::default(), short, scarce }
+        Self { owner, group, open: Default::default(), short: AtomicBool::new(false) }
     }
 
     pub(super) fn stream(&self, Shelf { queue, life }: Shelf) -> Stream {
@@ -202,7 +198,7 @@ impl Lease {
                         && word.live <= word.used
                         && self.suits(segment, extent, shelf)? =>
                 {
-                    if last || !self.scarce.load(Ordering::Relaxed) {
+                    if last || segment.evicts {
                         found.handed_on = Some(extent);
                         return Ok(found);
                     }
@@ -232,7 +228,6 @@ impl Lease {
             if let Some((extent, _)) = open
                 && (found.free.is_some() || found.uncommissioned.is_some())
             {
-                self.scarce.store(false, Ordering::Relaxed);
                 found.handed_on = Some(extent);
                 return Ok(found);
             }
@@ -248,8 +243,6 @@ impl Lease {
         let growing = found.uncommissioned.is_some();
         let short = free <= plenty && !growing || left.is_some_and(|left| left <= quota::SHORT);
         self.short.store(short, Ordering::Relaxed);
-        let scarce = last || found.free.is_none() && !growing;
-        self.scarce.store(scarce, Ordering::Relaxed);
         // Nothing is free. It is filled if as much more may live.
         if let Some((extent, rest)) = open
             && u64::from(rest) * 8 <= may_live(segment, self.group)?

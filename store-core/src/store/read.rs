@@ -353,7 +353,8 @@ impl<S: Shim> Store<S> {
     }
 
     /// Three passes over each batch: all buckets are asked for, then all items, then each key is
-    /// finished. Of the few whose bucket has more than one line the second one is asked for, too.
+    /// finished. Of the few whose bucket has more than one line the second one is asked for, too, and what it
+    /// leads to: [`lookup`] finds all of it there.
     #[inline(always)]
     fn get_each<K: AsRef<[u8]>, V: NextValue>(
         &self,
@@ -399,14 +400,12 @@ impl<S: Shim> Store<S> {
                     }
                 }
             }
+            // What stands there is no answer: the line may be another bucket's by the time it counts.
             for number in &linked[..linked_count] {
                 let hash = hashes[*number];
-                // Only a slot is clear there: another line may have the key.
                 if let Some(line) = lines[*number]
-                    && let spot @ Spot::Slot(_, slot) =
-                        lookup::spot_in(&self.segment, size, line, hash)
+                    && let Spot::Slot(_, slot) = lookup::spot_in(&self.segment, size, line, hash)
                 {
-                    spots[*number] = spot;
                     ask_for(slot, hash);
                 }
             }

@@ -126,6 +126,12 @@ impl<S: Shim> Store<S> {
         };
         if stuck.is_none() && may_be_had()? {
             reach = Reach::Last;
+            // In the open extents of others first: they fill them, while what is kept stays.
+            if !self.segment.evicts
+                && let Ok(place) = try_in(Reach::Any)
+            {
+                return Ok(place);
+            }
             for _ in 0..LAST_ROUNDS {
                 if let Ok(place) = at_last() {
                     return Ok(place);
