@@ -158,14 +158,15 @@ impl Lease {
                 }
             } else if let Some(extent) = found.uncommissioned {
                 if let Err(error) = commission(segment, self.owner, extent) {
-                    let borrowed = self.borrow_anywhere(segment, in_flight, units, reach)?;
+                    let borrowed =
+                        self.borrow_anywhere(segment, in_flight, (units, shelf), reach)?;
                     return borrowed.map(Wanted::Borrowed).ok_or(error);
                 }
             } else {
                 break;
             }
         }
-        let borrowed = self.borrow_anywhere(segment, in_flight, units, reach)?;
+        let borrowed = self.borrow_anywhere(segment, in_flight, (units, shelf), reach)?;
         borrowed.map(Wanted::Borrowed).ok_or(NoRoom::Full)
     }
 
@@ -357,23 +358,22 @@ impl Lease {
         &self,
         segment: &Segment<S>,
         in_flight: &InFlight<'_, S>,
-        units: u32,
+        (units, shelf): (u32, Shelf),
         reach: Reach,
     ) -> Result<Option<Place>, Corruption> {
-        if reach == Reach::Own {
-            return Ok(None);
-        }
         // With what is kept for cleaners still there, they need no more room in their destinations.
-        let spare = if at_last(segment, reach) {
-            one_is_free(segment)?
-        } else {
-            reserve_stands_without(segment, units)?
+        let spare = match reach {
+            Reach::Own => return Ok(None),
+            Reach::Alike => false,
+            _ if at_last(segment, reach) => one_is_free(segment)?,
+            _ => reserve_stands_without(segment, units)?,
         };
         for extent in 0..segment.geometry.extents {
             let word = segment.extent_word(extent)?;
             if (word.state == ExtentState::Open || word.state == ExtentState::Relocation && spare)
                 && word.used.saturating_add(units) <= segment.geometry.extent_units()
                 && segment.stream(extent)?.group == self.group
+                && (reach != Reach::Alike || self.suits(segment, extent, shelf)?)
                 && let Some(place) = reserve_in(segment, in_flight, extent, word.state, units)?
             {
                 return Ok(Some(place));

@@ -41,6 +41,8 @@ impl<S: Shim> Deref for Reserved<'_, S> {
 pub(crate) enum Reach {
     /// In an extent of one's own, or one that nobody owns.
     Own,
+    /// There too, and in one that another client has open for such items.
+    Alike,
     /// In any extent that has the room.
     Any,
     /// There too, and out of what is kept for cleaners, but for one extent: nothing more can be

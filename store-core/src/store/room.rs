@@ -126,9 +126,9 @@ impl<S: Shim> Store<S> {
         };
         if stuck.is_none() && may_be_had()? {
             reach = Reach::Last;
-            // In the open extents of others first: they fill them, while what is kept stays.
+            // In what others have open for such items first: they fill that, while what is kept stays.
             if !self.segment.evicts
-                && let Ok(place) = try_in(Reach::Any)
+                && let Ok(place) = try_in(Reach::Alike)
             {
                 return Ok(place);
             }
