@@ -17,9 +17,10 @@ use crate::region::{Mutation, Shim, mutated};
 /// Owner words in a line of memory, which are looked at together.
 const OWNERS_TOGETHER: u64 = 8;
 /// Owner words that are looked at in scattered places. A search that looked at more of them says
-/// that lines are getting short. At 85% use, where three groups in five are full, it is one in 10^7;
-/// with half as many places it is one in 10^4, and tables of the same size differed by an extent.
-const PROBES_FEW: u64 = 256;
+/// that lines are getting short. At 85% use, where three groups in five are full, it is one in 10^14;
+/// with half as many places it is one in 10^7, and of tables of a million items one in four had an
+/// extent more than the others.
+const PROBES_FEW: u64 = 512;
 /// Owner words looked at, one after the other, before there is no line.
 const PROBES_MAX: u64 = 1024;
 
