@@ -1,6 +1,7 @@
 //! Processes that fork while other threads of theirs are in the middle of an operation: with a guard in
 //! their hands, an item half written, memory half moved.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +16,8 @@ const CHILDREN: u32 = 60;
 /// What a child does with a handle that its parent's threads are using. It has a copy of them as they
 /// were; what those threads held in the store is the parent's, who goes on.
 fn in_a_child(writer: &Writer, number: u32) {
-    let own = number.to_le_bytes();
+    // No key of the parent's threads, who go on meanwhile.
+    let own = format!("child {number}").into_bytes();
     writer.put(&own, &[9; 700]).expect("a put");
     assert_eq!(writer.get(&own).expect("a get").map(|value| value.len()), Some(700));
     // Every guard is needed once, those that the threads have too.
@@ -61,7 +63,15 @@ fn fork_in_mid_operation(writer: Writer) {
                 // It waits for nobody who is not there.
                 alarm::set(30);
                 let work = std::panic::AssertUnwindSafe(|| in_a_child(&writer, number));
-                let failed = std::panic::catch_unwind(work).is_err();
+                let failed = match std::panic::catch_unwind(work) {
+                    Ok(()) => false,
+                    Err(reason) => {
+                        // The harness keeps what a panic prints in memory, which ends with this process.
+                        let reason = reason.downcast_ref::<String>();
+                        let _ = writeln!(std::io::stderr(), "child {number}: {reason:?}");
+                        true
+                    }
+                };
                 // Its entry is given back as by one that ends in order.
                 drop(writer);
                 #[expect(unsafe_code, reason = "no destructors of the test harness in the child")]
