@@ -152,6 +152,7 @@ pub(super) fn leave_if_pinned<S: Shim>(
 
 /// Whether a client has the item at `item` pinned, a large one with its pieces; under its guard. One load where
 /// nobody ever pinned.
+#[inline(always)]
 pub(crate) fn is_item_pinned<S: Shim>(segment: &Segment<S>, item: u64) -> Result<bool, Corruption> {
     any_pin(segment, |pin| pin.item() == item)
 }
@@ -162,14 +163,25 @@ pub(crate) fn is_pinned<S: Shim>(segment: &Segment<S>, extent: u32) -> Result<bo
     any_pin(segment, |pin| covers(segment, pin, extent))
 }
 
+#[inline(always)]
 fn any_pin<S: Shim>(
     segment: &Segment<S>,
     is_meant: impl Fn(PinWord) -> bool,
 ) -> Result<bool, Corruption> {
-    if mutated::<S>(Mutation::SkipPins) {
+    let pinners = segment.superblock().pinners.load();
+    if pinners == 0 || mutated::<S>(Mutation::SkipPins) {
         return Ok(false);
     }
-    let pinners = segment.superblock().pinners.load().min(segment.geometry.clients.into()) as u32;
+    any_pin_of(segment, pinners, is_meant)
+}
+
+#[cold]
+fn any_pin_of<S: Shim>(
+    segment: &Segment<S>,
+    pinners: u64,
+    is_meant: impl Fn(PinWord) -> bool,
+) -> Result<bool, Corruption> {
+    let pinners = pinners.min(segment.geometry.clients.into()) as u32;
     for client in 0..pinners {
         let entry = segment.client(client)?;
         let word = ClientWord::of(entry.word.load());

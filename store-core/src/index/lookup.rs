@@ -88,7 +88,7 @@ enum Step<R> {
 
 /// An item without optional words that was found where most are: in its bucket's own line, by the
 /// first lane with its tag. What it says is believed once [`Hit::stands`].
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Hit<'a> {
     /// Its value's bytes, rounded up to words.
     pub(crate) value: &'a [Cell64],

@@ -35,7 +35,7 @@ impl<S: Shim> Store<S> {
     ///
     /// # Errors
     /// `InvalidTtl` for less than a millisecond or more than about a thousand years.
-    #[inline]
+    #[inline(always)]
     pub(super) fn expiry_of(&self, ttl: Option<Duration>) -> Result<Option<u64>, WriteError> {
         self.expiry_after(ttl.or_else(|| self.default_ttl()))
     }
@@ -44,17 +44,24 @@ impl<S: Shim> Store<S> {
     ///
     /// # Errors
     /// As for [`Store::expiry_of`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn expiry_with(&self, options: &PutOptions) -> Result<Option<u64>, WriteError> {
         if options.for_ever { Ok(None) } else { self.expiry_of(options.ttl) }
     }
 
     /// [`Store::expiry_of`] where no time to live means for ever, whatever the namespace says.
-    #[inline]
+    #[inline(always)]
     pub(super) fn expiry_after(&self, ttl: Option<Duration>) -> Result<Option<u64>, WriteError> {
-        let Some(ttl) = ttl else { return Ok(None) };
+        ttl.map(|ttl| self.expiry_in(ttl)).transpose()
+    }
+
+    /// When an item expires that lives so long from now.
+    ///
+    /// # Errors
+    /// As for [`Store::expiry_of`].
+    fn expiry_in(&self, ttl: Duration) -> Result<u64, WriteError> {
         match u64::try_from(ttl.as_millis()) {
-            Ok(millis @ 1..=TTL_MS_MAX) => Ok(Some(self.now_ms().saturating_add(millis))),
+            Ok(millis @ 1..=TTL_MS_MAX) => Ok(self.now_ms().saturating_add(millis)),
             _ => Err(WriteError::InvalidTtl { millis: ttl.as_millis(), limit: TTL_MS_MAX }),
         }
     }

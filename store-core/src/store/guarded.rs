@@ -25,6 +25,7 @@ pub(super) struct Held<'a, S: Shim> {
 }
 
 impl<S: Shim> Drop for Held<'_, S> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.guard.release::<S>();
     }
@@ -91,17 +92,18 @@ impl<S: Shim> Store<S> {
     ) -> Result<Held<'a, S>, WriteError> {
         let held = self.hold_within(session, hash, session.wait_limit())?;
         // Under the guard: whoever removes a namespace passes each of them before it is gone.
-        self.refuse_if_gone()?;
-        Ok(held)
+        if self.segment.namespace_stands() { Ok(held) } else { Err(self.namespace_gone()) }
     }
 
     /// Refuses what is to be done in a namespace that was removed.
     #[inline]
     pub(super) fn refuse_if_gone(&self) -> Result<(), WriteError> {
-        if self.segment.namespace_stands() {
-            return Ok(());
-        }
-        Err(WriteError::NamespaceGone { namespace: self.namespace_name() })
+        if self.segment.namespace_stands() { Ok(()) } else { Err(self.namespace_gone()) }
+    }
+
+    #[cold]
+    fn namespace_gone(&self) -> WriteError {
+        WriteError::NamespaceGone { namespace: self.namespace_name() }
     }
 
     /// [`Store::hold`] with a limit of its own.
@@ -112,7 +114,44 @@ impl<S: Shim> Store<S> {
         hash: u64,
         limit: WaitLimit,
     ) -> Result<Held<'a, S>, WriteError> {
+        match self.hold_at_once(session, hash) {
+            Some(held) => Ok(held),
+            None => self.hold_waiting(session, hash, limit),
+        }
+    }
+
+    /// Takes the guard of the stripe of `hash` where that is one compare-and-swap: it is free, no semaphore,
+    /// and left in order. `None` says nothing: [`Store::hold_within`] finds out.
+    #[inline(always)]
+    pub(super) fn hold_at_once<'a>(
+        &'a self,
+        session: &'a Session,
+        hash: u64,
+    ) -> Option<Held<'a, S>> {
         self.assert_usable(session);
+        let segment = &self.segment;
+        let stripe = segment.geometry.stripe_of(hash);
+        let record = segment.stripe(stripe).ok()?;
+        let guard = segment.stripe_guard(stripe, record);
+        if self.is_retired() || !guard.acquire_if_free::<S>(session.owner()) {
+            return None;
+        }
+        if record.armed() {
+            guard.release::<S>();
+            return None;
+        }
+        Some(Held { segment, guard, record, session })
+    }
+
+    /// [`Store::hold_within`] where the guard can't be had at once.
+    #[cold]
+    #[inline(never)]
+    fn hold_waiting<'a>(
+        &'a self,
+        session: &'a Session,
+        hash: u64,
+        limit: WaitLimit,
+    ) -> Result<Held<'a, S>, WriteError> {
         if self.is_retired() {
             return Err(WriteError::Retired { name: self.name.clone() });
         }
@@ -124,13 +163,12 @@ impl<S: Shim> Store<S> {
         let held = Held { segment, guard, record, session };
         // An intent without a dead holder: somebody met corruption halfway and gave up.
         if acquired == Acquired::TakenOver || record.armed() {
-            repair_stripe(held.segment, stripe)?;
+            repair_stripe(segment, stripe)?;
         }
         Ok(held)
     }
 
     /// Takes a guard. If the semaphores were removed, they are made anew, and it is tried again.
-    #[inline]
     pub(super) fn acquire<'a>(
         &'a self,
         session: &Session,

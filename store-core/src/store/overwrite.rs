@@ -22,6 +22,7 @@ use crate::layout::{Header, KEY_BYTES_MAX, REDO_WORDS, Slot, Stamp};
 use crate::region::{Cell64, Mutation, Shim, copy_in, copy_out, mutated};
 
 /// The item of a key, as it was seen without its guard.
+#[derive(Clone, Copy)]
 struct Target<'a> {
     slot_cell: &'a Cell64,
     slot: Slot,
@@ -62,20 +63,47 @@ impl<S: Shim> Store<S> {
         if !holds(condition, version) {
             return Ok(None);
         }
-        let held = self.hold(session, hash)?;
-        if !target.stands() {
+        let done = match self.hold_at_once(session, hash) {
+            Some(held) => self.overwrite_under(&held, (key, hash), value, target)?,
+            None => self.overwrite_waiting(session, (key, hash), value, target)?,
+        };
+        if !done {
             return Ok(None);
         }
-        if pin::is_item_pinned(&self.segment, target.slot.offset())?
-            || !self.overwrite_held(&held, (key, hash), value, &target)?
-        {
-            return Ok(None);
-        }
-        drop(held);
         self.mark(hash);
         self.count_put(session, 8 * (target.item.head.len() + target.item.value.len()) as u64);
         self.tell_gone(session);
         Ok(Some(Outcome::Replaced))
+    }
+
+    /// [`Store::overwrite`] where the guard can't be had at once.
+    #[cold]
+    #[inline(never)]
+    fn overwrite_waiting(
+        &self,
+        session: &Session,
+        (key, hash): (&[u8], u64),
+        value: &[u8],
+        target: Target<'_>,
+    ) -> Result<bool, WriteError> {
+        let held = self.hold(session, hash)?;
+        Ok(self.overwrite_under(&held, (key, hash), value, target)?)
+    }
+
+    /// [`Store::overwrite`] under the guard; whether it was done.
+    #[inline(always)]
+    fn overwrite_under(
+        &self,
+        held: &Held<'_, S>,
+        (key, hash): (&[u8], u64),
+        value: &[u8],
+        target: Target<'_>,
+    ) -> Result<bool, Corruption> {
+        // Under the guard: whoever removes a namespace passes each of them before it is gone.
+        Ok(target.stands()
+            && self.segment.namespace_stands()
+            && !pin::is_item_pinned(&self.segment, target.slot.offset())?
+            && self.overwrite_held(held, (key, hash), value, target)?)
     }
 
     /// The item of a key, if a value of this length fits in the place of its value, and that stands for some
@@ -108,7 +136,7 @@ impl<S: Shim> Store<S> {
 
     /// What the checksum of an item is to be, by its bytes. Not inlined: most stores have none.
     #[inline(never)]
-    fn checksum_of(&self, header: Header, key: &[u8], item: &Hit<'_>) -> u64 {
+    fn checksum_of(&self, header: Header, key: &[u8], item: Hit<'_>) -> u64 {
         let mut value = [0; 8 * REDO_WORDS];
         let value = &mut value[..item.value_bytes];
         copy_out(item.value, value);
@@ -126,7 +154,7 @@ impl<S: Shim> Store<S> {
         held: &Held<'_, S>,
         (key, hash): (&[u8], u64),
         value: &[u8],
-        Target { slot_cell, slot, item }: &Target<'_>,
+        Target { slot_cell, slot, item }: Target<'_>,
     ) -> Result<bool, Corruption> {
         let segment = &self.segment;
         let [stamp_cell, header_cell, others @ ..] = item.head else {
@@ -160,7 +188,7 @@ impl<S: Shim> Store<S> {
             copy_in::<S>(value, &record.value);
             record.stamp.store::<S>(stamp);
         }
-        held.arm_overwrite(segment.region.offset_of(slot_cell), *slot);
+        held.arm_overwrite(segment.region.offset_of(slot_cell), slot);
         stamp_cell.store::<S>(Stamp::overwritten(stamp).0);
         // Pairs with the fence of a reader before it looks at the item's stamp again.
         fence(Ordering::Release);

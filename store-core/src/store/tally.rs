@@ -184,11 +184,14 @@ impl<S: Shim> Store<S> {
 
     #[inline]
     fn count_put_in(&self, tally: &Tally, bytes: u64) {
-        // Its bytes are told with the puts.
-        if tally.is_own() {
-            tally.add(Count::PutBytes, bytes);
+        if !tally.is_own() {
+            return;
         }
-        self.count(tally, Count::Puts, 1);
+        // Its bytes are told with the puts.
+        tally.add(Count::PutBytes, bytes);
+        if tally.add(Count::Puts, 1) {
+            self.tell_in_passing(tally);
+        }
     }
 
     #[inline]

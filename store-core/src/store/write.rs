@@ -137,7 +137,7 @@ impl<S: Shim> Store<S> {
     }
 
     /// [`Store::put`] of a key whose hash is known.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put_hashed(
         &self,
         session: &Session,
@@ -152,6 +152,19 @@ impl<S: Shim> Store<S> {
         {
             return Ok(outcome);
         }
+        self.put_elsewhere(session, (key, hash), value, expiry, condition)
+    }
+
+    /// [`Store::put_hashed`] of a value that is not written where the last one of its key stands.
+    #[inline(never)]
+    fn put_elsewhere(
+        &self,
+        session: &Session,
+        (key, hash): (&[u8], u64),
+        value: &[u8],
+        expiry: Option<u64>,
+        condition: Condition,
+    ) -> Result<Outcome, WriteError> {
         let share = self.segment.share_of(self.group());
         self.segment.ghost.prefetch(&self.segment.region, share, hash);
         let item = self.item((key, hash), Value::Bytes(value), expiry)?;

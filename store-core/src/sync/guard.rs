@@ -73,6 +73,12 @@ impl<'a> Guard<'a> {
         Self { word, semaphore }
     }
 
+    /// Takes the guard for `me` if it is free, and none of the semaphore kind.
+    #[inline(always)]
+    pub(crate) fn acquire_if_free<S: Shim>(self, me: Owner) -> bool {
+        self.semaphore.is_none() && self.word.compare_exchange::<S>(0, me.word()).is_ok()
+    }
+
     /// Takes the guard for `me`. `is_dead` is asked about an owner that does not let go.
     #[inline]
     pub(crate) fn acquire<S: Shim>(
@@ -84,7 +90,7 @@ impl<'a> Guard<'a> {
         if let Some(semaphore) = self.semaphore {
             return self.acquire_semaphore::<S>(semaphore, me, limit, is_dead);
         }
-        if self.word.compare_exchange::<S>(0, me.word()).is_ok() {
+        if self.acquire_if_free::<S>(me) {
             return Ok(Acquired::Free);
         }
         self.acquire_contended::<S>(me, limit, is_dead)
@@ -156,7 +162,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Gives the guard back and wakes a waiter if there may be one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release<S: Shim>(self) {
         // The word first: a semaphore's next holder must not meet the name of one that lives.
         let word = self.word.swap::<S>(0);
