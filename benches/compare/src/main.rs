@@ -132,10 +132,11 @@ fn measure(args: &Args, plan: &Plan, place: &Place) -> Result<Results> {
     let courses = plan.courses();
     let others = [vec![plan.large_value_course()], plan.tiny_value_courses()].concat();
     let steps: u64 = courses.iter().chain(&others).map(Course::steps).sum();
-    let windows = plan.windows();
+    let (windows, windows_of_tails) = (plan.windows(), plan.windows_of_tails());
     let kinds = args.kinds();
-    let in_windows = kinds.len() * args.processes.len() + 2 * Scene::ALL.len();
-    let bar = progress::bar(steps + u64::from(windows.rounds) * in_windows as u64, "turns".into());
+    let in_windows = u64::from(windows.rounds) * (kinds.len() * args.processes.len()) as u64
+        + u64::from(windows_of_tails.rounds) * 2 * Scene::ALL.len() as u64;
+    let bar = progress::bar(steps + in_windows, "turns".into());
     for course in &courses {
         let (size, scaling) = at_size(args, plan, course, place, &bar)?;
         results.sizes.push(size);
@@ -150,7 +151,13 @@ fn measure(args: &Args, plan: &Plan, place: &Place) -> Result<Results> {
     }
     if kinds.contains(&Kind::Cistern) {
         for scene in Scene::ALL {
-            results.beside.push(beside::measure(scene, place, plan.medium, &windows, &bar)?);
+            results.beside.push(beside::measure(
+                scene,
+                place,
+                plan.medium,
+                &windows_of_tails,
+                &bar,
+            )?);
         }
         bar.set_message("puts without system calls");
         let setting = Setting { room: Room::Live(70), ..own(plan, place, "silent") };

@@ -150,6 +150,11 @@ impl Plan {
         Windows { rounds: self.rounds, length: self.window, seed: self.seed }
     }
 
+    /// Three times as many: a p99.9 is that of a window which nothing else disturbed, or it says nothing.
+    pub(crate) fn windows_of_tails(&self) -> Windows {
+        Windows { rounds: 3 * self.rounds, ..self.windows() }
+    }
+
     /// A store that is made as anybody makes one, and grows as it is filled.
     pub(crate) fn grown(&self) -> Room {
         Room::Grows(self.medium * 2)
