@@ -77,8 +77,13 @@ pub(crate) trait Engine: Sized + 'static {
     /// Puts, or overwrites.
     fn put(&mut self, key: &Key, value: &[u8]) -> Result<()>;
 
-    /// Copies the values of many keys one behind the other; their bytes in all. None: it can't.
-    fn get_many(&mut self, _keys: &[Key], _buffer: &mut [u8]) -> Result<Option<usize>> {
+    /// Copies the values of many keys one behind the other, into `buffer` or memory of its own. None: it
+    /// can't.
+    fn get_many<'a>(
+        &'a mut self,
+        _keys: &[Key],
+        _buffer: &'a mut [u8],
+    ) -> Result<Option<&'a [u8]>> {
         Ok(None)
     }
 

@@ -9,7 +9,7 @@ use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::results::{Results, Size};
-use crate::rows::{Row, count};
+use crate::rows::{DISTURBED, Row, count};
 use crate::scaling::Line;
 use crate::side::Quantiles;
 use crate::work::Work;
@@ -291,6 +291,9 @@ fn own(size: &Size) -> String {
 
 /// Gets as multiples of each thing that the machine does.
 fn in_units(size: &Size) -> String {
+    if !size.limits_are_sound() {
+        return format!("\nNothing is said as a multiple of these: {DISTURBED}.\n");
+    }
     let limits: Vec<_> = size.limits.keys().copied().collect();
     let mut text = String::from("\nA get as a multiple of these:\n\n| |");
     for limit in &limits {

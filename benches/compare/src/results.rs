@@ -112,14 +112,54 @@ impl Size {
         Some(median_ratio(ours, theirs))
     }
 
-    /// Two dependent reads of memory, of a get of a peer.
+    /// Whether the reads of plain memory are what a machine does: those that don't depend on each other
+    /// take less than half of the others. A host that takes a guest's memory back makes both as slow.
+    pub(crate) fn limits_are_sound(&self) -> bool {
+        let of = |limit| self.limit_ns(limit);
+        match (of(Limit::IndependentRead), of(Limit::DependentRead)) {
+            (Some(independent), Some(dependent)) => 2.0 * independent < dependent,
+            _ => true,
+        }
+    }
+
+    /// Two dependent reads of memory, of a get of a peer. `None` where the reads were disturbed.
     pub(crate) fn two_reads(&self, peer: Kind) -> Option<f64> {
+        if !self.limits_are_sound() {
+            return None;
+        }
         let reads = self.limits.get(&Limit::DependentRead)?;
         Some(2.0 * median_ratio(reads, self.rounds(peer, Work::Get)?))
     }
 
-    /// The same to what the machine takes.
+    /// The same to what the machine takes. `None` where that was disturbed.
     pub(crate) fn limit_ratio(&self, ours: (Kind, Work), limit: Limit) -> Option<f64> {
+        if !self.limits_are_sound() {
+            return None;
+        }
         Some(median_ratio(self.rounds(ours.0, ours.1)?, self.limits.get(&limit)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Limit, Series, Side, Size, Work};
+
+    fn size(dependent: f64, independent: f64) -> Size {
+        let works = [(Work::Get, Series { ns: vec![300.0], ..Series::default() })].into();
+        let engines = [(Kind::Cistern, Side { works, ..Side::default() })].into();
+        let limits =
+            [(Limit::DependentRead, vec![dependent]), (Limit::IndependentRead, vec![independent])];
+        Size { items: 1, value_bytes: 1, limits: limits.into(), limit_bytes: 64, engines }
+    }
+
+    #[test]
+    fn nothing_is_compared_with_reads_that_were_disturbed() {
+        let ours = (Kind::Cistern, Work::Get);
+        let sound = size(150.0, 10.0);
+        assert_eq!(sound.limit_ratio(ours, Limit::DependentRead), Some(2.0));
+        assert_eq!(sound.two_reads(Kind::Cistern), Some(1.0));
+        let disturbed = size(3000.0, 2700.0);
+        assert_eq!(disturbed.limit_ratio(ours, Limit::DependentRead), None);
+        assert_eq!(disturbed.two_reads(Kind::Cistern), None);
     }
 }

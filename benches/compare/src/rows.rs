@@ -15,6 +15,10 @@ use crate::work::Work;
 /// The longest that an attach may take.
 const ATTACH_US_MAX: f64 = 200.0;
 
+/// Why nothing is said of what the machine itself takes.
+pub(crate) const DISTURBED: &str = "reads of plain memory that don't depend on each other took as long as those that do: \
+     something took that memory away meanwhile";
+
 /// One row.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
@@ -164,9 +168,13 @@ fn batches(results: &Results, plan: &Plan) -> Vec<Row> {
         let peer = size.and_then(|size| size.ratio(ours, (Kind::Hashbrown, Work::Get)));
         let lines = size.and_then(|size| size.limit_ratio(ours, Limit::Prefetched));
         let why = || why_not(results, items, 100, Kind::Hashbrown);
+        let why_no_lines = || match size {
+            Some(size) if !size.limits_are_sound() => DISTURBED.into(),
+            _ => why_not(results, items, 100, Kind::Cistern),
+        };
         [
             Draft::at_most(0.12, name.clone(), "a get of hashbrown").of(peer, why),
-            Draft::at_most(1.5, name, "its lines asked for at once").of(lines, why),
+            Draft::at_most(1.5, name, "its lines asked for at once").of(lines, why_no_lines),
         ]
     };
     [plan.medium, plan.large].into_iter().flat_map(of_size).collect()

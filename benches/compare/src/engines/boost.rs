@@ -73,7 +73,7 @@ impl Engine for Boost {
         }
     }
 
-    fn get_many(&mut self, keys: &[Key], buffer: &mut [u8]) -> Result<Option<usize>> {
+    fn get_many<'a>(&'a mut self, keys: &[Key], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
         const { assert!(size_of::<Key>() == KEY_BYTES && align_of::<Key>() == 1) };
         #[expect(unsafe_code, reason = "C++")]
         // SAFETY: as above; the keys lie one behind the other.
@@ -82,7 +82,8 @@ impl Engine for Boost {
             let room = buffer.len();
             boost_get_many(self.store.as_ptr(), keys.0, keys.1, buffer.as_mut_ptr(), room)
         };
-        Ok(Some(bytes.try_into().context("values that can't be given")?))
+        let bytes: usize = bytes.try_into().context("values that can't be given")?;
+        Ok(Some(&buffer[..bytes]))
     }
 
     #[inline]

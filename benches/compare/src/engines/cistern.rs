@@ -90,9 +90,9 @@ impl Engine for Cistern {
 
     /// They lie one behind the other as those of every side, in memory of its own kind.
     #[inline]
-    fn get_many(&mut self, keys: &[Key], _: &mut [u8]) -> Result<Option<usize>> {
+    fn get_many<'a>(&'a mut self, keys: &[Key], _: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
         self.reader.get_many_into(keys, &mut self.values)?;
-        Ok(Some(self.values.bytes().len()))
+        Ok(Some(self.values.bytes()))
     }
 
     fn memory(&mut self) -> Result<Memory> {

@@ -59,7 +59,7 @@ impl Engine for Lmdb {
         }))
     }
 
-    fn get_many(&mut self, keys: &[Key], buffer: &mut [u8]) -> Result<Option<usize>> {
+    fn get_many<'a>(&'a mut self, keys: &[Key], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
         let read = self.env.read_txn()?;
         let mut bytes = 0;
         for key in keys {
@@ -68,7 +68,7 @@ impl Engine for Lmdb {
                 bytes += value.len();
             }
         }
-        Ok(Some(bytes))
+        Ok(Some(&buffer[..bytes]))
     }
 
     fn put(&mut self, key: &Key, value: &[u8]) -> Result<()> {

@@ -39,10 +39,10 @@ impl Engine for Client {
         self.connection.set(key, value)
     }
 
-    fn get_many(&mut self, keys: &[Key], buffer: &mut [u8]) -> Result<Option<usize>> {
+    fn get_many<'a>(&'a mut self, keys: &[Key], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
         let mut bytes = 0;
         self.connection.get(keys, buffer, |_, len| bytes += len)?;
-        Ok(Some(bytes))
+        Ok(Some(&buffer[..bytes]))
     }
 
     /// Nobody waits for answers, but in the end for one that comes after all of them.

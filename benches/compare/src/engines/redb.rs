@@ -45,7 +45,7 @@ impl Engine for Redb {
         }))
     }
 
-    fn get_many(&mut self, keys: &[Key], buffer: &mut [u8]) -> Result<Option<usize>> {
+    fn get_many<'a>(&'a mut self, keys: &[Key], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
         let table = self.database.begin_read()?.open_table(TABLE)?;
         let mut bytes = 0;
         for key in keys {
@@ -55,7 +55,7 @@ impl Engine for Redb {
                 bytes += value.len();
             }
         }
-        Ok(Some(bytes))
+        Ok(Some(&buffer[..bytes]))
     }
 
     fn put(&mut self, key: &Key, value: &[u8]) -> Result<()> {

@@ -37,10 +37,10 @@ impl Engine for Client {
         self.connection.set(key, value)
     }
 
-    fn get_many(&mut self, keys: &[Key], buffer: &mut [u8]) -> Result<Option<usize>> {
+    fn get_many<'a>(&'a mut self, keys: &[Key], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
         let mut bytes = 0;
         self.connection.get_many(keys, buffer, |_, len| bytes += len)?;
-        Ok(Some(bytes))
+        Ok(Some(&buffer[..bytes]))
     }
 
     /// Many are sent before the first is answered.
